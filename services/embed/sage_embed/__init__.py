@@ -1,0 +1,1 @@
+"""Embed: turns videos into vectors and looks after the work."""

@@ -1,0 +1,1 @@
+"""The outside world: one dependency per module, each behind a port."""
