@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
-help: ## Print what there is
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+help:
+	@awk -v bold="$$([ -t 1 ] && tput bold 2>/dev/null || true)" -v plain="$$([ -t 1 ] && tput sgr0 2>/dev/null || true)" \
+		'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s%s%s\n", bold, substr($$0, 5), plain} \
 		/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Begin
@@ -77,6 +78,10 @@ gen: setup ## Generate code from protos/ into gen/
 .PHONY: gen-check
 gen-check: setup ## Fail where gen/ is not what protos/ generates
 	@tools/check_generated.sh
+
+.PHONY: breaking
+breaking: setup ## Fail where protos/ breaks existing clients
+	@tools/check_breaking.sh
 
 .PHONY: lock
 lock: ## Pin the newest versions that pyproject.toml allows into requirements.lock
