@@ -11,7 +11,7 @@ class Reason(StrEnum):
     """`sage.errors.v1.ErrorReason` without its prefix. A test holds the two equal."""
 
     @staticmethod
-    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:  # noqa: ARG004
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
         return name
 
     VIDEO_UNREADABLE = auto()

@@ -1,0 +1,141 @@
+"""Channels to sibling services: the request id goes along, every call ends, errors come back as they were meant."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from sage_runtime import tracing
+from sage_runtime.catalogue import DOMAIN
+from sage_runtime.context import REQUEST_ID_KEY, current_request_id, time_left_s
+from sage_runtime.errors import FieldViolation, Reason, SageError, invalid
+from sage_runtime.options import MIB, channel_options
+
+DEFAULT_TIMEOUT_S = 10.0
+
+_UNREACHABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
+
+
+def open_channel(
+    address: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, max_message_bytes: int = 16 * MIB
+) -> grpc.aio.Channel:
+    """Return a channel to a sibling service; the caller closes it. It connects with the first call.
+
+    Every call carries the current request id. No call outlasts the time that the caller being served has left. A call
+    with one answer and no timeout of its own gets `timeout_s`; one with a stream of answers does not, because how long
+    that lasts only its caller knows.
+
+    Args:
+        address: HOST:PORT, or any gRPC target such as `dns:///embed.sage.svc:50052`.
+        timeout_s: Seconds for calls with one answer.
+        max_message_bytes: Largest message taken or sent, in bytes.
+    """
+    return grpc.aio.insecure_channel(
+        address,
+        options=channel_options(max_message_bytes=max_message_bytes),
+        interceptors=[
+            _UnaryUnary(timeout_s),
+            _UnaryStream(None),
+            _StreamUnary(timeout_s),
+            _StreamStream(None),
+        ],
+    )
+
+
+def to_sage_error(error: grpc.aio.AioRpcError, *, service: str) -> SageError:
+    """Return what a sibling's error means here.
+
+    A reason of the catalogue is passed on with its facts and fields. A sibling that cannot be reached, or not in time,
+    is SERVICE_UNAVAILABLE. Anything else is INTERNAL.
+
+    Args:
+        error: What the call raised.
+        service: The sibling's name for people, such as `embed`.
+    """
+    details = f"{service}: {error.code().name}: {error.details()}"
+    info, violations = _read_details(error)
+    if info is not None and info.reason in Reason.__members__:
+        if info.reason == Reason.FIELD_INVALID and violations:
+            return invalid(*violations)
+        facts = {name: value for name, value in info.metadata.items() if name not in {"detail", "violations"}}
+        return SageError(Reason(info.reason), detail=details, violations=violations, **facts)
+    if error.code() in _UNREACHABLE:
+        return SageError(Reason.SERVICE_UNAVAILABLE, detail=details, service=service)
+    return SageError(Reason.INTERNAL, detail=details)
+
+
+def _read_details(
+    error: grpc.aio.AioRpcError,
+) -> tuple[error_details_pb2.ErrorInfo | None, tuple[FieldViolation, ...]]:
+    raw = next((value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin"), b"")
+    info = None
+    violations: tuple[FieldViolation, ...] = ()
+    try:
+        status = status_pb2.Status.FromString(raw if isinstance(raw, bytes) else b"")
+        for detail in status.details:
+            one = error_details_pb2.ErrorInfo()
+            bad = error_details_pb2.BadRequest()
+            if detail.Unpack(one) and one.domain == DOMAIN:
+                info = one
+            elif detail.Unpack(bad):
+                violations = tuple(FieldViolation(field.field, field.description) for field in bad.field_violations)
+    except DecodeError:
+        return None, ()
+    return info, violations
+
+
+class _Outgoing:
+    """What the four interceptors share; grpcio takes an object for one call shape only."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+
+    async def _proceed(
+        self,
+        shape: str,
+        continuation: Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]],
+        details: grpc.aio.ClientCallDetails,
+        request: Any,
+    ) -> Any:
+        details = self._complete(details)
+        active = tracing.active()
+        if active is None:
+            return await continuation(details, request)
+        return await getattr(active.clients[shape], f"intercept_{shape}")(continuation, details, request)
+
+    def _complete(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+        own = self._timeout_s if details.timeout is None else details.timeout
+        bounds = [bound for bound in (own, time_left_s()) if bound is not None]
+        metadata = grpc.aio.Metadata(*(details.metadata or ()))
+        request_id = current_request_id()
+        if request_id and metadata.get(REQUEST_ID_KEY) is None:
+            metadata.add(REQUEST_ID_KEY, request_id)
+        return grpc.aio.ClientCallDetails(
+            details.method,
+            min(bounds) if bounds else None,
+            metadata,
+            details.credentials,
+            details.wait_for_ready,
+        )
+
+
+class _UnaryUnary(_Outgoing, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._proceed("unary_unary", continuation, client_call_details, request)
+
+
+class _UnaryStream(_Outgoing, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await self._proceed("unary_stream", continuation, client_call_details, request)
+
+
+class _StreamUnary(_Outgoing, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._proceed("stream_unary", continuation, client_call_details, request_iterator)
+
+
+class _StreamStream(_Outgoing, grpc.aio.StreamStreamClientInterceptor):
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await self._proceed("stream_stream", continuation, client_call_details, request_iterator)

@@ -1,0 +1,174 @@
+"""The server interceptor that every call passes: request id, errors, one log line, observers.
+
+It wraps the four call shapes. What a handler raises is translated here and nowhere else, so servicers raise
+`SageError`s (or anything) freely and never touch a status.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Never, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from sage_runtime.calls import CallObserver, Outcome, log_call
+from sage_runtime.catalogue import CATALOGUE, to_status
+from sage_runtime.context import REQUEST_ID_KEY, accept_request_id, enter_call
+from sage_runtime.errors import Reason, SageError, invalid_field
+
+_STATUS_DETAILS_KEY = "grpc-status-details-bin"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+# Generic in its type stubs only.
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Gives each call an id, translates its errors and reports how it ended.
+
+    Args:
+        observers: Told of every call's start and end, besides the log.
+    """
+
+    def __init__(self, observers: Sequence[CallObserver] = ()) -> None:
+        self._observers = observers
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_MaybeHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _MaybeHandler:
+        """Return the handler wrapped, or None for a method that nobody serves."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return self._wrap(handler, handler_call_details.method)
+
+    def _wrap(self, handler: _Handler, method: str) -> _Handler:
+        # Requests that come alone are decoded here rather than by grpcio, which would send the decoder's exception to
+        # the client. Those of a stream are decoded as the servicer reads them, inside of what is wrapped.
+        decode = handler.request_deserializer
+        deserializer = decode if handler.request_streaming else None
+
+        def decoded(request: Any) -> Any:
+            return request if handler.request_streaming or decode is None else decode(request)
+
+        # grpcio keeps the behaviour under the name of its shape.
+        arity = (
+            "stream" if handler.request_streaming else "unary",
+            "stream" if handler.response_streaming else "unary",
+        )
+        behaviour = getattr(handler, "_".join(arity))
+        make = getattr(grpc, "_".join(arity) + "_rpc_method_handler")
+
+        async def respond(request: Any, context: _Context) -> Any:
+            async with self._call(method, arity, context) as request_id:
+                response = await behaviour(decoded(request), context)
+                # A handler that writes its stream itself (such as health's Watch) has sent its headers already.
+                if response is not None:
+                    await _send_request_id(context, request_id)
+                return response
+
+        async def respond_with_stream(request: Any, context: _Context) -> AsyncIterator[Any]:
+            async with self._call(method, arity, context) as request_id:
+                first = True
+                async for response in behaviour(decoded(request), context):
+                    if first:
+                        await _send_request_id(context, request_id)
+                        first = False
+                    yield response
+
+        streams = handler.response_streaming and asyncio.iscoroutinefunction(behaviour) is False
+        wrapped: _Handler = make(
+            respond_with_stream if streams else respond,
+            request_deserializer=deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    @contextlib.asynccontextmanager
+    async def _call(self, method: str, arity: tuple[str, str], context: _Context) -> AsyncIterator[str]:
+        started = time.monotonic()
+        request_id = accept_request_id(_offered_request_id(context))
+        enter_call(request_id, timeout_s=context.time_remaining())
+        # Trailers reach the caller with every end of the call. Headers are sent with the first answer only: a call
+        # that fails before it stays a response of trailers alone, which proxies can turn into an HTTP status.
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        for observer in self._observers:
+            observer.started(method, arity)
+        outcome = Outcome(grpc.StatusCode.CANCELLED)
+        try:
+            yield request_id
+            outcome = Outcome(_code_of(context))
+        except grpc.aio.AbortError:
+            outcome = Outcome(_code_of(context))
+            raise
+        except asyncio.CancelledError:
+            left = context.time_remaining()
+            if left is not None and left <= 0:
+                outcome = Outcome(grpc.StatusCode.DEADLINE_EXCEEDED)
+            raise
+        except Exception as error:
+            outcome = _outcome_of(error, _code_of(context), request_id)
+            await _abort(context, outcome, request_id)
+        finally:
+            duration_s = time.monotonic() - started
+            log_call(method, outcome, duration_s=duration_s, request_id=request_id, peer=context.peer())
+            for observer in self._observers:
+                observer.ended(method, arity, outcome.status, duration_s)
+
+
+def _offered_request_id(context: _Context) -> str | bytes | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY:
+            return value
+    return None
+
+
+def _code_of(context: _Context) -> grpc.StatusCode:
+    """Return the status that a servicer has set, OK where it has set none. grpcio hands it back as a number."""
+    code: object = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return _CODES.get(code, grpc.StatusCode.UNKNOWN) if isinstance(code, int) else grpc.StatusCode.OK
+
+
+def _outcome_of(error: Exception, set_code: grpc.StatusCode, request_id: str) -> Outcome:
+    if isinstance(error, NotImplementedError) and set_code is grpc.StatusCode.UNIMPLEMENTED:
+        return Outcome(set_code)  # This is how the generated base classes say it.
+    if isinstance(error, DecodeError):
+        sage_error = invalid_field("request", "must be a valid message of the method's request type.")
+    else:
+        sage_error = _expected(error) or SageError(Reason.INTERNAL)
+    if sage_error.reason is Reason.INTERNAL:
+        sage_error.facts["request_id"] = request_id
+    return Outcome(CATALOGUE[sage_error.reason].status, sage_error, cause=error)
+
+
+def _expected(error: BaseException) -> SageError | None:
+    """Return the error that a use case raised, also out of a task group; None where anything unexpected was raised."""
+    if isinstance(error, SageError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        inner = [_expected(one) for one in error.exceptions]
+        return inner[0] if all(inner) else None
+    return None
+
+
+async def _abort(context: _Context, outcome: Outcome, request_id: str) -> Never:
+    trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID_KEY, request_id),)
+    if outcome.error is None:
+        await context.abort(outcome.status, "This server does not implement the method.", trailers)
+    status = to_status(outcome.error)
+    trailers = (*trailers, (_STATUS_DETAILS_KEY, status.SerializeToString()))
+    await context.abort(outcome.status, status.message, trailers)
+
+
+async def _send_request_id(context: _Context, request_id: str) -> None:
+    # A servicer that has sent headers of its own has made this impossible; the trailers still carry the id.
+    with contextlib.suppress(grpc.aio.UsageError):
+        await context.send_initial_metadata(((REQUEST_ID_KEY, request_id),))

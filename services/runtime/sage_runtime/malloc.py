@@ -1,0 +1,30 @@
+"""The allocator's settings for processes that move megabytes."""
+
+import ctypes
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+_MMAP_THRESHOLD_BYTES = 32 * 1024 * 1024
+_TRIM_THRESHOLD_BYTES = 64 * 1024 * 1024
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc use freed blocks of up to 32 MiB again instead of giving them back to the kernel each time.
+
+    gRPC messages of 1 MiB and parts of 10 MiB are otherwise mapped, faulted in and unmapped one by one; reusing them
+    gave 1.3 to 6 times the upload throughput at half the CPU. It does what MALLOC_MMAP_THRESHOLD_ and
+    MALLOC_TRIM_THRESHOLD_ do in the environment, for a process that runs already. Both are needed: freed memory at the
+    top of the heap is else trimmed.
+
+    Returns:
+        Whether the allocator took the settings; it does not outside of glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
+    mallopt.restype = ctypes.c_int
+    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES) and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES))

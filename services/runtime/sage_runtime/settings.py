@@ -1,0 +1,135 @@
+"""Settings from environment variables, with start-up errors that a person can act on."""
+
+import sys
+from typing import Annotated, Literal, NoReturn, TypeVar
+
+import pydantic
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+MIB = 1024 * 1024
+
+# Values of variables with these words in their names are never shown: database URLs carry passwords.
+_SECRET_WORDS = ("URL", "KEY", "SECRET", "TOKEN", "PASSWORD", "CREDENTIAL")
+
+
+def _check_listen(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT such as 127.0.0.1:50051")
+    return value
+
+
+def _check_optional_listen(value: str) -> str:
+    return _check_listen(value) if value else value
+
+
+ListenAddress = Annotated[str, AfterValidator(_check_listen)]
+OptionalListenAddress = Annotated[str, AfterValidator(_check_optional_listen)]
+
+
+class Settings(BaseSettings):
+    """Settings of a process: frozen, read from the environment alone.
+
+    Every field names its variable in `validation_alias`. A variable that is set to nothing counts as not set, so that
+    a deployment may list all of them. Tests build settings with the field names as keywords.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        case_sensitive=True,
+        env_ignore_empty=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        # Every message about a value is written by `load`, which knows what is a secret.
+        hide_input_in_errors=True,
+    )
+
+
+class ServerSettings(Settings):
+    """What every gRPC server takes. A service's settings extend it and name their own `listen` variable.
+
+    Attributes:
+        listen: HOST:PORT to serve on; port 0 takes a free one.
+        grace_s: Seconds that calls in flight get to end after a stop signal; then they are cancelled.
+        drain_wait_s: Seconds between health turning NOT_SERVING and new calls being refused, in which load balancers
+            notice. 0 where there is no balancer; 4 lost no call behind Envoy with health checks every 2 s.
+        health_interval_s: Seconds between two checks of what a service needs.
+        health_timeout_s: Seconds after which such a check counts as failed.
+        log_level: Lowest level that is logged.
+        log_format: `json`, one object a line, or `console` for people.
+        metrics_listen: HOST:PORT for Prometheus' scrapes at /metrics; empty for none.
+        otlp_endpoint: OpenTelemetry collector that traces are sent to, such as http://127.0.0.1:4317; empty for none.
+        max_message_bytes: Largest gRPC message taken or sent, in bytes.
+        max_concurrent_calls: Calls served at once; more are refused with RESOURCE_EXHAUSTED.
+        reflect_also: Full names of services that reflection describes besides the server's own, separated by commas:
+            for the server that answers reflection for a whole gateway.
+    """
+
+    listen: ListenAddress = Field(default="127.0.0.1:0", validation_alias="SAGE_LISTEN")
+    grace_s: float = Field(default=20.0, ge=0, le=3600, validation_alias="SAGE_GRACE_SECONDS")
+    drain_wait_s: float = Field(default=0.0, ge=0, le=600, validation_alias="SAGE_DRAIN_WAIT_SECONDS")
+    health_interval_s: float = Field(default=5.0, gt=0, le=600, validation_alias="SAGE_HEALTH_INTERVAL_SECONDS")
+    health_timeout_s: float = Field(default=2.0, gt=0, le=60, validation_alias="SAGE_HEALTH_TIMEOUT_SECONDS")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", validation_alias="SAGE_LOG_LEVEL")
+    log_format: Literal["json", "console"] = Field(default="json", validation_alias="SAGE_LOG_FORMAT")
+    metrics_listen: OptionalListenAddress = Field(default="", validation_alias="SAGE_METRICS_LISTEN")
+    otlp_endpoint: str = Field(default="", validation_alias="SAGE_OTLP_ENDPOINT")
+    max_message_bytes: int = Field(
+        default=4 * MIB, ge=64 * 1024, le=256 * MIB, validation_alias="SAGE_MAX_MESSAGE_BYTES"
+    )
+    max_concurrent_calls: int = Field(default=1000, ge=1, validation_alias="SAGE_MAX_CONCURRENT_CALLS")
+    reflect_also: str = Field(default="", validation_alias="SAGE_REFLECT_ALSO")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(cls: type[S]) -> S:
+    """Return the settings from the environment, or end the process with code 2.
+
+    On bad settings one line per variable goes to stderr: its name, what is wrong, and what was given unless that may
+    be a secret.
+    """
+    try:
+        return cls()
+    except pydantic.ValidationError as error:
+        fail(*(_describe(cls, item) for item in error.errors(include_url=False, include_context=False)))
+    except SettingsError as error:
+        # A value that should be JSON (a list, say) and is not. The cause is left out: it quotes the value.
+        fail(f"{error}; it must be JSON")
+
+
+def fail(*lines: str) -> NoReturn:
+    """End the process with code 2 after telling the person who started it why, one line per reason."""
+    for line in lines:
+        sys.stderr.write(f"error: {line}\n")
+    raise SystemExit(2)
+
+
+def variable_of(cls: type[Settings], field: str) -> str:
+    """Return the environment variable that a field is read from."""
+    alias = cls.model_fields[field].validation_alias
+    return alias if isinstance(alias, str) else field
+
+
+def _describe(cls: type[Settings], item: object) -> str:
+    details = item if isinstance(item, dict) else {}
+    variable = str(details["loc"][0]) if details.get("loc") else ""
+    message = str(details.get("msg", "is not valid")).removeprefix("Value error, ").removeprefix("Input ")
+    if details.get("type") == "missing":
+        message = "is required and not set"
+    elif variable and not _is_secret(cls, variable):
+        message += f" (it is {details.get('input')!r})"
+    return f"{variable}: {message}" if variable else message
+
+
+def _is_secret(cls: type[Settings], variable: str) -> bool:
+    if any(word in variable.upper() for word in _SECRET_WORDS):
+        return True
+    return any(
+        "Secret" in str(field.annotation)
+        for name, field in cls.model_fields.items()
+        if variable in {name, field.validation_alias}
+    )
