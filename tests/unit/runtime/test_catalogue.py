@@ -1,0 +1,103 @@
+"""The error catalogue: complete, equal to the contract, and small enough to send."""
+
+import string
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from sage.errors.v1 import error_reason_pb2
+
+from sage_runtime.catalogue import CATALOGUE, public_text, to_status
+from sage_runtime.errors import FieldViolation, Reason, SageError, invalid, invalid_field
+
+
+def _details(status):
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    found = {}
+    for detail in status.details:
+        for name, message in (("info", info), ("bad", bad), ("retry", retry)):
+            if detail.Unpack(message):
+                found[name] = message
+    return found
+
+
+def test_reasons_are_those_of_the_contract():
+    """The reasons in code and in `sage.errors.v1.ErrorReason` are the same."""
+    names = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}
+    assert {str(reason) for reason in Reason} == names - {"UNSPECIFIED"}
+
+
+def test_catalogue_has_every_reason():
+    """Every reason has a status and a text."""
+    assert set(CATALOGUE) == set(Reason)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_statuses_are_errors_and_only_what_may_be_retried_says_when(reason):
+    """No reason is OK; every UNAVAILABLE says when to try again."""
+    entry = CATALOGUE[reason]
+    assert entry.status is not grpc.StatusCode.OK
+    if entry.status is grpc.StatusCode.UNAVAILABLE:
+        assert entry.retry_after_s
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_text_is_filled_from_facts(reason):
+    """With the facts that its text names, an error reads without a gap."""
+    names = [name for _, name, _, _ in string.Formatter().parse(CATALOGUE[reason].text) if name]
+    text = public_text(SageError(reason, **dict.fromkeys(names, "fact")))
+    assert "{" not in text
+    assert "?" not in text
+
+
+def test_missing_fact_is_not_a_second_error():
+    """A fact that was forgotten shows as a question mark."""
+    assert "?" in public_text(SageError(Reason.VIDEO_NOT_FOUND))
+
+
+def test_status_names_reason_domain_and_facts():
+    """ErrorInfo carries the reason, the domain and the facts as text."""
+    status = to_status(SageError(Reason.VIDEO_TOO_LARGE, size_bytes=9, max_bytes=8))
+    info = _details(status)["info"]
+    assert (info.reason, info.domain) == ("VIDEO_TOO_LARGE", "sage")
+    assert dict(info.metadata) == {"size_bytes": "9", "max_bytes": "8"}
+    assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+
+
+def test_bad_fields_are_named():
+    """Each violation is in BadRequest with field, rule and reason, and the message has all of them."""
+    status = to_status(invalid(FieldViolation("threshold", "must be 0 to 2."), FieldViolation("track", "is required.")))
+    bad = _details(status)["bad"]
+    assert [(one.field, one.description, one.reason) for one in bad.field_violations] == [
+        ("threshold", "must be 0 to 2.", "FIELD_INVALID"),
+        ("track", "is required.", "FIELD_INVALID"),
+    ]
+    assert status.message == "threshold: must be 0 to 2. track: is required."
+
+
+def test_retryable_errors_say_when():
+    """A store that is away comes with RetryInfo."""
+    retry = _details(to_status(SageError(Reason.STORE_UNAVAILABLE, store="database")))["retry"]
+    assert retry.retry_delay.ToTimedelta().total_seconds() == 2
+
+
+def test_internal_detail_stays_inside():
+    """What only the log should say is nowhere in the status."""
+    status = to_status(SageError(Reason.STORE_UNAVAILABLE, store="database", detail="10.0.0.7 refused"))
+    assert b"10.0.0.7" not in status.SerializeToString()
+
+
+@pytest.mark.parametrize("character", ["a", "é", "🎬"])
+def test_status_fits_into_trailers(character):
+    """However long the facts are, message and details stay within the 8 KiB that clients take."""
+    many = tuple(FieldViolation(f"field{n}", character * 300) for n in range(50))
+    for error in (
+        SageError(Reason.VIDEO_UNREADABLE, filename=character * 5000, why=character * 5000),
+        invalid_field("spec.filename", character * 9000),
+        SageError(Reason.FIELD_INVALID, violations=many[:3], rules=character * 5000),
+    ):
+        status = to_status(error)
+        percent_encoded = 3 * len(status.message.encode())
+        base64_encoded = len(status.SerializeToString()) * 4 / 3
+        assert percent_encoded + base64_encoded < 8 * 1024
+    assert len(_details(to_status(invalid(*many)))["bad"].field_violations) == 10
