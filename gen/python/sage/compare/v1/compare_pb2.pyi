@@ -31,7 +31,7 @@ class _CompareModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CompareMo
     COMPARE_MODE_UNSPECIFIED: _CompareMode.ValueType  # 0
     """In a request: TIME. Never in an answer."""
     COMPARE_MODE_TIME: _CompareMode.ValueType  # 1
-    """Second n of a beside second n of b."""
+    """Second n of a beside second n of b. Each interval lies in one clip of a and one of b; mostly it is both."""
     COMPARE_MODE_ALIGNED: _CompareMode.ValueType  # 2
     """The two are aligned first, so that an insertion does not make all that follows it differ."""
 
@@ -41,7 +41,7 @@ class CompareMode(_CompareMode, metaclass=_CompareModeEnumTypeWrapper):
 COMPARE_MODE_UNSPECIFIED: CompareMode.ValueType  # 0
 """In a request: TIME. Never in an answer."""
 COMPARE_MODE_TIME: CompareMode.ValueType  # 1
-"""Second n of a beside second n of b."""
+"""Second n of a beside second n of b. Each interval lies in one clip of a and one of b; mostly it is both."""
 COMPARE_MODE_ALIGNED: CompareMode.ValueType  # 2
 """The two are aligned first, so that an insertion does not make all that follows it differ."""
 Global___CompareMode: _TypeAlias = CompareMode  # noqa: Y015
@@ -227,13 +227,20 @@ class Series(_message.Message):
     them, which this service and every client follow:
 
     1. Interval i differs where `distances[i] > threshold`, both as float32: a distance equal to the threshold does not.
-    2. Differing intervals i and i+1 belong to one difference where i ends exactly where i+1 starts on both timelines.
+    2. Differing intervals i and i+1 belong to one difference where i ends where i+1 starts on both timelines: the end of
+       i, its start plus its length, and the start of i+1 are less than a microsecond apart.
     3. A difference spans from the start of its first interval to the end of its last. Its largest distance is the
        maximum over its intervals, its mean the mean weighed by their lengths.
     4. `similarity_percent` is 100 times the length of the intervals that do not differ over the length of both
-       timelines' union: all intervals, and every second that only one of the two has or that no clip covers.
+       timelines' union: all intervals, and every ONLY_IN_A, ONLY_IN_B and NOT_COMPARED. It is 100 where there is no
+       difference at all, and below 100 where there is one.
 
-    ONLY_IN_A, ONLY_IN_B and NOT_COMPARED do not depend on the threshold.
+    ONLY_IN_A, ONLY_IN_B and NOT_COMPARED do not depend on the threshold, so a client takes them from `differences` as
+    they are. All differences are listed by where they start, on a where a has them.
+
+    In TIME mode moments of the two that lie within 0.1 seconds are one moment: a re-encode is often a frame longer or
+    shorter than its source, and that is no difference. Where the two durations are one moment, the union ends at the
+    shorter of them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -297,7 +304,7 @@ class CompareEmbeddingsRequest(_message.Message):
     threshold: _builtins.float
     """Distances above it are differences, 0 to 2. Unset: the default of mode, metric and model, which the answer says."""
     track: _builtins.str
-    """The track to compare. Empty: `visual`."""
+    """The track to compare, not `video`, which has no clips. Empty: `visual`."""
     def __init__(
         self,
         *,

@@ -1,0 +1,24 @@
+"""The gRPC face of the comparison."""
+
+import grpc
+from sage.compare.v1 import compare_pb2, compare_pb2_grpc
+
+from sage_compare import convert
+from sage_compare.compare import Comparer
+
+SERVICE_NAME = compare_pb2.DESCRIPTOR.services_by_name["CompareService"].full_name
+
+_Context = grpc.aio.ServicerContext[compare_pb2.CompareEmbeddingsRequest, compare_pb2.CompareEmbeddingsResponse]
+
+
+class CompareServicer(compare_pb2_grpc.CompareServiceServicer):
+    """Serves `sage.compare.v1.CompareService`."""
+
+    def __init__(self, comparer: Comparer) -> None:
+        self._comparer = comparer
+
+    async def CompareEmbeddings(  # noqa: N802 - the contract's name
+        self, request: compare_pb2.CompareEmbeddingsRequest, context: _Context
+    ) -> compare_pb2.CompareEmbeddingsResponse:
+        """Compare two embeddings."""
+        return convert.to_response(await self._comparer.compare(convert.to_request(request)))

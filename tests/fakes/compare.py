@@ -1,0 +1,207 @@
+"""Stand-ins for what the compare service reads from: an embed service and the port in front of it."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+import grpc
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage_compare.distance import to_clips
+from sage_compare.model import Clips, Embedding, TimeRange, Track
+from sage_runtime.errors import Reason, SageError
+from sage_runtime.ids import new_id
+from sage_runtime.server import ServiceRegistration
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of one track: when each starts and ends, and a row of numbers for each."""
+
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+
+
+def segments(vectors: ArrayLike, *, clip_seconds: float = 2.0, end: float | None = None) -> Segments:
+    """Return segments on a grid from 0; the last one ends at `end` where that is given."""
+    rows = np.asarray(vectors, np.float32)
+    starts = np.arange(len(rows)) * clip_seconds
+    ends = starts + clip_seconds
+    if end is not None:
+        ends[-1] = end
+    return Segments(starts, ends, rows)
+
+
+@dataclass(frozen=True)
+class StoredEmbedding:
+    """An embedding and its vectors, as a test wants them."""
+
+    tracks: dict[str, Segments]
+    duration: float
+    id: str = field(default_factory=lambda: new_id("embed"))
+    video_id: str = field(default_factory=lambda: new_id("video"))
+    model: str = "local"
+    model_revision: str = "1"
+    dimensions: int = 0
+    clip_seconds: float = 2.0
+    state: str = "COMPLETED"
+    revision: int = 7
+
+    def __post_init__(self) -> None:
+        if not self.dimensions:
+            widths = {track.vectors.shape[1] for track in self.tracks.values()}
+            object.__setattr__(self, "dimensions", widths.pop() if widths else 4)
+
+    def but(self, **changes: object) -> "StoredEmbedding":
+        """Return another embedding that differs in the fields given, under an id of its own."""
+        return replace(self, **{"id": new_id("embed"), **changes})
+
+
+def stored(vectors: ArrayLike, **fields: object) -> StoredEmbedding:
+    """Return a completed embedding with one `visual` track of 2 s clips that covers its video to the end."""
+    track = segments(vectors)
+    duration = float(track.ends[-1]) if len(track.ends) else 0.0
+    return StoredEmbedding(**{"tracks": {"visual": track}, "duration": duration, **fields})
+
+
+class InMemoryEmbeddingReader:
+    """The `EmbeddingReader` port over a dictionary.
+
+    `reads` counts how often each track was read; while `gate` is closed, reads wait; `failure` is raised once.
+    """
+
+    def __init__(self, *embeddings: StoredEmbedding) -> None:
+        self.stored = {embedding.id: embedding for embedding in embeddings}
+        self.reads: Counter[tuple[str, str]] = Counter()
+        self.waiting = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+
+    async def get(self, embedding_id: str) -> Embedding:
+        found = self._find(embedding_id)
+        return Embedding(
+            id=found.id,
+            video_id=found.video_id,
+            duration=found.duration,
+            model=found.model,
+            model_revision=found.model_revision,
+            dimensions=found.dimensions,
+            clip_seconds=found.clip_seconds,
+            state=found.state,
+            tracks=tuple(_track(name, track) for name, track in found.tracks.items()),
+            revision=found.revision,
+        )
+
+    async def read_clips(self, embedding: Embedding, track: str) -> Clips:
+        found = _readable(self._find(embedding.id), track)
+        self.reads[embedding.id, track] += 1
+        self.waiting += 1
+        await self.gate.wait()
+        self.waiting -= 1
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        return to_clips(found.starts, found.ends, found.vectors)
+
+    def _find(self, embedding_id: str) -> StoredEmbedding:
+        if embedding_id not in self.stored:
+            raise SageError(Reason.EMBEDDING_NOT_FOUND, embedding_id=embedding_id)
+        return self.stored[embedding_id]
+
+
+class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
+    """The two calls of the embed service that the compare service makes, with the errors of the real one.
+
+    `calls` counts calls by method. `rows_per_message` is small so that tests see several messages. `tamper` changes
+    a message before it is sent.
+    """
+
+    def __init__(self, *embeddings: StoredEmbedding, rows_per_message: int = 3) -> None:
+        self.stored = {embedding.id: embedding for embedding in embeddings}
+        self.calls: Counter[str] = Counter()
+        self.rows_per_message = rows_per_message
+        self.tamper = lambda message: message
+
+    def put(self, *embeddings: StoredEmbedding) -> None:
+        self.stored.update({embedding.id: embedding for embedding in embeddings})
+
+    def registration(self) -> ServiceRegistration:
+        """Return it as a service that is always well."""
+
+        async def check() -> None:
+            return None
+
+        return ServiceRegistration(
+            name="sage.embed.v1.EmbedService",
+            add=lambda server: embed_pb2_grpc.add_EmbedServiceServicer_to_server(self, server),
+            check=check,
+        )
+
+    async def GetEmbedding(  # noqa: N802 - the contract's name
+        self, request: embed_pb2.GetEmbeddingRequest, context: grpc.aio.ServicerContext
+    ) -> embed_pb2.GetEmbeddingResponse:
+        self.calls["GetEmbedding"] += 1
+        found = self._find(request.embedding_id)
+        return embed_pb2.GetEmbeddingResponse(
+            embedding=embed_pb2.Embedding(
+                id=found.id,
+                video_id=found.video_id,
+                video_duration_seconds=found.duration,
+                model=found.model,
+                model_revision=found.model_revision,
+                provider="local",
+                dimensions=found.dimensions,
+                clip_seconds=found.clip_seconds,
+                state=embed_pb2.EmbeddingState.Value(f"EMBEDDING_STATE_{found.state}"),
+                tracks=[_track_message(name, track) for name, track in found.tracks.items()],
+                revision=found.revision,
+            )
+        )
+
+    async def ReadSegments(  # noqa: N802 - the contract's name
+        self, request: embed_pb2.ReadSegmentsRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[embed_pb2.ReadSegmentsResponse]:
+        self.calls["ReadSegments"] += 1
+        track = _readable(self._find(request.embedding_id), request.track)
+        # As the contract has it: a track without segments sends one message with none.
+        for first in range(0, max(1, len(track.starts)), self.rows_per_message):
+            rows = slice(first, first + self.rows_per_message)
+            yield self.tamper(
+                embed_pb2.ReadSegmentsResponse(
+                    first_index=first,
+                    start_seconds=track.starts[rows].tolist(),
+                    end_seconds=track.ends[rows].tolist(),
+                    dimensions=track.vectors.shape[1],
+                    vectors=track.vectors[rows].astype("<f4").tobytes(),
+                )
+            )
+
+    def _find(self, embedding_id: str) -> StoredEmbedding:
+        if embedding_id not in self.stored:
+            raise SageError(Reason.EMBEDDING_NOT_FOUND, embedding_id=embedding_id)
+        return self.stored[embedding_id]
+
+
+def _readable(found: StoredEmbedding, track: str) -> Segments:
+    if found.state != "COMPLETED":
+        raise SageError(Reason.EMBEDDING_NOT_COMPLETED, embedding_id=found.id, state=found.state)
+    if track not in found.tracks:
+        raise SageError(Reason.TRACK_MISSING, embedding_id=found.id, track=track, tracks=", ".join(found.tracks))
+    return found.tracks[track]
+
+
+def _track(name: str, track: Segments) -> Track:
+    covered = TimeRange(float(track.starts[0]), float(track.ends[-1])) if len(track.starts) else None
+    return Track(name, len(track.starts), covered)
+
+
+def _track_message(name: str, track: Segments) -> embed_pb2.Track:
+    message = embed_pb2.Track(name=name, segment_count=len(track.starts))
+    if len(track.starts):
+        message.covered_start_seconds = track.starts[0]
+        message.covered_end_seconds = track.ends[-1]
+    return message

@@ -1,0 +1,171 @@
+"""The use case: two embeddings in, a comparison or a clear error out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fakes.compare import InMemoryEmbeddingReader, Segments, StoredEmbedding, segments, stored
+from sage_compare.clip_cache import ClipCache
+from sage_compare.compare import Comparer
+from sage_compare.model import Comparison, Kind, Metric, Mode, Request
+from sage_compare.thresholds import default_threshold
+from sage_runtime.errors import Reason, SageError
+from sage_runtime.ids import new_id
+
+OLD = np.eye(6, dtype=np.float32)
+NEW = OLD.copy()
+NEW[2:4] = -OLD[2:4]
+
+
+def comparer(*embeddings: StoredEmbedding, max_segments: int = 1000) -> tuple[Comparer, InMemoryEmbeddingReader]:
+    """Return a comparer over these embeddings, and what it reads from."""
+    reader = InMemoryEmbeddingReader(*embeddings)
+    cache = ClipCache(reader, max_bytes=1 << 20, max_reads=2)
+    return Comparer(reader, cache, max_segments=max_segments), reader
+
+
+def request(a: StoredEmbedding, b: StoredEmbedding, **changes: object) -> Request:
+    """Return a plain request for two embeddings, with changes."""
+    plain = Request(a.id, b.id, mode=Mode.TIME, metric=Metric.COSINE, threshold=None, track="visual")
+    return replace(plain, **changes)
+
+
+async def compare(a: StoredEmbedding, b: StoredEmbedding, **changes: object) -> Comparison:
+    """Compare two embeddings."""
+    ours, _ = comparer(a, b)
+    return await ours.compare(request(a, b, **changes))
+
+
+async def refusal(a: StoredEmbedding, b: StoredEmbedding, **changes: object) -> SageError:
+    """Return the error that comparing them ends with."""
+    with pytest.raises(SageError) as refused:
+        await compare(a, b, **changes)
+    return refused.value
+
+
+async def test_changed_clips_are_one_difference():
+    """Two exchanged clips in the middle are one range, and the rest is the same."""
+    found = await compare(stored(OLD), stored(NEW))
+    (difference,) = found.findings.differences
+    assert (difference.kind, difference.a.start, difference.a.end) == (Kind.CHANGED, 4.0, 8.0)
+    assert difference.a == difference.b
+    assert difference.max_distance == difference.mean_distance == 2.0
+    assert found.findings.similarity_percent == pytest.approx(100 * 4 / 6)
+    assert found.findings.differing_count == 2
+    assert found.series.distances.tolist() == [0, 0, 2, 2, 0, 0]
+
+
+async def test_an_embedding_beside_itself_has_no_differences():
+    """An embedding is the same as itself even at threshold 0, and is read once."""
+    one = stored(np.random.default_rng(0).standard_normal((50, 33)))
+    ours, reader = comparer(one)
+    found = await ours.compare(request(one, one, threshold=0.0))
+    assert found.findings.differences == ()
+    assert found.findings.similarity_percent == 100.0
+    assert reader.reads == {(one.id, "visual"): 1}
+
+
+async def test_both_metrics_mark_the_same_by_default():
+    """The default thresholds of both metrics mark the same intervals."""
+    random = np.random.default_rng(2)
+    old = random.standard_normal((400, 16))
+    a, b = stored(old), stored(old + random.standard_normal((400, 16)) * 0.45)
+    cosine, euclidean = await compare(a, b), await compare(a, b, metric=Metric.EUCLIDEAN)
+    assert 0 < cosine.findings.differing_count < 400
+    assert [d.a for d in cosine.findings.differences] == [d.a for d in euclidean.findings.differences]
+    assert (cosine.threshold, euclidean.threshold) == (
+        default_threshold(Mode.TIME, Metric.COSINE, "local"),
+        default_threshold(Mode.TIME, Metric.EUCLIDEAN, "local"),
+    )
+
+
+async def test_duration_is_the_videos_and_not_the_last_clips():
+    """What clips leave out at the end is shown as not compared, not dropped."""
+    a, b = stored(OLD).but(duration=13.5), stored(OLD).but(duration=15.0)
+    found = await compare(a, b)
+    assert [(d.kind, d.start) for d in found.findings.differences] == [
+        (Kind.NOT_COMPARED, 12.0),
+        (Kind.ONLY_IN_B, 13.5),
+    ]
+    assert found.findings.similarity_percent == pytest.approx(100 * 12 / 15)
+
+
+async def test_track_without_segments_is_not_compared():
+    """A track that exists and is empty compares nothing, which is no error."""
+    none = Segments(np.zeros(0), np.zeros(0), np.zeros((0, 6), np.float32))
+    a = StoredEmbedding(tracks={"visual": none}, duration=3.0, dimensions=6)
+    found = await compare(a, stored(OLD))
+    assert [d.kind for d in found.findings.differences] == [Kind.NOT_COMPARED, Kind.ONLY_IN_B]
+    assert found.findings.similarity_percent == 0.0
+
+
+async def test_only_the_track_that_was_asked_for_is_compared():
+    """Other tracks, the vector of the whole video among them, are never mixed in."""
+    tracks = {"visual": segments(OLD), "video": segments(-OLD[:1], clip_seconds=12), "audio": segments(OLD)}
+    a = stored(OLD).but(tracks=tracks)
+    b = stored(OLD).but(tracks={**tracks, "audio": segments(NEW)})
+    assert (await compare(a, b)).findings.similarity_percent == 100.0
+    assert (await compare(a, b, track="audio")).findings.differing_count == 2
+
+
+async def test_unknown_embedding_is_not_found():
+    """An id that nothing has is EMBEDDING_NOT_FOUND and says which."""
+    missing = new_id("embed")
+    error = await refusal(stored(OLD), stored(OLD), embedding_id_b=missing)
+    assert error.reason is Reason.EMBEDDING_NOT_FOUND
+    assert error.facts == {"embedding_id": missing}
+
+
+async def test_deleted_embedding_is_not_found_although_cached():
+    """A comparison that worked is refused once one embedding was deleted."""
+    a, b = stored(OLD), stored(NEW)
+    ours, reader = comparer(a, b)
+    await ours.compare(request(a, b))
+    del reader.stored[b.id]
+    with pytest.raises(SageError) as refused:
+        await ours.compare(request(a, b))
+    assert refused.value.reason is Reason.EMBEDDING_NOT_FOUND
+
+
+@pytest.mark.parametrize("state", ["PENDING", "PROCESSING", "FAILED", "CANCELLED"])
+async def test_embedding_that_is_not_completed_is_refused(state):
+    """Vectors that are not all there are not compared, whatever else does not fit."""
+    b = stored(OLD).but(state=state, model="other", tracks={})
+    error = await refusal(stored(OLD), b)
+    assert error.reason is Reason.EMBEDDING_NOT_COMPLETED
+    assert error.facts == {"embedding_id": b.id, "state": state}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "marengo3.0"}, "marengo3.0 (1), 6 dimensions, 2 s clips"),
+        ({"model_revision": "2"}, "local (2), 6 dimensions, 2 s clips"),
+        ({"dimensions": 12}, "local (1), 12 dimensions, 2 s clips"),
+        ({"clip_seconds": 2.5}, "local (1), 6 dimensions, 2.5 s clips"),
+        ({"model_revision": ""}, "local, 6 dimensions, 2 s clips"),
+    ],
+)
+async def test_embeddings_made_in_different_ways_are_refused(change, words):
+    """A different model, revision, dimension or clip length is MODELS_DIFFER and says both."""
+    error = await refusal(stored(OLD), stored(OLD).but(**change))
+    assert error.reason is Reason.MODELS_DIFFER
+    assert error.facts == {"a": "local (1), 6 dimensions, 2 s clips", "b": words}
+
+
+async def test_missing_track_is_refused():
+    """A track that one does not have is TRACK_MISSING and says what there is."""
+    b = stored(OLD).but(tracks={"visual": segments(OLD), "frame": segments(OLD)})
+    error = await refusal(b, b, track="audio")
+    assert error.reason is Reason.TRACK_MISSING
+    assert error.facts == {"embedding_id": b.id, "track": "audio", "tracks": "visual, frame"}
+
+
+async def test_too_many_segments_are_refused_before_they_are_read():
+    """A track over the limit is LIMIT_EXCEEDED and nothing is read."""
+    a, b = stored(OLD[:3]), stored(OLD)
+    ours, reader = comparer(a, b, max_segments=5)
+    with pytest.raises(SageError) as refused:
+        await ours.compare(request(a, b))
+    assert refused.value.reason is Reason.LIMIT_EXCEEDED
+    assert not reader.reads
