@@ -1,5 +1,6 @@
 """Server reflection, in the version that grpcio has (v1alpha) and the one that clients ask for first (v1)."""
 
+import contextlib
 import importlib
 import pkgutil
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ def add_reflection(server: grpc.aio.Server, service_names: Iterable[str]) -> Non
     """
     _add_v1_descriptor()
     services = (*service_names, f"{_V1ALPHA}.ServerReflection", f"{_V1}.ServerReflection")
-    servicer = reflection.aio.ReflectionServicer(services)
+    servicer = _Servicer(services)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -46,6 +47,18 @@ def load_descriptors(service_names: Iterable[str]) -> None:
             pool.FindServiceByName(name)
         except (ImportError, KeyError, ValueError) as error:
             raise LookupError(f"there is no service {name!r} to describe") from error
+
+
+class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc]
+    """The library's servicer, which also finds methods: `grpcurl describe package.Service.Method`."""
+
+    def _file_containing_symbol(
+        self, request: reflection_pb2.ServerReflectionRequest, symbol: str
+    ) -> reflection_pb2.ServerReflectionResponse:
+        # protobuf's pool looks for messages, enums, services and extensions under this name, but not for methods.
+        with contextlib.suppress(KeyError):
+            symbol = descriptor_pool.Default().FindMethodByName(symbol).containing_service.full_name
+        return super()._file_containing_symbol(request, symbol)
 
 
 def _add_v1_descriptor() -> None:

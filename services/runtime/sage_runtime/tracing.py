@@ -10,6 +10,9 @@ import grpc
 # Probes and tools: nobody reads traces of those. The instrumentation also cannot wrap health's Watch.
 _UNTRACED_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 
+# The last spans are sent while the process ends: a collector that is away must not hold that up for long.
+_EXPORT_TIMEOUT_S = 2.0
+
 
 @dataclass(frozen=True)
 class Tracing:
@@ -46,7 +49,9 @@ def tracing(service_name: str, otlp_endpoint: str) -> Iterator[Tracing | None]:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({"service.name": service_name}), shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=not otlp_endpoint.startswith("https://"))
+    exporter = OTLPSpanExporter(
+        endpoint=otlp_endpoint, insecure=not otlp_endpoint.startswith("https://"), timeout=_EXPORT_TIMEOUT_S
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     _active = make_tracing(provider)
     try:

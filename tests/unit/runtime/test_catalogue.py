@@ -6,24 +6,24 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from sage.errors.v1 import error_reason_pb2
-
 from sage_runtime.catalogue import CATALOGUE, public_text, to_status
 from sage_runtime.errors import FieldViolation, Reason, SageError, invalid, invalid_field
 
+_KINDS = {
+    "info": error_details_pb2.ErrorInfo,
+    "bad": error_details_pb2.BadRequest,
+    "retry": error_details_pb2.RetryInfo,
+}
+
 
 def _details(status):
-    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-    found = {}
-    for detail in status.details:
-        for name, message in (("info", info), ("bad", bad), ("retry", retry)):
-            if detail.Unpack(message):
-                found[name] = message
-    return found
+    found = {name: kind() for name, kind in _KINDS.items()}
+    return {name: found[name] for name in found for detail in status.details if detail.Unpack(found[name])}
 
 
 def test_reasons_are_those_of_the_contract():
     """The reasons in code and in `sage.errors.v1.ErrorReason` are the same."""
-    names = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}
+    names = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118 - an enum wrapper is no dict
     assert {str(reason) for reason in Reason} == names - {"UNSPECIFIED"}
 
 

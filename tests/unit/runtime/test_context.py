@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 import structlog
-
 from sage_runtime.context import accept_request_id, current_request_id, enter_call, time_left_s, working_on
 
 

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.fields import check_label, check_page_size, check_request_id
 from sage_runtime.ids import check_id, new_id

@@ -2,7 +2,6 @@
 
 import pytest
 from pydantic import Field, SecretStr
-
 from sage_runtime.settings import ServerSettings, Settings, load
 
 

@@ -1,0 +1,71 @@
+"""Errors of sibling services, as a service passes them on."""
+
+import socket
+
+import grpc
+import pytest
+from fakes.echo import answers, start
+from google.rpc import error_details_pb2, status_pb2
+from sage_runtime.channel import open_channel, to_sage_error
+from sage_runtime.errors import Reason
+
+
+async def _error(channel, text, **options):
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await answers(start(channel, "unary_unary", text, **options))
+    return to_sage_error(error.value, service="echo")
+
+
+async def test_reason_and_facts_are_passed_on(echo):
+    """A sibling's reason means the same here, with the same facts."""
+    error = await _error(echo.channel, "missing")
+    assert (error.reason, error.facts) == (Reason.VIDEO_NOT_FOUND, {"video_id": "video_7"})
+
+
+async def test_bad_field_is_passed_on(echo):
+    """A sibling's field violations are told as if they were found here."""
+    error = await _error(echo.channel, "invalid")
+    assert error.reason is Reason.FIELD_INVALID
+    assert [(one.field, one.rule) for one in error.violations] == [("threshold", "must be 0 to 2.")]
+    assert error.facts["rules"] == "threshold: must be 0 to 2."
+
+
+async def test_caller_of_two_services_sees_the_first_cause(caller):
+    """Through two services the caller sees what the last one said."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await answers(start(caller.channel, "unary_unary", "ask missing"))
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    assert error.value.details() == "There is no video video_7. ListVideos shows what there is."
+
+
+async def test_defect_of_a_sibling_is_internal_with_the_same_id(caller):
+    """A sibling's INTERNAL stays INTERNAL and names the id under which both log."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await answers(start(caller.channel, "unary_unary", "ask broken", metadata=[("x-request-id", "nightly-42")]))
+    info = error_details_pb2.ErrorInfo()
+    details = dict(error.value.trailing_metadata())["grpc-status-details-bin"]
+    status_pb2.Status.FromString(details).details[0].Unpack(info)
+    assert (info.reason, dict(info.metadata)) == ("INTERNAL", {"request_id": "nightly-42"})
+
+
+async def test_sibling_that_is_away_is_unavailable():
+    """Where nobody listens the error is SERVICE_UNAVAILABLE, and it names the service."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        async with open_channel(f"127.0.0.1:{taken.getsockname()[1]}", timeout_s=5) as channel:
+            error = await _error(channel, "hello")
+    assert (error.reason, error.facts) == (Reason.SERVICE_UNAVAILABLE, {"service": "echo"})
+
+
+async def test_sibling_that_does_not_answer_is_unavailable(echo):
+    """A sibling that takes too long is SERVICE_UNAVAILABLE too."""
+    async with open_channel(echo.server.address, timeout_s=0.1) as channel:
+        assert (await _error(channel, "wait")).reason is Reason.SERVICE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("details", [b"", b"\xff\xff", status_pb2.Status(code=3).SerializeToString()])
+def test_status_that_is_not_ours_is_internal(details):
+    """Without a reason of the catalogue, anything but "away" is a defect."""
+    metadata = grpc.aio.Metadata(("grpc-status-details-bin", details))
+    error = grpc.aio.AioRpcError(grpc.StatusCode.INVALID_ARGUMENT, grpc.aio.Metadata(), metadata, details="no")
+    assert to_sage_error(error, service="echo").reason is Reason.INTERNAL
