@@ -1,0 +1,187 @@
+"""The database: pool, errors and migrations, on a real PostgreSQL."""
+
+import asyncio
+import socket
+
+import psycopg
+import pytest
+from psycopg import sql
+from sage_runtime.errors import Reason, SageError
+from sage_runtime.migrations import MigrationError, migrate
+from sage_runtime.postgres import open_pool, ping, store_errors
+
+
+@pytest.fixture
+def dsn(make_database):
+    """Return the DSN of an empty database."""
+    return make_database()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder with two migrations: one with two statements, a function body and a percent sign."""
+    (tmp_path / "0001_videos.sql").write_text(
+        "CREATE TABLE video (id text PRIMARY KEY);\n"
+        "CREATE FUNCTION share() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN format('%s%%', 5); END $$;"
+    )
+    (tmp_path / "0002_label.sql").write_text("ALTER TABLE video ADD COLUMN label text NOT NULL DEFAULT 'é';")
+    (tmp_path / "README.md").write_text("not a migration")
+    return tmp_path
+
+
+def _query(dsn, query):
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(sql.SQL(query)).fetchall()
+
+
+def _applied(dsn):
+    return _query(dsn, "SELECT number, name FROM ingest.schema_migrations ORDER BY number")
+
+
+async def test_migrations_are_applied_once_and_in_order(dsn, folder):
+    """The first run makes the schema and applies all; the second changes nothing."""
+    migrate(dsn, schema="ingest", migrations=folder)
+    before = _query(dsn, "SELECT applied_at FROM ingest.schema_migrations")
+    migrate(dsn, schema="ingest", migrations=folder)
+    assert _applied(dsn) == [(1, "videos"), (2, "label")]
+    assert _query(dsn, "SELECT applied_at FROM ingest.schema_migrations") == before
+    assert _query(dsn, "SELECT ingest.share()") == [("5%",)]
+
+
+async def test_new_migration_is_applied_to_an_old_schema(dsn, folder):
+    """A file that was added later is applied alone."""
+    migrate(dsn, schema="ingest", migrations=folder)
+    (folder / "0003_size.sql").write_text("ALTER TABLE video ADD COLUMN size_bytes bigint;")
+    migrate(dsn, schema="ingest", migrations=folder)
+    assert _applied(dsn)[-1] == (3, "size")
+
+
+async def test_schemas_do_not_touch_each_other(dsn, folder):
+    """Two services' schemas in one database have their own tables and their own history."""
+    migrate(dsn, schema="ingest", migrations=folder)
+    migrate(dsn, schema="embed", migrations=folder)
+    assert _query(dsn, "SELECT schemaname::text FROM pg_tables WHERE tablename = 'video' ORDER BY 1") == [
+        ("embed",),
+        ("ingest",),
+    ]
+
+
+async def test_processes_that_migrate_at_once_apply_once(dsn, folder):
+    """Several at the same time wait for each other, and all of them succeed."""
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(asyncio.to_thread(migrate, dsn, schema="ingest", migrations=folder))
+    assert _applied(dsn) == [(1, "videos"), (2, "label")]
+
+
+async def test_failing_migration_leaves_those_before_it(dsn, folder):
+    """A file that fails is undone whole; what came before stays, and a mended file goes on from there."""
+    broken = folder / "0003_broken.sql"
+    broken.write_text("CREATE TABLE half (id text); SELECT 1 / 0;")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        migrate(dsn, schema="ingest", migrations=folder)
+    assert _applied(dsn) == [(1, "videos"), (2, "label")]
+    broken.write_text("CREATE TABLE half (id text);")
+    migrate(dsn, schema="ingest", migrations=folder)
+    assert _applied(dsn)[-1] == (3, "broken")
+
+
+async def test_changed_migration_is_refused(dsn, folder):
+    """A file that was changed after it was applied is named, and nothing is applied."""
+    migrate(dsn, schema="ingest", migrations=folder)
+    (folder / "0001_videos.sql").write_text("CREATE TABLE film (id text);")
+    (folder / "0003_size.sql").write_text("ALTER TABLE video ADD COLUMN size_bytes bigint;")
+    with pytest.raises(MigrationError, match=r"0001_videos was changed after it was applied to schema ingest"):
+        migrate(dsn, schema="ingest", migrations=folder)
+    assert len(_applied(dsn)) == 2
+
+
+async def test_database_of_a_newer_release_is_refused(dsn, folder):
+    """A migration that this release does not know is named: an old release must not run on a new schema."""
+    migrate(dsn, schema="ingest", migrations=folder)
+    (folder / "0002_label.sql").unlink()
+    with pytest.raises(MigrationError, match=r"0002_label, which this release does not know"):
+        migrate(dsn, schema="ingest", migrations=folder)
+
+
+@pytest.mark.parametrize("name", ["0004_gap.sql", "0002_twice.sql", "3_short.sql", "0003-dash.sql"])
+async def test_files_out_of_order_are_refused_before_anything_happens(dsn, folder, name):
+    """Gaps, numbers that are there twice and odd names are refused; the database is not touched."""
+    (folder / name).write_text("SELECT 1;")
+    with pytest.raises(MigrationError):
+        migrate(dsn, schema="ingest", migrations=folder)
+    assert _query(dsn, "SELECT to_regnamespace('ingest')::text") == [(None,)]
+
+
+async def test_role_that_owns_its_schema_may_migrate_without_more_rights(dsn, folder):
+    """A service's role needs no right on the database where its schema is there already."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS sage_test_ingest")
+        connection.execute("CREATE ROLE sage_test_ingest LOGIN PASSWORD 'test'")
+        connection.execute("CREATE SCHEMA ingest AUTHORIZATION sage_test_ingest")
+    role = psycopg.conninfo.make_conninfo(dsn, user="sage_test_ingest", password="test")
+    migrate(role, schema="ingest", migrations=folder)
+    assert len(_applied(role)) == 2
+
+
+async def test_pool_looks_in_its_schema_and_gives_dicts(dsn, folder):
+    """Connections see the schema's tables by their bare names, rows are dicts, and nothing is committed by itself."""
+    migrate(dsn, schema="ingest", migrations=folder)
+    async with await open_pool(dsn, schema="ingest") as pool:
+        async with pool.connection() as connection:
+            await connection.execute("INSERT INTO video (id) VALUES ('video_1')")
+            await connection.rollback()
+        async with pool.connection() as connection:
+            await connection.execute("INSERT INTO video (id) VALUES ('video_2')")
+        async with pool.connection() as connection:
+            rows = await (await connection.execute("SELECT id, label FROM video")).fetchall()
+            limit = await (await connection.execute("SHOW statement_timeout")).fetchone()
+    assert rows == [{"id": "video_2", "label": "é"}]
+    assert limit == {"statement_timeout": "30s"}
+
+
+async def test_pool_recovers_from_lost_connections(dsn):
+    """When the server ends connections, the next call gets a new one and no error."""
+    async with await open_pool(dsn, schema="ingest", max_size=1) as pool:
+        async with pool.connection() as connection:
+            row = await (await connection.execute("SELECT pg_backend_pid() AS pid")).fetchone()
+        with psycopg.connect(dsn, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (row["pid"],))
+        await ping(pool)
+
+
+async def test_database_that_is_away_is_store_unavailable():
+    """Without a database the pool opens all the same, and calls end as STORE_UNAVAILABLE without the password."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        dsn = f"postgresql://sage:hunter2@127.0.0.1:{taken.getsockname()[1]}/sage"
+        async with await open_pool(dsn, schema="ingest") as pool:
+            pool.timeout = 0.2
+            with pytest.raises(SageError) as error, store_errors():
+                await ping(pool)
+    assert (error.value.reason, error.value.facts) == (Reason.STORE_UNAVAILABLE, {"store": "database"})
+    assert "hunter2" not in error.value.detail
+
+
+async def test_statement_that_takes_too_long_is_store_unavailable(dsn):
+    """The DSN's own options win over the pool's, and a statement past its time may be tried again."""
+    dsn = psycopg.conninfo.make_conninfo(dsn, options="-c statement_timeout=50ms")
+    async with await open_pool(dsn, schema="ingest") as pool:
+        with pytest.raises(SageError) as error, store_errors():
+            async with pool.connection() as connection:
+                await connection.execute("SELECT pg_sleep(10)")
+    assert error.value.reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_other_database_errors_pass(dsn):
+    """A wrong statement is a defect, not a store that is away."""
+    async with await open_pool(dsn, schema="ingest") as pool:
+        with pytest.raises(psycopg.errors.UndefinedTable), store_errors():
+            async with pool.connection() as connection:
+                await connection.execute("SELECT * FROM nothing")
+
+
+async def test_schema_name_is_an_identifier(dsn):
+    """A schema's name goes into the connection's options, so only plain identifiers are taken."""
+    with pytest.raises(ValueError, match="schema"):
+        await open_pool(dsn, schema="ingest -c role=postgres")
