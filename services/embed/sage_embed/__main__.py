@@ -1,0 +1,49 @@
+"""Runs embed: `python -m sage_embed serve`, `worker` or `migrate`."""
+
+import argparse
+import asyncio
+
+import psycopg
+from sage_runtime.logging import configure_logging
+from sage_runtime.migrations import MigrationError
+from sage_runtime.settings import fail, load
+
+from sage_embed.adapters.local_engine import LocalEngine
+from sage_embed.adapters.schema import migrate_all
+from sage_embed.api import run_api
+from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, WorkerSettings
+from sage_embed.engine import Engine
+from sage_embed.worker import run_worker
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="sage_embed", description="Turns videos into vectors.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve until SIGTERM or SIGINT; settings come from the environment")
+    commands.add_parser("worker", help="do the work of embeddings until SIGTERM or SIGINT")
+    commands.add_parser("migrate", help="bring the database schema up to date, then end")
+    match parser.parse_args().command:
+        case "serve":
+            asyncio.run(run_api(load(ApiSettings), _engines()))
+        case "worker":
+            asyncio.run(run_worker(load(WorkerSettings), _engines()))
+        case "migrate":
+            _migrate(load(EmbedSettings))
+
+
+def _engines() -> list[Engine]:
+    """Return the engines, the best first."""
+    return [LocalEngine()]
+
+
+def _migrate(settings: EmbedSettings) -> None:
+    configure_logging("embed-migrate", settings.log_level, settings.log_format)
+    try:
+        migrate_all(settings.database_url, schema=SCHEMA)
+    except (MigrationError, psycopg.Error) as error:
+        fail(f"the database was not migrated: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The job queue: procrastinate, whose tables live in embed's own schema.
+
+Source for what is relied on: procrastinate 3.10's `sql/schema.sql`. A job's insertion notifies the workers; a job that
+is put back to `todo` does not. So work that goes on elsewhere gets a new job, whose id is at the same time the right
+to write that the worker before has lost.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import ConnectorException
+from psycopg.rows import DictRow
+
+Connection = psycopg.AsyncConnection[DictRow]
+
+QUEUE = "embed"
+TASK = "embed"
+
+
+class JobQueue:
+    """Puts jobs into the queue and takes them out, as part of the caller's transaction."""
+
+    def __init__(self) -> None:
+        # Deferring runs on the caller's connection; the application needs none of its own.
+        self._app = App(connector=PsycopgConnector())
+
+    async def put(self, connection: Connection, embedding_id: str, *, delay: timedelta = timedelta(0)) -> int:
+        """Queue work on an embedding and return the job's id."""
+        deferrer = self._app.configure_task(
+            TASK,
+            queue=QUEUE,
+            connection=connection,
+            schedule_at=datetime.now(UTC) + delay if delay else None,
+        )
+        try:
+            return await deferrer.defer_async(embedding_id=embedding_id)
+        except ConnectorException as error:
+            # Callers know psycopg's errors: the transaction is theirs.
+            raise error.__cause__ or error from error
+
+    async def drop(self, connection: Connection, job_id: int) -> None:
+        """Take a job out of the queue; where a worker has it, that worker is told to abort it."""
+        await connection.execute("SELECT procrastinate_cancel_job_v1(%s, true, true)", (job_id,))

@@ -1,0 +1,87 @@
+"""Rows of the database as the model has them, and back."""
+
+from typing import Any
+
+import numpy as np
+from sage_runtime.errors import Reason
+
+from sage_embed.model import Embedding, Failure, Plan, Progress, State, StoredSegments, Track, Video
+
+Row = dict[str, Any]
+
+
+def to_embedding(row: Row) -> Embedding:
+    """Return the embedding of a row of `embeddings_with_tracks`."""
+    tracks = tuple(Track(*track) for track in row["tracks"])
+    reason = row["failure_reason"]
+    return Embedding(
+        id=row["id"],
+        plan=Plan(
+            video=Video(row["video_id"], row["video_duration_seconds"], row["video_start_offset_seconds"]),
+            model=row["model"],
+            model_revision=row["model_revision"],
+            provider=row["provider"],
+            dimensions=row["dimensions"],
+            clip_seconds=row["clip_seconds"],
+            tracks=tuple(track.name for track in tracks),
+        ),
+        state=State(row["state"]),
+        progress=Progress(row["progress"], row["progress_message"]),
+        tracks=tracks,
+        provider_task_id=row["provider_task_id"],
+        failure=None if reason is None else Failure(Reason(reason), row["failure_message"]),
+        create_time=row["create_time"],
+        start_time=row["start_time"],
+        finish_time=row["finish_time"],
+        revision=row["revision"],
+        attempts=row["attempts"],
+    )
+
+
+def from_plan(plan: Plan) -> Row:
+    """Return the columns of a plan but for its tracks."""
+    return {
+        "video_id": plan.video.id,
+        "video_duration_seconds": plan.video.duration_seconds,
+        "video_start_offset_seconds": plan.video.start_offset_seconds,
+        "model": plan.model,
+        "model_revision": plan.model_revision,
+        "provider": plan.provider,
+        "dimensions": plan.dimensions,
+        "clip_seconds": plan.clip_seconds,
+    }
+
+
+def from_segments(chunk: StoredSegments) -> Row:
+    """Return the columns of a chunk."""
+    return {
+        "first_index": chunk.first_index,
+        "segment_count": len(chunk),
+        "start_seconds": chunk.start_seconds.astype("<f8").tobytes(),
+        "end_seconds": chunk.end_seconds.astype("<f8").tobytes(),
+        "vectors": chunk.vectors,
+    }
+
+
+def join_segments(rows: list[Row], *, first_index: int, max_segments: int) -> StoredSegments | None:
+    """Return the segments of consecutive chunks from `first_index` on, at most so many; None where there are none."""
+    if not rows:
+        return None
+    count = sum(row["segment_count"] for row in rows)
+    vectors = b"".join(row["vectors"] for row in rows)
+    row_bytes = len(vectors) // count
+    begin = first_index - rows[0]["first_index"]
+    end = min(count, begin + max_segments)
+    if not 0 <= begin < end:
+        return None
+    return StoredSegments(
+        first_index=first_index,
+        start_seconds=np.frombuffer(b"".join(row["start_seconds"] for row in rows), "<f8")[begin:end],
+        end_seconds=np.frombuffer(b"".join(row["end_seconds"] for row in rows), "<f8")[begin:end],
+        vectors=vectors[begin * row_bytes : end * row_bytes],
+    )
+
+
+def clean(text: str) -> str:
+    """Return a text that PostgreSQL stores: NUL is the one character that it does not."""
+    return text.replace("\0", "")

@@ -1,0 +1,70 @@
+"""The settings of embed's processes, each from its environment variable."""
+
+from pydantic import Field
+from sage_runtime.settings import ListenAddress, OptionalListenAddress, ServerSettings
+
+SCHEMA = "embed"
+
+
+class EmbedSettings(ServerSettings):
+    """What the service and the worker share.
+
+    Attributes:
+        database_url: PostgreSQL, as a role that owns the schema `embed`.
+        pool_size: Database connections of the process, besides one that listens.
+        ingest_address: Where ingest serves.
+        url_validity_s: Seconds for which a worker may read a video through one URL.
+    """
+
+    database_url: str = Field(validation_alias="SAGE_DATABASE_URL")
+    pool_size: int = Field(default=10, ge=2, le=100, validation_alias="SAGE_DATABASE_POOL_SIZE")
+    ingest_address: str = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_ADDRESS")
+    url_validity_s: int = Field(
+        default=6 * 3600, ge=60, le=7 * 24 * 3600, validation_alias="SAGE_EMBED_URL_VALIDITY_SECONDS"
+    )
+
+
+class ApiSettings(EmbedSettings):
+    """Settings of `python -m sage_embed serve`.
+
+    Attributes:
+        listen: HOST:PORT to serve on.
+        heartbeat_s: A watch sends a heartbeat after so many seconds of quiet. The contract promises 15.
+        watch_poll_s: A watch asks the database after so many seconds though no change was announced.
+        max_watches: Watches at once; more are refused with LIMIT_EXCEEDED.
+        max_unfinished: Embeddings that may wait or be worked on at once; more are refused with LIMIT_EXCEEDED.
+    """
+
+    listen: ListenAddress = Field(default="127.0.0.1:50052", validation_alias="SAGE_EMBED_LISTEN")
+    heartbeat_s: float = Field(default=10.0, gt=0, le=15, validation_alias="SAGE_EMBED_HEARTBEAT_SECONDS")
+    watch_poll_s: float = Field(default=5.0, gt=0, le=60, validation_alias="SAGE_EMBED_WATCH_POLL_SECONDS")
+    max_watches: int = Field(default=500, ge=1, validation_alias="SAGE_EMBED_MAX_WATCHES")
+    max_unfinished: int = Field(default=1000, ge=1, validation_alias="SAGE_EMBED_MAX_UNFINISHED")
+
+
+class WorkerSettings(EmbedSettings):
+    """Settings of `python -m sage_embed worker`.
+
+    Attributes:
+        listen: HOST:PORT of a health service; empty for none.
+        concurrency: Embeddings that this process works on at once.
+        poll_s: The queue is asked after so many seconds though no job was announced; retries wait for it.
+        worker_heartbeat_s: Seconds between two signs of life.
+        worker_lost_after_s: A worker without a sign of life for so many seconds is lost; its work goes on elsewhere.
+        sweep_s: Seconds between two looks for lost workers.
+        stop_after_s: Seconds that work gets to end after a stop signal; then it is handed back.
+        max_attempts: Runs in a row without a stored segment after which an embedding fails.
+        retry_base_s: Seconds before the second attempt; doubled for each further one.
+        retry_max_s: The longest wait between attempts in seconds.
+    """
+
+    listen: OptionalListenAddress = Field(default="", validation_alias="SAGE_WORKER_LISTEN")
+    concurrency: int = Field(default=1, ge=1, le=64, validation_alias="SAGE_WORKER_CONCURRENCY")
+    poll_s: float = Field(default=2.0, gt=0, le=60, validation_alias="SAGE_WORKER_POLL_SECONDS")
+    worker_heartbeat_s: float = Field(default=5.0, gt=0, validation_alias="SAGE_WORKER_HEARTBEAT_SECONDS")
+    worker_lost_after_s: float = Field(default=20.0, gt=0, validation_alias="SAGE_WORKER_LOST_AFTER_SECONDS")
+    sweep_s: float = Field(default=5.0, gt=0, validation_alias="SAGE_WORKER_SWEEP_SECONDS")
+    stop_after_s: float = Field(default=1.0, ge=0, validation_alias="SAGE_WORKER_STOP_AFTER_SECONDS")
+    max_attempts: int = Field(default=6, ge=1, le=100, validation_alias="SAGE_WORKER_MAX_ATTEMPTS")
+    retry_base_s: float = Field(default=2.0, gt=0, validation_alias="SAGE_WORKER_RETRY_BASE_SECONDS")
+    retry_max_s: float = Field(default=60.0, gt=0, validation_alias="SAGE_WORKER_RETRY_MAX_SECONDS")

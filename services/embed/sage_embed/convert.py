@@ -1,0 +1,121 @@
+"""Between the contract's messages and the model: the only module that builds or reads protobuf."""
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from sage.embed.v1 import embed_pb2
+from sage.errors.v1 import error_reason_pb2
+from sage_runtime.errors import Reason, invalid_field
+
+from sage_embed.create import CreateRequest
+from sage_embed.engine import ModelInfo
+from sage_embed.model import Embedding, Filter, State, StoredSegments
+
+_STATES = {state: embed_pb2.EmbeddingState.Value(f"EMBEDDING_STATE_{state}") for state in State}
+_STATES_BY_NUMBER = {number: state for state, number in _STATES.items()}
+
+
+def to_create_request(request: embed_pb2.CreateEmbeddingRequest) -> CreateRequest:
+    """Return what the client asks for."""
+    return CreateRequest(
+        video_id=request.video_id,
+        model=request.model,
+        clip_seconds=request.clip_seconds,
+        tracks=tuple(request.tracks),
+        request_id=request.request_id,
+    )
+
+
+def to_filter(request: embed_pb2.ListEmbeddingsRequest) -> Filter:
+    """Return which embeddings the client wants to see.
+
+    Raises:
+        SageError: FIELD_INVALID where the state is not one of the contract's.
+    """
+    state = None
+    if request.state != embed_pb2.EMBEDDING_STATE_UNSPECIFIED:
+        state = _STATES_BY_NUMBER.get(request.state)
+        if state is None:
+            raise invalid_field("state", f"is {request.state}, which is not a state of an embedding.")
+    return Filter(video_id=request.video_id or None, state=state, model=request.model or None)
+
+
+def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
+    """Return the message of an embedding."""
+    plan = embedding.plan
+    failure = None
+    if embedding.failure is not None:
+        failure = embed_pb2.Failure(reason=_reason(embedding.failure.reason), message=embedding.failure.message)
+    return embed_pb2.Embedding(
+        id=embedding.id,
+        video_id=plan.video.id,
+        video_duration_seconds=plan.video.duration_seconds,
+        model=plan.model,
+        model_revision=plan.model_revision,
+        provider=plan.provider,
+        dimensions=plan.dimensions,
+        clip_seconds=plan.clip_seconds,
+        state=_STATES[embedding.state],
+        progress=embed_pb2.Progress(fraction=embedding.progress.fraction, message=embedding.progress.message),
+        tracks=[
+            embed_pb2.Track(
+                name=track.name,
+                segment_count=track.segment_count,
+                covered_start_seconds=track.covered_start_seconds,
+                covered_end_seconds=track.covered_end_seconds,
+            )
+            for track in embedding.tracks
+        ],
+        provider_task_id=embedding.provider_task_id,
+        failure=failure,
+        create_time=_timestamp(embedding.create_time),
+        start_time=_timestamp(embedding.start_time),
+        finish_time=_timestamp(embedding.finish_time),
+        revision=embedding.revision,
+    )
+
+
+def to_watch_response(embedding: Embedding | None) -> embed_pb2.WatchEmbeddingResponse:
+    """Return the message of a watch; None is a heartbeat."""
+    if embedding is None:
+        return embed_pb2.WatchEmbeddingResponse(heartbeat=True)
+    return embed_pb2.WatchEmbeddingResponse(embedding=from_embedding(embedding), last=embedding.finished)
+
+
+def from_segments(segments: StoredSegments, dimensions: int) -> embed_pb2.ReadSegmentsResponse:
+    """Return the message of consecutive segments."""
+    return embed_pb2.ReadSegmentsResponse(
+        first_index=segments.first_index,
+        start_seconds=segments.start_seconds.tolist(),
+        end_seconds=segments.end_seconds.tolist(),
+        dimensions=dimensions,
+        vectors=segments.vectors,
+    )
+
+
+def from_model(model: ModelInfo) -> embed_pb2.Model:
+    """Return the message of a model."""
+    return embed_pb2.Model(
+        name=model.name,
+        revision=model.revision,
+        provider=model.provider,
+        dimensions=model.dimensions,
+        tracks=model.tracks,
+        min_clip_seconds=model.min_clip_seconds,
+        max_clip_seconds=model.max_clip_seconds,
+        max_video_seconds=model.max_video_seconds or 0.0,
+        usable=not model.unusable_reason,
+        unusable_reason=model.unusable_reason,
+    )
+
+
+def _reason(reason: Reason) -> error_reason_pb2.ErrorReason.ValueType:
+    return error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
+
+
+def _timestamp(moment: datetime | None) -> Timestamp | None:
+    if moment is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp

@@ -1,0 +1,56 @@
+"""The engines that this server has, and the choice between their models."""
+
+from collections.abc import Sequence
+
+from sage_embed.engine import Engine, ModelInfo
+from sage_embed.errors import model_unavailable, model_unknown
+
+
+class Engines:
+    """Finds models and the engines that offer them.
+
+    Args:
+        engines: The engines, the best first.
+    """
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self._engines = tuple(engines)
+
+    def models(self) -> list[ModelInfo]:
+        """Return every model, the usable ones first, and among those the best first."""
+        return sorted(
+            (model for engine in self._engines for model in engine.models()),
+            key=lambda model: bool(model.unusable_reason),
+        )
+
+    def choose(self, name: str) -> ModelInfo:
+        """Return the usable model of this name; for an empty name the best one.
+
+        Raises:
+            SageError: MODEL_UNKNOWN, MODEL_UNAVAILABLE.
+        """
+        models = self.models()
+        wanted = [model for model in models if not name or model.name == name]
+        if not wanted:
+            raise model_unknown(name, [model.name for model in models])
+        # Usable ones come first.
+        if wanted[0].unusable_reason:
+            raise model_unavailable(wanted[0].name, wanted[0].unusable_reason)
+        return wanted[0]
+
+    def engine_of(self, name: str, revision: str) -> Engine:
+        """Return the engine that offers a model in this revision.
+
+        Raises:
+            SageError: MODEL_UNKNOWN where no engine has the model, MODEL_UNAVAILABLE where it has become another
+                revision: its vectors would not go with those that are stored.
+        """
+        for engine in self._engines:
+            for model in engine.models():
+                if model.name == name:
+                    if model.revision != revision:
+                        raise model_unavailable(
+                            name, f"the embedding was begun with its revision {revision} and this is {model.revision}"
+                        )
+                    return engine
+        raise model_unknown(name, [model.name for model in self.models()])

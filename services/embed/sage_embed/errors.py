@@ -1,0 +1,51 @@
+"""The errors of embed, with the facts that the catalogue's texts want."""
+
+from collections.abc import Sequence
+
+from sage_runtime.errors import Reason, SageError
+
+from sage_embed.model import Embedding
+
+# What may be different a moment later, though nobody changed the request.
+RETRYABLE = frozenset({Reason.STORE_UNAVAILABLE, Reason.PROVIDER_UNREACHABLE, Reason.SERVICE_UNAVAILABLE})
+
+
+def embedding_not_found(embedding_id: str) -> SageError:
+    """Return the error for an embedding that is not there, or not any more."""
+    return SageError(Reason.EMBEDDING_NOT_FOUND, embedding_id=embedding_id)
+
+
+def embedding_finished(embedding: Embedding) -> SageError:
+    """Return the error for cancelling what completed or failed before."""
+    return SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state=embedding.state)
+
+
+def embedding_not_completed(embedding: Embedding) -> SageError:
+    """Return the error for reading vectors that are not all there."""
+    return SageError(Reason.EMBEDDING_NOT_COMPLETED, embedding_id=embedding.id, state=embedding.state)
+
+
+def track_missing(embedding: Embedding, track: str) -> SageError:
+    """Return the error for a track that the embedding was not made with."""
+    names = ", ".join(known.name for known in embedding.tracks)
+    return SageError(Reason.TRACK_MISSING, embedding_id=embedding.id, track=track, tracks=names)
+
+
+def model_unknown(model: str, known: Sequence[str]) -> SageError:
+    """Return the error for a model that no engine offers."""
+    return SageError(Reason.MODEL_UNKNOWN, model=model, models=", ".join(known) or "none")
+
+
+def model_unavailable(model: str, why: str) -> SageError:
+    """Return the error for a model that cannot be used now. `why` goes into a sentence and has no full stop."""
+    return SageError(Reason.MODEL_UNAVAILABLE, model=model, why=why.rstrip("."))
+
+
+def request_id_reused(request_id: str) -> SageError:
+    """Return the error for an idempotency key that stands for another request."""
+    return SageError(Reason.REQUEST_ID_REUSED, request_id=request_id)
+
+
+def limit_exceeded(*, limit: str, maximum: int, what_to_do: str) -> SageError:
+    """Return the error for a limit of this server that is reached."""
+    return SageError(Reason.LIMIT_EXCEEDED, limit=limit, max=maximum, what_to_do=what_to_do)

@@ -1,0 +1,169 @@
+"""What embed needs from outside, named for what it gives."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Protocol
+
+from sage_embed.model import Embedding, Failure, Filter, Plan, Progress, StoredSegments, Video
+
+
+class VideoCatalog(Protocol):
+    """Knows videos."""
+
+    async def get(self, video_id: str) -> Video:
+        """Return a video that is ready.
+
+        Raises:
+            SageError: VIDEO_NOT_FOUND, VIDEO_NOT_READY, SERVICE_UNAVAILABLE.
+        """
+        ...
+
+    async def url(self, video_id: str) -> str:
+        """Return a fresh URL that serves the video's bytes, ranges included.
+
+        Raises:
+            SageError: VIDEO_NOT_FOUND, SERVICE_UNAVAILABLE.
+        """
+        ...
+
+
+class EmbeddingStore(Protocol):
+    """Keeps embeddings: what the API does with them. Every method raises STORE_UNAVAILABLE."""
+
+    async def create(self, embedding_id: str, plan: Plan, *, request_id: str, fingerprint: str) -> Embedding:
+        """Record an embedding and queue its work, both or neither; return it.
+
+        Where `request_id` is known already (an empty one never is), nothing is recorded and the embedding that has
+        it is returned.
+
+        Args:
+            embedding_id: Its id.
+            plan: What it is to become.
+            request_id: The client's id of the request, or empty.
+            fingerprint: Of the request; the same request has the same.
+
+        Raises:
+            SageError: REQUEST_ID_REUSED where the known request has another fingerprint.
+        """
+        ...
+
+    async def find_request(self, request_id: str, *, fingerprint: str) -> Embedding | None:
+        """Return the embedding that was created with this request id.
+
+        Raises:
+            SageError: REQUEST_ID_REUSED.
+        """
+        ...
+
+    async def count_unfinished(self) -> int:
+        """Return how many embeddings have not come to their end."""
+        ...
+
+    async def get(self, embedding_id: str) -> Embedding | None:
+        """Return an embedding."""
+        ...
+
+    async def list_page(self, wanted: Filter, *, before_id: str | None, limit: int) -> list[Embedding]:
+        """Return up to `limit` embeddings, newest first, beginning with the one before `before_id`."""
+        ...
+
+    async def cancel(self, embedding_id: str) -> Embedding | None:
+        """Make it CANCELLED where its state allows that, drop its work and vectors, and return it as it is then."""
+        ...
+
+    async def delete(self, embedding_id: str) -> bool:
+        """Drop it with its work and vectors. Return whether it was there."""
+        ...
+
+    async def read_segments(
+        self, embedding_id: str, track: str, *, first_index: int, max_segments: int
+    ) -> StoredSegments | None:
+        """Return at most `max_segments` segments from `first_index` on; None where there are none."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise where the store cannot be used."""
+        ...
+
+
+class WorkStore(Protocol):
+    """Keeps embeddings: what a worker does with them.
+
+    `job_id` is the worker's right to write. Another worker that takes over gets another one, and from then on every
+    method raises `WorkLostError` for the first, as it does once the embedding has come to its end. Every method raises
+    STORE_UNAVAILABLE.
+    """
+
+    async def claim(self, embedding_id: str, job_id: int) -> Embedding:
+        """Make it PROCESSING and return it with what earlier work has stored."""
+        ...
+
+    async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
+        """Store the provider's task."""
+        ...
+
+    async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
+        """Store how far the work is. A fraction that is smaller than the stored one does not replace it."""
+        ...
+
+    async def append(
+        self,
+        embedding_id: str,
+        job_id: int,
+        track: str,
+        chunks: Sequence[StoredSegments],
+        *,
+        progress: Progress | None,
+    ) -> None:
+        """Store segments that follow those which are stored, and the progress that goes with them, all or nothing.
+
+        Raises:
+            ValueError: They do not follow, or the plan has no such track.
+        """
+        ...
+
+    async def complete(self, embedding_id: str, job_id: int, message: str) -> None:
+        """Make it COMPLETED."""
+        ...
+
+    async def fail(self, embedding_id: str, job_id: int, failure: Failure) -> None:
+        """Make it FAILED and drop its vectors."""
+        ...
+
+    async def requeue(
+        self, embedding_id: str, job_id: int, *, delay: timedelta, message: str, counts_as_attempt: bool
+    ) -> None:
+        """Hand the work to the queue again, to be taken up by any worker after `delay`."""
+        ...
+
+    async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[Embedding, int]]:
+        """Return unfinished embeddings that nobody works on, each with its job: what a worker that died leaves.
+
+        A worker counts as dead when it has given no heartbeat for `silent_for`.
+        """
+        ...
+
+    async def drop_dead_jobs(self, *, silent_for: timedelta) -> None:
+        """Drop the jobs of dead workers that stand for no work any more."""
+        ...
+
+
+class Subscription(Protocol):
+    """Hears of changes to one embedding."""
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return once something may have changed since the last call, or after `timeout_s`."""
+        ...
+
+
+class ChangeFeed(Protocol):
+    """Tells of changes to embeddings, whichever process makes them."""
+
+    def subscribe(self, embedding_id: str) -> AbstractContextManager[Subscription]:
+        """Hear of changes from now on, until the context ends.
+
+        Raises:
+            SageError: LIMIT_EXCEEDED.
+        """
+        ...

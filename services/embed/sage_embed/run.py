@@ -1,0 +1,218 @@
+"""Doing the work of one embedding: pull the engine's events, store each, bring it to its end."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+
+import numpy as np
+import structlog
+from sage_runtime.errors import Reason, SageError
+
+from sage_embed.engine import EngineEvent, EngineRequest, Progressed, Resume, Segments, SegmentsProduced, TaskStarted
+from sage_embed.engines import Engines
+from sage_embed.errors import RETRYABLE
+from sage_embed.model import Embedding, Failure, Progress, WorkLostError
+from sage_embed.ports import VideoCatalog, WorkStore
+from sage_embed.segments import to_stored
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """How patient a worker is.
+
+    Attributes:
+        max_attempts: Runs in a row that may end without storing a segment; after the last one the embedding fails.
+        retry_base_s: The wait after the first of them. Each further one doubles it.
+        retry_max_s: The longest wait.
+        progress_interval_s: Progress is stored at most this often.
+    """
+
+    max_attempts: int
+    retry_base_s: float
+    retry_max_s: float
+    progress_interval_s: float = 0.5
+
+    def wait(self, attempts: int) -> timedelta:
+        """Return how long to wait after this many runs in vain."""
+        return timedelta(seconds=min(self.retry_max_s, self.retry_base_s * 2.0 ** min(attempts, 30)))
+
+
+class Runner:
+    """Runs embeddings.
+
+    Args:
+        store: Where the work is kept.
+        videos: Where the videos are.
+        engines: Who computes.
+        policy: How patient it is.
+        describe: Returns the sentence that people read of an error.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: WorkStore,
+        videos: VideoCatalog,
+        engines: Engines,
+        policy: RunPolicy,
+        describe: Callable[[SageError], str],
+    ) -> None:
+        self._store = store
+        self._videos = videos
+        self._engines = engines
+        self._policy = policy
+        self._describe = describe
+
+    async def run(self, embedding_id: str, job_id: int) -> None:
+        """Bring an embedding to its end, or hand it to the queue again where the trouble may pass.
+
+        Returns quietly where the work belongs to somebody else by now. Cancelling stops the engine; the caller then
+        decides whether to `release` the work.
+        """
+        try:
+            embedding = await self._store.claim(embedding_id, job_id)
+            recorder = _Recorder(self._store, embedding, job_id, self._policy.progress_interval_s)
+            try:
+                await self._work(embedding, recorder)
+                await self._store.complete(embedding_id, job_id, _completed_message(embedding))
+                log.info("embedding_completed", embedding_id=embedding_id, job_id=job_id)
+            except SageError as error:
+                # A run that stored segments before it failed begins a new count.
+                attempts = 0 if recorder.stored_segments else embedding.attempts
+                await self._end(embedding_id, job_id, error, attempts=attempts)
+            except WorkLostError:
+                raise
+            except Exception:
+                log.exception("embedding_crashed", embedding_id=embedding_id, job_id=job_id)
+                message = f"Internal error. The worker's log has the details under {embedding_id}."
+                await self._store.fail(embedding_id, job_id, Failure(Reason.INTERNAL, message))
+        except WorkLostError:
+            log.info("embedding_not_ours", embedding_id=embedding_id, job_id=job_id)
+        except SageError as error:
+            # Neither success nor failure could be stored. The job counts as ours until the store hears otherwise.
+            log.warning("embedding_unrecorded", embedding_id=embedding_id, job_id=job_id, detail=error.detail)
+            await self._release_when_possible(embedding_id, job_id)
+
+    async def release(self, embedding_id: str, job_id: int) -> None:
+        """Hand the work back, so that another worker goes on at once: this one is about to stop.
+
+        Raises:
+            SageError: STORE_UNAVAILABLE.
+        """
+        try:
+            await self._store.requeue(
+                embedding_id,
+                job_id,
+                delay=timedelta(0),
+                message="The worker stops; another one goes on.",
+                counts_as_attempt=False,
+            )
+        except WorkLostError:
+            log.info("embedding_not_ours", embedding_id=embedding_id, job_id=job_id)
+
+    async def _release_when_possible(self, embedding_id: str, job_id: int) -> None:
+        for attempt in itertools.count():
+            await asyncio.sleep(self._policy.wait(attempt).total_seconds())
+            try:
+                await self.release(embedding_id, job_id)
+            except SageError:
+                continue
+            return
+
+    async def _work(self, embedding: Embedding, recorder: "_Recorder") -> None:
+        plan = embedding.plan
+        engine = self._engines.engine_of(plan.model, plan.model_revision)
+        request = EngineRequest(
+            video_url=lambda: self._videos.url(plan.video.id),
+            duration_seconds=plan.video.duration_seconds,
+            start_offset_seconds=plan.video.start_offset_seconds,
+            model=plan.model,
+            clip_seconds=plan.clip_seconds,
+            tracks=plan.tracks,
+            resume=Resume(
+                provider_task_id=embedding.provider_task_id or None,
+                segment_counts={track.name: track.segment_count for track in embedding.tracks},
+            ),
+        )
+        async with aclosing(engine.embed(request)) as events:
+            async for event in events:
+                await recorder.record(event)
+
+    async def _end(self, embedding_id: str, job_id: int, error: SageError, *, attempts: int) -> None:
+        """Store a failure, or the retry that it deserves."""
+        log.warning(
+            "embedding_trouble",
+            embedding_id=embedding_id,
+            job_id=job_id,
+            reason=error.reason,
+            detail=error.detail,
+            attempts=attempts,
+        )
+        if error.reason in RETRYABLE and attempts + 1 < self._policy.max_attempts:
+            wait = self._policy.wait(attempts)
+            await self._store.requeue(
+                embedding_id,
+                job_id,
+                delay=wait,
+                message=f"{self._describe(error)} The next attempt is in {wait.total_seconds():.0f} s.",
+                counts_as_attempt=True,
+            )
+        else:
+            await self._store.fail(embedding_id, job_id, Failure(error.reason, self._describe(error)))
+
+
+def _completed_message(embedding: Embedding) -> str:
+    return f"Embedded {embedding.plan.video.duration_seconds:.0f} s of video."
+
+
+class _Recorder:
+    """Stores events in their order. Progress that comes too fast is held back until the next event."""
+
+    def __init__(self, store: WorkStore, embedding: Embedding, job_id: int, progress_interval_s: float) -> None:
+        self._store = store
+        self._embedding = embedding
+        self._job_id = job_id
+        self._interval_s = progress_interval_s
+        self.stored_segments = False
+        self._held: Progress | None = None
+        self._written_at = float("-inf")
+
+    async def record(self, event: EngineEvent) -> None:
+        """Store one event."""
+        match event:
+            case TaskStarted():
+                await self._store.save_task(self._embedding.id, self._job_id, event.provider_task_id)
+            case Progressed():
+                self._held = Progress(min(1.0, max(0.0, event.fraction)), event.message)
+                if monotonic() - self._written_at >= self._interval_s:
+                    await self._store.save_progress(self._embedding.id, self._job_id, self._held)
+                    self._wrote()
+            case SegmentsProduced():
+                segments = event.segments
+                _check(segments, self._embedding)
+                await self._store.append(
+                    self._embedding.id, self._job_id, segments.track, to_stored(segments), progress=self._held
+                )
+                self.stored_segments = True
+                self._wrote()
+
+    def _wrote(self) -> None:
+        self._held = None
+        self._written_at = monotonic()
+
+
+def _check(segments: Segments, embedding: Embedding) -> None:
+    """Raise where an engine hands over what must not be stored."""
+    expected = (len(segments.start_seconds), embedding.plan.dimensions)
+    if segments.vectors.shape != expected or len(segments.end_seconds) != expected[0]:
+        raise ValueError(f"vectors have shape {segments.vectors.shape}, not {expected}")
+    if not np.isfinite(segments.vectors).all():
+        raise SageError(
+            Reason.PROVIDER_FAILED, provider=embedding.plan.provider, why="it returned vectors that are not finite"
+        )

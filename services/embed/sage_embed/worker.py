@@ -1,0 +1,121 @@
+"""The worker process: jobs from the queue, a look-out for lost workers, and an end that loses nothing."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import NoReturn
+
+import structlog
+from sage_runtime.catalogue import public_text
+from sage_runtime.channel import open_channel
+from sage_runtime.errors import SageError
+from sage_runtime.logging import configure_logging
+from sage_runtime.postgres import Pool, open_pool, ping
+from sage_runtime.server import ListenError, ServiceRegistration, running_server
+from sage_runtime.settings import fail
+from sage_runtime.tracing import tracing
+
+from sage_embed.adapters.ingest import IngestVideoCatalog
+from sage_embed.adapters.queue import JobQueue
+from sage_embed.adapters.queue_worker import QueueWorker, WorkerTimes
+from sage_embed.adapters.work import PostgresWorkStore
+from sage_embed.config import SCHEMA, WorkerSettings
+from sage_embed.engine import Engine
+from sage_embed.engines import Engines
+from sage_embed.recover import recover
+from sage_embed.run import Runner, RunPolicy
+
+log = structlog.get_logger()
+
+# What the worker's health service answers for: it serves no calls of its own.
+_HEALTH_NAME = "sage.embed.worker"
+
+
+async def run_worker(settings: WorkerSettings, engines: Sequence[Engine]) -> None:
+    """Work until SIGTERM or SIGINT, then hand back what is not done. A second signal ends the process at once."""
+    configure_logging("embed-worker", settings.log_level, settings.log_format)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        stop.set()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(one)
+            signal.signal(one, signal.SIG_DFL)
+
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, on_signal)
+    with tracing("embed-worker", settings.otlp_endpoint):
+        try:
+            async with working(settings, engines):
+                log.info("working", concurrency=settings.concurrency)
+                await stop.wait()
+                log.info("stopping", stop_after_s=settings.stop_after_s)
+        except ListenError as error:
+            fail(str(error))
+    log.info("ended")
+
+
+@asynccontextmanager
+async def working(settings: WorkerSettings, engines: Sequence[Engine]) -> AsyncIterator[None]:
+    """Work for the length of the block."""
+    async with AsyncExitStack() as stack:
+        # Each job writes while procrastinate fetches, beats and polls.
+        pool_size = settings.pool_size + settings.concurrency
+        pool = await stack.enter_async_context(
+            await open_pool(settings.database_url, schema=SCHEMA, max_size=pool_size)
+        )
+        channel = await stack.enter_async_context(open_channel(settings.ingest_address))
+        if settings.listen:
+            await stack.enter_async_context(running_server(settings=settings, services=[_health(pool)]))
+        store = PostgresWorkStore(pool, JobQueue())
+        runner = Runner(
+            store=store,
+            videos=IngestVideoCatalog(channel, url_validity_s=settings.url_validity_s),
+            engines=Engines(engines),
+            policy=RunPolicy(
+                max_attempts=settings.max_attempts,
+                retry_base_s=settings.retry_base_s,
+                retry_max_s=settings.retry_max_s,
+            ),
+            describe=public_text,
+        )
+        worker = QueueWorker(
+            pool,
+            run=runner.run,
+            release=runner.release,
+            concurrency=settings.concurrency,
+            times=WorkerTimes(
+                poll_s=settings.poll_s,
+                heartbeat_s=settings.worker_heartbeat_s,
+                lost_after_s=settings.worker_lost_after_s,
+                stop_after_s=settings.stop_after_s,
+            ),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(worker.work_forever()),
+                tasks.create_task(_recover_forever(store, settings)),
+            ]
+            try:
+                yield
+            finally:
+                for task in running:
+                    task.cancel()
+
+
+async def _recover_forever(store: PostgresWorkStore, settings: WorkerSettings) -> NoReturn:
+    silent_for = timedelta(seconds=settings.worker_lost_after_s)
+    while True:
+        try:
+            await recover(store=store, silent_for=silent_for, max_attempts=settings.max_attempts)
+        except SageError as error:
+            log.warning("recovery_failed", detail=error.detail, retry_in_s=settings.sweep_s)
+        await asyncio.sleep(settings.sweep_s)
+
+
+def _health(pool: Pool) -> ServiceRegistration:
+    return ServiceRegistration(name=_HEALTH_NAME, add=lambda server: None, check=partial(ping, pool))
