@@ -1,0 +1,203 @@
+"""`sage diff` and `sage compare`: where two cuts differ."""
+
+import asyncio
+
+import click
+from sage.compare.v1 import compare_pb2
+from sage.embed.v1 import embed_pb2
+
+from sage_cli.client import Client
+from sage_cli.commands.options import (
+    content_type_option,
+    json_option,
+    measure_options,
+    recipe_options,
+    session_options,
+)
+from sage_cli.comparison import read_comparison
+from sage_cli.errors import Trouble
+from sage_cli.json_output import comparison_document
+from sage_cli.preparation import Preparation, Recipe, choose_recipe, find_video_of
+from sage_cli.progress import Line, ProgressBoard
+from sage_cli.report import draw_report
+from sage_cli.session import DIFFER_EXIT_CODE, SAME_EXIT_CODE, Session
+from sage_cli.targets import EmbeddingTarget, FileTarget, Target, read_target
+
+_METRICS = {
+    None: compare_pb2.METRIC_UNSPECIFIED,
+    "cosine": compare_pb2.METRIC_COSINE,
+    "euclidean": compare_pb2.METRIC_EUCLIDEAN,
+}
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@measure_options
+@recipe_options
+@content_type_option
+@json_option
+@session_options
+def diff(
+    session: Session,
+    old: str,
+    new: str,
+    *,
+    threshold: float | None,
+    metric: str | None,
+    model: str | None,
+    clip_seconds: float | None,
+    content_type: str | None,
+    as_json: bool,
+) -> None:
+    """Show where two cuts of a film differ.
+
+    OLD and NEW are video files, or ids of videos or embeddings. Files are uploaded and embedded where SAGE does not
+    have them already.
+
+    Exits with 0 where the two do not differ, 1 where they do, 2 on trouble.
+    """
+
+    async def run(client: Client) -> int:
+        targets = (read_target(old), read_target(new))
+        preparation = Preparation(client, content_type=content_type)
+        for target in targets:
+            preparation.media_type(target)
+        recipe = await _recipe(client, targets, model=model, clip_seconds=clip_seconds)
+        try:
+            with ProgressBoard(session.terminal) as board:
+                lines = (board.line(_label(old)), board.line(_label(new)))
+                a, b = await _embed_both(preparation, targets, recipe, lines)
+        except asyncio.CancelledError:
+            await _tidy_up(session, preparation)
+            raise
+        return await _compare(
+            session, client, (a, b), labels=(old, new), threshold=threshold, metric=metric, as_json=as_json
+        )
+
+    session.run(run)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@measure_options
+@click.option("--model", metavar="NAME", help="For videos: which model's embeddings to compare. [default: the newest]")
+@json_option
+@session_options
+def compare(
+    session: Session,
+    a: str,
+    b: str,
+    *,
+    threshold: float | None,
+    metric: str | None,
+    model: str | None,
+    as_json: bool,
+) -> None:
+    """Compare two embeddings that are there.
+
+    A and B are ids of embeddings, or of videos that have been embedded. Nothing is uploaded or embedded; `sage diff`
+    does that.
+
+    Exits with 0 where the two do not differ, 1 where they do, 2 on trouble.
+    """
+
+    async def run(client: Client) -> int:
+        first = await _completed(client, read_target(a), like=None, model=model)
+        second = await _completed(client, read_target(b), like=first, model=model)
+        return await _compare(
+            session, client, (first, second), labels=(a, b), threshold=threshold, metric=metric, as_json=as_json
+        )
+
+    session.run(run)
+
+
+async def _recipe(
+    client: Client, targets: tuple[Target, Target], *, model: str | None, clip_seconds: float | None
+) -> Recipe:
+    """Return how to embed what is not embedded: like the embedding that was named, where there is one."""
+    for target in targets:
+        if isinstance(target, EmbeddingTarget) and model is None and clip_seconds is None:
+            given = await client.get_embedding(target.embedding_id)
+            return Recipe(given.model, given.model_revision, given.clip_seconds)
+    return await choose_recipe(client, model=model, clip_seconds=clip_seconds)
+
+
+async def _embed_both(
+    preparation: Preparation, targets: tuple[Target, Target], recipe: Recipe, lines: tuple[Line, Line]
+) -> tuple[embed_pb2.Embedding, embed_pb2.Embedding]:
+    async with asyncio.TaskGroup() as group:
+        first, second = (
+            group.create_task(preparation.embedding(target, recipe, line))
+            for target, line in zip(targets, lines, strict=True)
+        )
+    return first.result(), second.result()
+
+
+async def _tidy_up(session: Session, preparation: Preparation) -> None:
+    cancelled = await preparation.cancel_begun()
+    what = {0: "", 1: " One embedding was cancelled."}.get(cancelled, f" {cancelled} embeddings were cancelled.")
+    session.terminal.note(f"Interrupted.{what}")
+
+
+async def _completed(
+    client: Client, target: Target, *, like: embed_pb2.Embedding | None, model: str | None
+) -> embed_pb2.Embedding:
+    """Return an embedding by its id, or a completed one of a video: made like `like` if possible, else the newest."""
+    if isinstance(target, FileTarget):
+        raise Trouble(
+            f"{target.path} is a file, and `sage compare` takes ids.", next_step="`sage diff` takes files as well."
+        )
+    if isinstance(target, EmbeddingTarget):
+        return await client.get_embedding(target.embedding_id)
+    newest: embed_pb2.Embedding | None = None
+    async for embedding in client.list_embeddings(
+        video_id=target.video_id, model=model or "", state=embed_pb2.EMBEDDING_STATE_COMPLETED
+    ):
+        if like is None or Recipe(like.model, like.model_revision, like.clip_seconds).made(embedding):
+            return embedding
+        newest = newest or embedding
+    if newest is None:
+        raise Trouble(
+            f"{target.video_id} has no completed embedding{f' of model {model}' if model else ''}.",
+            next_step=f"`sage embed {target.video_id}` makes one.",
+        )
+    return newest
+
+
+async def _compare(
+    session: Session,
+    client: Client,
+    embeddings: tuple[embed_pb2.Embedding, embed_pb2.Embedding],
+    *,
+    labels: tuple[str, str],
+    threshold: float | None,
+    metric: str | None,
+    as_json: bool,
+) -> int:
+    a, b = embeddings
+    request = compare_pb2.CompareEmbeddingsRequest(
+        embedding_id_a=a.id, embedding_id_b=b.id, metric=_METRICS[metric], threshold=threshold
+    )
+    response = await client.compare(request)
+    videos = [await find_video_of(client, embedding.video_id) for embedding in embeddings]
+    # Ids say little to people; the name that a video was uploaded under says more.
+    old, new = (
+        (video.filename if video and label.startswith(("video_", "embed_")) else label, video)
+        for label, video in zip(labels, videos, strict=True)
+    )
+    comparison = read_comparison(response, old=old, new=new)
+    out = session.terminal.out
+    if as_json:
+        session.terminal.say_json(comparison_document(response, comparison))
+    elif not session.quiet:
+        session.terminal.say(
+            draw_report(comparison, width=out.width, ascii_only=not out.encoding.lower().startswith("utf"))
+        )
+    return DIFFER_EXIT_CODE if comparison.differ else SAME_EXIT_CODE
+
+
+def _label(text: str) -> str:
+    """Return the last part of a path, which is what a narrow line has room for."""
+    return text.rstrip("/").rpartition("/")[2]

@@ -1,0 +1,88 @@
+"""Options that several commands share."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sage_cli.client import DEFAULT_ADDRESS
+from sage_cli.session import Session
+from sage_cli.terminal import open_terminal
+
+MAX_THRESHOLD = 2.0
+
+
+class FiniteFloat(click.ParamType[float]):
+    """A number that is neither infinite nor NaN, above `low` (or at it) and not above `high`."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float | None = None, *, low_open: bool = False) -> None:
+        self._low = low
+        self._high = high
+        self._low_open = low_open
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or end with the rule that it breaks."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        too_low = number <= self._low if self._low_open else number < self._low
+        if not math.isfinite(number) or too_low or (self._high is not None and number > self._high):
+            self.fail(f"{value} is not {self._rule()}.", param, ctx)
+        return number
+
+    def _rule(self) -> str:
+        if self._high is not None:
+            return f"from {self._low:g} to {self._high:g}"
+        return f"more than {self._low:g}" if self._low_open else f"at least {self._low:g}"
+
+
+def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --address and --quiet, and give the command a `session` in their place."""
+
+    @click.option("--address", metavar="HOST:PORT", help=f"Where SAGE is. [default: {DEFAULT_ADDRESS}]")
+    @click.option("-q", "--quiet", is_flag=True, help="Print results and trouble only, no progress.")
+    @click.pass_context
+    @functools.wraps(command)
+    def wrapped(context: click.Context, /, *, address: str | None, quiet: bool, **arguments: Any) -> Any:
+        session = Session(terminal=open_terminal(quiet=quiet), address=address or context.obj, quiet=quiet)
+        return command(session, **arguments)
+
+    return wrapped
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+
+content_type_option = click.option(
+    "--content-type", metavar="TYPE", help="Media type of the files, such as video/mp4. [default: guessed]"
+)
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a video is embedded."""
+    model = click.option("--model", metavar="NAME", help="Model to embed with. [default: the best that can be used]")
+    clip_seconds = click.option(
+        "--clip-seconds",
+        type=FiniteFloat(0, low_open=True),
+        metavar="S",
+        help="Length of a clip in seconds. [default: 2]",
+    )
+    return model(clip_seconds(command))
+
+
+def measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how two embeddings are compared."""
+    threshold = click.option(
+        "--threshold",
+        type=FiniteFloat(0, MAX_THRESHOLD),
+        metavar="X",
+        help="Distance above which clips differ, 0 to 2. [default: the model's]",
+    )
+    metric = click.option(
+        "--metric", type=click.Choice(["cosine", "euclidean"]), help="How distance is measured. [default: cosine]"
+    )
+    return threshold(metric(command))

@@ -1,0 +1,61 @@
+"""Which kind of video a file is, by its name, then by its first bytes.
+
+The server reads the bytes itself and trusts neither. What is said here is what a player is told later.
+"""
+
+import mimetypes
+from pathlib import Path
+
+from sage_cli.errors import Trouble
+
+# Python asks the system's tables, which differ from machine to machine and call some films something else: `.ts` is a
+# translation for Qt, `.mxf` an application.
+_BY_SUFFIX = {
+    ".3gp": "video/3gpp",
+    ".avi": "video/x-msvideo",
+    ".flv": "video/x-flv",
+    ".m2ts": "video/mp2t",
+    ".m4v": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".mp4": "video/mp4",
+    ".mpeg": "video/mpeg",
+    ".mpg": "video/mpeg",
+    ".mts": "video/mp2t",
+    ".mxf": "video/mxf",
+    ".ogv": "video/ogg",
+    ".ts": "video/mp2t",
+    ".webm": "video/webm",
+    ".wmv": "video/x-ms-wmv",
+    ".y4m": "video/x-yuv4mpeg",
+}
+_BY_FIRST_BYTES = (
+    (4, b"ftyp", "video/mp4"),
+    (0, b"\x1a\x45\xdf\xa3", "video/x-matroska"),
+    (8, b"AVI ", "video/x-msvideo"),
+    (0, b"OggS", "video/ogg"),
+    (0, b"FLV\x01", "video/x-flv"),
+    (0, b"\x00\x00\x01\xba", "video/mpeg"),
+    (0, b"\x06\x0e\x2b\x34", "video/mxf"),
+)
+
+
+def guess_media_type(path: Path) -> str:
+    """Return the media type of a video file.
+
+    Raises:
+        Trouble: Neither its name nor its first bytes are those of a video.
+    """
+    suffix = path.suffix.lower()
+    by_name = _BY_SUFFIX.get(suffix) or mimetypes.guess_type(f"film{suffix}")[0]
+    if by_name and by_name.startswith("video/"):
+        return by_name
+    with path.open("rb") as file:
+        head = file.read(16)
+    for offset, mark, media_type in _BY_FIRST_BYTES:
+        if head[offset : offset + len(mark)] == mark:
+            return media_type
+    looks_like = f"looks like {by_name}, not like a video" if by_name else "does not look like a video"
+    raise Trouble(
+        f"{path} {looks_like}.", next_step="If it is one, say which kind: --content-type video/mp4, for example."
+    )

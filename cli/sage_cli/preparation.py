@@ -1,0 +1,204 @@
+"""From what a command was given to embeddings that can be compared."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from sage.embed.v1 import embed_pb2
+from sage.ingest.v1 import ingest_pb2
+
+from sage_cli.client import Client
+from sage_cli.errors import Trouble, reason_of
+from sage_cli.media_type import guess_media_type
+from sage_cli.progress import Line
+from sage_cli.targets import EmbeddingTarget, FileTarget, Target, VideoTarget
+from sage_cli.uploads import Fingerprint, find_video, fingerprint, upload
+from sage_cli.watching import FINAL_STATES, watch
+
+# What the contract says of a request that leaves the length of a clip open.
+DEFAULT_CLIP_SECONDS = 2.0
+TRACK = "visual"
+CANCEL_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How videos are embedded, so that two of them can be compared."""
+
+    model: str
+    revision: str
+    clip_seconds: float
+
+    def made(self, embedding: embed_pb2.Embedding) -> bool:
+        """Return whether an embedding was, or is being, made in this way."""
+        return (embedding.model, embedding.model_revision, embedding.clip_seconds) == (
+            self.model,
+            self.revision,
+            self.clip_seconds,
+        )
+
+
+async def choose_recipe(client: Client, *, model: str | None, clip_seconds: float | None) -> Recipe:
+    """Return the recipe of what the user asked for, before anything is uploaded for it.
+
+    Args:
+        client: Whose models to choose from.
+        model: The model's name. None: the best that can be used now.
+        clip_seconds: Length of a clip. None: 2, or what is nearest to it within the model's bounds.
+
+    Raises:
+        Trouble: There is no such model, it cannot be used, or does not take clips of this length.
+    """
+    models = await client.list_models()
+    if model is None:
+        chosen = next((candidate for candidate in models if candidate.usable), None)
+        if chosen is None:
+            raise Trouble("This server has no model that can be used.", next_step="`sage models` says why.")
+    else:
+        chosen = next((candidate for candidate in models if candidate.name == model), None)
+        if chosen is None:
+            raise Trouble(f"There is no model {model!r}.", next_step=_models_hint(models))
+        if not chosen.usable:
+            raise Trouble(f"Model {model} cannot be used: {chosen.unusable_reason}", next_step=_models_hint(models))
+    if clip_seconds is None:
+        clip_seconds = min(max(DEFAULT_CLIP_SECONDS, chosen.min_clip_seconds), chosen.max_clip_seconds)
+    if not chosen.min_clip_seconds <= clip_seconds <= chosen.max_clip_seconds:
+        raise Trouble(
+            f"Model {chosen.name} does not take clips of {clip_seconds:g} s.",
+            next_step=f"--clip-seconds may be {chosen.min_clip_seconds:g} to {chosen.max_clip_seconds:g}.",
+        )
+    return Recipe(chosen.name, chosen.revision, clip_seconds)
+
+
+def _models_hint(models: Sequence[embed_pb2.Model]) -> str:
+    usable = ", ".join(candidate.name for candidate in models if candidate.usable)
+    return f"These can be used: {usable}." if usable else "`sage models` says why none can be used."
+
+
+class Preparation:
+    """Uploads and embeds what is missing, and knows what it has begun.
+
+    Args:
+        client: Where to.
+        content_type: The media type of the files. None: by name and first bytes.
+    """
+
+    def __init__(self, client: Client, *, content_type: str | None = None) -> None:
+        self._client = client
+        self._content_type = content_type
+        self._begun: set[str] = set()
+        # Two copies of one file are sent once, and one video is embedded once: the second waits for the first.
+        self._locks: defaultdict[Fingerprint | str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def media_type(self, target: Target) -> str:
+        """Return the media type that a file is uploaded as; empty for what is not a file.
+
+        Raises:
+            Trouble: It does not look like a video.
+        """
+        return (self._content_type or guess_media_type(target.path)) if isinstance(target, FileTarget) else ""
+
+    async def video(self, target: FileTarget | VideoTarget, line: Line) -> ingest_pb2.Video:
+        """Return the video of a target, uploading it where SAGE does not have it."""
+        if isinstance(target, VideoTarget):
+            return await self._client.get_video(target.video_id)
+        media_type = self.media_type(target)
+        line.begin_bytes("reading", target.size_bytes)
+        print_ = await fingerprint(target, advance=line.advance)
+        async with self._locks[print_]:
+            video = await find_video(self._client, print_)
+            if video is None:
+                line.begin_bytes("uploading", print_.size_bytes)
+                video = await upload(self._client, target, print_, content_type=media_type, advance=line.advance)
+        line.finish("uploaded", video.id)
+        return video
+
+    async def embedding(self, target: Target, recipe: Recipe, line: Line) -> embed_pb2.Embedding:
+        """Return a completed embedding of a target, doing all that is missing.
+
+        Raises:
+            Trouble: It failed, or somebody cancelled it.
+        """
+        if isinstance(target, EmbeddingTarget):
+            embedding = await self._client.get_embedding(target.embedding_id)
+        else:
+            video = await self.video(target, line)
+            async with self._locks[video.id]:
+                embedding = await self.begin(video, recipe)
+        return await self.follow(embedding, line)
+
+    async def begin(self, video: ingest_pb2.Video, recipe: Recipe) -> embed_pb2.Embedding:
+        """Return an embedding of a video that is completed or under way, beginning one where there is none."""
+        under_way: embed_pb2.Embedding | None = None
+        async for embedding in self._client.list_embeddings(video_id=video.id, model=recipe.model):
+            if not recipe.made(embedding) or (embedding.tracks and not _has_track(embedding)):
+                continue
+            if embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED:
+                return embedding
+            if embedding.state not in FINAL_STATES:
+                under_way = under_way or embedding
+        if under_way is not None:
+            return under_way
+        # Once the request is out it must be known what came of it, or nobody could cancel it.
+        creation = asyncio.ensure_future(
+            self._client.create_embedding(video_id=video.id, model=recipe.model, clip_seconds=recipe.clip_seconds)
+        )
+        try:
+            embedding = await asyncio.shield(creation)
+        except asyncio.CancelledError:
+            with contextlib.suppress(grpc.RpcError):
+                self._begun.add((await creation).id)
+            raise
+        self._begun.add(embedding.id)
+        return embedding
+
+    async def follow(self, embedding: embed_pb2.Embedding, line: Line) -> embed_pb2.Embedding:
+        """Follow an embedding to its end and return it completed."""
+        if embedding.state not in FINAL_STATES:
+            line.begin_work("embedding")
+            async for embedding in watch(self._client, embedding.id):  # noqa: B020 - each is the newer state of it
+                line.report(embedding.progress.fraction, embedding.progress.message)
+        self._begun.discard(embedding.id)
+        if embedding.state == embed_pb2.EMBEDDING_STATE_FAILED:
+            raise Trouble(
+                f"{line.label} could not be embedded: {embedding.failure.message}",
+                next_step=f"The embedding is {embedding.id}. Run the command again to try once more.",
+            )
+        if embedding.state == embed_pb2.EMBEDDING_STATE_CANCELLED:
+            raise Trouble(
+                f"{line.label} is not embedded: {embedding.id} was cancelled.",
+                next_step="Run the command again to begin anew.",
+            )
+        line.finish("embedded", embedding.id)
+        return embedding
+
+    async def cancel_begun(self) -> int:
+        """Cancel the embeddings that were begun here and are not finished, and return how many there were."""
+        cancelled = 0
+        for embedding_id in sorted(self._begun):
+            try:
+                async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                    await self._client.cancel_embedding(embedding_id)
+            except (grpc.RpcError, TimeoutError):
+                # It may have come to its end just now, or SAGE may be gone: nothing more can be done from here.
+                continue
+            cancelled += 1
+        self._begun.clear()
+        return cancelled
+
+
+async def find_video_of(client: Client, video_id: str) -> ingest_pb2.Video | None:
+    """Return a video, or None where it is deleted: its embeddings outlive it."""
+    try:
+        return await client.get_video(video_id)
+    except grpc.RpcError as error:
+        if reason_of(error) == "VIDEO_NOT_FOUND":
+            return None
+        raise
+
+
+def _has_track(embedding: embed_pb2.Embedding) -> bool:
+    return any(track.name == TRACK for track in embedding.tracks)

@@ -1,0 +1,119 @@
+"""Progress on the terminal: one line for each film, from its first byte to its last clip."""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from sage_cli.terminal import Terminal, printable
+
+NARROW = 80
+LABEL_MAX_WIDTH = 24
+
+
+class _DetailColumn(ProgressColumn):
+    """What a line says after its bar: bytes, rate and time left, or the sentence of an embedding."""
+
+    def __init__(self, *, narrow: bool) -> None:
+        super().__init__(Column(no_wrap=True, overflow="ellipsis", min_width=16 if narrow else 34))
+        self._narrow = narrow
+
+    def render(self, task: Task) -> Text:
+        if not task.fields["counts_bytes"]:
+            return Text(task.fields["sentence"], style="dim")
+        parts = []
+        if not self._narrow:
+            parts.append(f"{size(task.completed)} of {size(task.total or 0)}")
+        if task.speed:
+            parts.append(f"{size(task.speed)}/s")
+        if task.time_remaining is not None:
+            minutes, seconds = divmod(int(task.time_remaining), 60)
+            parts.append(f"{minutes}:{seconds:02}" if self._narrow else f"{minutes}:{seconds:02} left")
+        return Text(" · ".join(parts), style="dim")
+
+
+@dataclass(frozen=True)
+class Line:
+    """The progress of one film.
+
+    Attributes:
+        label: What the film is called.
+    """
+
+    label: str
+    _progress: Progress
+    _task: TaskID
+
+    def begin_bytes(self, phase: str, total: int) -> None:
+        """Begin a phase that counts bytes."""
+        self._progress.reset(
+            self._task, total=total, completed=0, description=phase, counts_bytes=True, sentence="", start=True
+        )
+
+    def advance(self, count: int) -> None:
+        """Add bytes to the phase."""
+        self._progress.advance(self._task, count)
+
+    def begin_work(self, phase: str) -> None:
+        """Begin a phase that the server reports on."""
+        self._progress.reset(
+            self._task, total=1.0, completed=0, description=phase, counts_bytes=False, sentence="", start=True
+        )
+
+    def report(self, fraction: float, sentence: str) -> None:
+        """Set how far the work is, 0 to 1, and say so in a sentence."""
+        self._progress.update(self._task, completed=fraction, sentence=printable(sentence))
+
+    def finish(self, phase: str, sentence: str = "") -> None:
+        """Fill the bar and say what has come of it."""
+        self._progress.update(
+            self._task, total=1.0, completed=1.0, description=phase, counts_bytes=False, sentence=printable(sentence)
+        )
+
+
+class ProgressBoard:
+    """The lines of all films, to be used as a context manager. It leaves nothing behind on the terminal."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        narrow = terminal.err.width < NARROW
+        self._progress = Progress(
+            TextColumn(
+                "{task.fields[label]}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=12 if narrow else LABEL_MAX_WIDTH),
+            ),
+            TextColumn("{task.description}", markup=False, style="cyan", table_column=Column(min_width=9)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
+            _DetailColumn(narrow=narrow),
+            console=terminal.err,
+            expand=True,
+            transient=True,
+            disable=not terminal.show_progress,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def line(self, label: str) -> Line:
+        """Return a new line."""
+        task = self._progress.add_task("waiting", total=None, label=printable(label), counts_bytes=False, sentence="")
+        return Line(label, self._progress, task)
+
+
+def size(count: float) -> str:
+    """Return a number of bytes for people, in powers of a thousand as disks and networks count."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.95 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
