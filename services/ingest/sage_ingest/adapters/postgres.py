@@ -1,0 +1,155 @@
+"""Videos and pending objects in PostgreSQL."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+from sage_runtime.postgres import Pool, ping, store_errors
+
+from sage_ingest.media_json import media_from_json, media_to_json
+from sage_ingest.model import Video
+from sage_ingest.ports import LeaseLostError, RequestIdTakenError
+
+SCHEMA = "ingest"
+
+_COLUMNS = "id, filename, content_type, size_bytes, sha256, media, request_id, create_time"
+
+
+class PostgresVideoRecords:
+    """`VideoRecords` in two tables (`migrations/`). Leases run on the database's clock.
+
+    Args:
+        pool: Connections that look in the service's schema.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add_pending(self, key: str, *, holder: str, lease_s: float) -> None:
+        """Record an object that may come into being, leased to `holder`."""
+        with store_errors():
+            async with self._pool.connection() as connection:
+                await _insert_pending(connection, key, holder=holder, lease_s=lease_s)
+
+    async def renew(self, key: str, *, holder: str, lease_s: float) -> None:
+        """Lease the pending object for `lease_s` from now."""
+        with store_errors():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(
+                    "UPDATE pending_objects SET lease_until = now() + make_interval(secs => %s) "
+                    "WHERE key = %s AND holder = %s",
+                    (lease_s, key, holder),
+                )
+        if cursor.rowcount == 0:
+            raise LeaseLostError(key)
+
+    async def forget(self, key: str, *, holder: str) -> None:
+        """Drop the entry. Does nothing where the holder has it no more."""
+        with store_errors():
+            async with self._pool.connection() as connection:
+                await connection.execute("DELETE FROM pending_objects WHERE key = %s AND holder = %s", (key, holder))
+
+    async def claim_expired(self, *, holder: str, lease_s: float, limit: int) -> list[str]:
+        """Take over up to `limit` entries whose lease ran out and return their keys."""
+        with store_errors():
+            async with self._pool.connection() as connection:
+                # SKIP LOCKED: sweeps of several processes share the work instead of waiting for each other.
+                cursor = await connection.execute(
+                    "UPDATE pending_objects SET holder = %s, lease_until = now() + make_interval(secs => %s) "
+                    "WHERE key IN (SELECT key FROM pending_objects WHERE lease_until < now() "
+                    "ORDER BY lease_until LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING key",
+                    (holder, lease_s, limit),
+                )
+                return [row["key"] for row in await cursor.fetchall()]
+
+    async def add_video(self, video: Video, *, key: str, holder: str) -> None:
+        """Turn the pending object into a stored video, in one transaction."""
+        with store_errors():
+            try:
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute(
+                        "DELETE FROM pending_objects WHERE key = %s AND holder = %s", (key, holder)
+                    )
+                    if cursor.rowcount == 0:
+                        raise LeaseLostError(key)
+                    await connection.execute(
+                        f"INSERT INTO videos ({_COLUMNS}, filename_folded) "  # noqa: S608 - a constant
+                        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                        (
+                            video.id,
+                            video.filename,
+                            video.content_type,
+                            video.size_bytes,
+                            video.sha256,
+                            Jsonb(media_to_json(video.media)),
+                            video.request_id,
+                            video.create_time,
+                            video.filename.casefold(),
+                        ),
+                    )
+            except psycopg.errors.UniqueViolation as error:
+                raise RequestIdTakenError(video.request_id) from error
+
+    async def remove_video(self, video_id: str, *, key: str, holder: str, lease_s: float) -> bool:
+        """Turn a stored video back into a pending object, in one transaction; false where there is none."""
+        with store_errors():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute("DELETE FROM videos WHERE id = %s", (video_id,))
+                if cursor.rowcount == 0:
+                    return False
+                await _insert_pending(connection, key, holder=holder, lease_s=lease_s)
+                return True
+
+    async def get_video(self, video_id: str) -> Video | None:
+        """Return a video."""
+        return await self._find_one("id = %s", video_id)
+
+    async def find_video(self, request_id: str) -> Video | None:
+        """Return the video whose upload had this request id."""
+        return await self._find_one("request_id <> '' AND request_id = %s", request_id)
+
+    async def list_videos(self, *, before_id: str | None, limit: int, filename_contains: str) -> list[Video]:
+        """Return up to `limit` videos, newest first."""
+        pattern = f"%{_escape_like(filename_contains.casefold())}%"
+        with store_errors():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(
+                    f"SELECT {_COLUMNS} FROM videos "  # noqa: S608 - a constant
+                    "WHERE (%(before)s::text IS NULL OR id < %(before)s) "
+                    r"AND (%(any)s OR filename_folded LIKE %(pattern)s ESCAPE '\') "
+                    "ORDER BY id DESC LIMIT %(limit)s",
+                    {"before": before_id, "any": not filename_contains, "pattern": pattern, "limit": limit},
+                )
+                return [_to_video(row) for row in await cursor.fetchall()]
+
+    async def check(self) -> None:
+        """Raise where the database does not answer."""
+        await ping(self._pool)
+
+    async def _find_one(self, condition: str, value: str) -> Video | None:
+        with store_errors():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(
+                    f"SELECT {_COLUMNS} FROM videos WHERE {condition}",  # noqa: S608 - constants
+                    (value,),
+                )
+                row = await cursor.fetchone()
+        return None if row is None else _to_video(row)
+
+
+async def _insert_pending(
+    connection: psycopg.AsyncConnection[dict[str, Any]], key: str, *, holder: str, lease_s: float
+) -> None:
+    await connection.execute(
+        "INSERT INTO pending_objects (key, holder, lease_until) VALUES (%s, %s, now() + make_interval(secs => %s))",
+        (key, holder, lease_s),
+    )
+
+
+def _escape_like(text: str) -> str:
+    return text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+
+
+def _to_video(row: Mapping[str, Any]) -> Video:
+    return Video(**{**row, "media": media_from_json(row["media"])})

@@ -1,0 +1,225 @@
+"""The bytes of videos in S3, or any store that speaks it, through boto3."""
+
+import asyncio
+import contextlib
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sage_ingest.errors import store_unavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+_CONTROL_THREADS = 8
+_CONNECT_TIMEOUT_S = 5
+# For one wait on the socket, not for a whole request: enough for a store that joins 10,000 parts.
+_READ_TIMEOUT_S = 60
+_ATTEMPTS = 4
+
+
+def open_client(*, endpoint_url: str, region: str, profile: str, connections: int) -> "S3Client":
+    """Return a client with bounded waits and retries.
+
+    Args:
+        endpoint_url: Of the store; empty for AWS itself.
+        region: The bucket's region; empty for the profile's or the environment's, else us-east-1.
+        profile: A profile of the AWS configuration files; empty for the environment, the default profile or the
+            instance's role, in boto3's order.
+        connections: How many requests it will carry at once.
+    """
+    session = boto3.session.Session(profile_name=profile or None, region_name=region or None)
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+        # A store of one's own rarely has a DNS name for each bucket.
+        s3={"addressing_style": "path"} if endpoint_url else {},
+    )
+    return session.client(
+        "s3", endpoint_url=endpoint_url or None, region_name=session.region_name or "us-east-1", config=config
+    )
+
+
+class S3VideoObjects:
+    """`VideoObjects` in one bucket. boto3 blocks, so it runs in two bounded pools of threads.
+
+    Parts have a pool of their own: however slow they are, aborting, probing and health checks find a thread.
+
+    A call that is cancelled ends when its thread does, since a thread cannot be interrupted: whoever cleans up
+    afterwards knows that nothing is still on its way. botocore's timeouts bound that wait.
+
+    Args:
+        client: For everything but playback URLs.
+        url_client: Signs playback URLs, for the address that players reach the store by.
+        bucket: The bucket's name.
+        part_threads: Parts that are sent at once.
+    """
+
+    def __init__(self, client: "S3Client", *, url_client: "S3Client", bucket: str, part_threads: int) -> None:
+        self._client = client
+        self._url_client = url_client
+        self._bucket = bucket
+        self._parts = ThreadPoolExecutor(part_threads, thread_name_prefix="s3-parts")
+        self._control = ThreadPoolExecutor(_CONTROL_THREADS, thread_name_prefix="s3-control")
+
+    @staticmethod
+    def connections(part_threads: int) -> int:
+        """Return how many requests an instance has under way at the most, for `open_client`."""
+        return part_threads + _CONTROL_THREADS
+
+    def close(self) -> None:
+        """End the threads and the connections. No call may be under way."""
+        self._parts.shutdown(wait=True)
+        self._control.shutdown(wait=True)
+        self._client.close()
+        self._url_client.close()
+
+    async def begin(self, key: str, *, content_type: str) -> str:
+        """Begin a multipart upload and return its id."""
+
+        def begin() -> str:
+            answer = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type)
+            return answer["UploadId"]
+
+        return await _run(self._control, begin)
+
+    async def put_part(self, key: str, *, multipart_id: str, part_number: int, data: bytearray) -> str:
+        """Store one part and return its ETag."""
+        # botocore takes it as it is; its type hints do not say so.
+        blob = cast("bytes", data)
+
+        def put() -> str:
+            answer = self._client.upload_part(
+                Bucket=self._bucket, Key=key, UploadId=multipart_id, PartNumber=part_number, Body=blob
+            )
+            return answer["ETag"]
+
+        return await _run(self._parts, put)
+
+    async def complete(self, key: str, *, multipart_id: str, tags: Sequence[str], size_bytes: int) -> None:
+        """Join the parts into the object."""
+
+        def complete() -> None:
+            try:
+                self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=key,
+                    UploadId=multipart_id,
+                    MultipartUpload={
+                        "Parts": [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, start=1)]
+                    },
+                )
+            except (BotoCoreError, ClientError):
+                # Where the answer was lost, the repeated request finds no upload: it has become the object. Keys are
+                # used once, so an object of this size under this key is that one.
+                if self._size_of(key) != size_bytes:
+                    raise
+
+        await _run(self._control, complete)
+
+    async def discard(self, key: str) -> None:
+        """Abort every multipart upload of the key and delete the object."""
+
+        def discard() -> None:
+            # Asked for by key, as an upload's id is unknown where the answer that had it was lost.
+            for multipart_id in self._multipart_ids(key):
+                try:
+                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=multipart_id)
+                except ClientError as error:
+                    if _code(error) != "NoSuchUpload":
+                        raise
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+        await _run(self._control, discard)
+
+    async def read(self, key: str, *, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`."""
+
+        def read() -> bytes:
+            span = f"bytes={offset}-{offset + length - 1}"
+            answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=span)
+            with contextlib.closing(answer["Body"]) as body:
+                return body.read()
+
+        return await _run(self._control, read)
+
+    async def playback_url(self, key: str, *, filename: str, content_type: str, validity_s: int) -> str:
+        """Return a presigned URL; answers to it say `inline`, the label and the media type."""
+
+        def sign() -> str:
+            return self._url_client.generate_presigned_url(
+                "get_object",
+                Params={
+                    "Bucket": self._bucket,
+                    "Key": key,
+                    "ResponseContentType": content_type,
+                    "ResponseContentDisposition": _inline(filename),
+                },
+                ExpiresIn=validity_s,
+            )
+
+        return await _run(self._control, sign)
+
+    async def check(self) -> None:
+        """Raise where the bucket cannot be reached."""
+        await _run(self._control, lambda: self._client.head_bucket(Bucket=self._bucket))
+
+    def _size_of(self, key: str) -> int | None:
+        try:
+            return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+        except ClientError as error:
+            if _code(error) in {"404", "NoSuchKey"}:
+                return None
+            raise
+
+    def _multipart_ids(self, key: str) -> list[str]:
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=key)
+        return [upload["UploadId"] for page in pages for upload in page.get("Uploads", []) if upload["Key"] == key]
+
+
+async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    work = pool.submit(call)
+    answer = asyncio.wrap_future(work)
+    try:
+        with _store_errors():
+            return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        # A call that no thread has begun is dropped. One that runs is waited for, however often the task is cancelled.
+        if not work.cancel():
+            while not answer.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([answer])
+        raise
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        detail = f"{error.operation_name}: {_code(error)}"
+        raise store_unavailable("video store", detail=detail) from error
+    except BotoCoreError as error:
+        raise store_unavailable("video store", detail=f"{type(error).__name__}: {error}") from error
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def _inline(filename: str) -> str:
+    # RFC 6266: the name twice, plain for old clients and percent-encoded in UTF-8 (RFC 5987). Whatever a quoted string
+    # may not hold becomes a dash, so that a label cannot say anything else to the player.
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "-" for c in filename)
+    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{urllib.parse.quote(filename, safe='')}"

@@ -1,0 +1,140 @@
+"""Between the contract's messages and the model: the only module here that knows protobuf."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from google.protobuf import timestamp_pb2
+from sage.ingest.v1 import ingest_pb2
+from sage_runtime.errors import invalid_field
+from sage_runtime.fields import check_request_id
+
+from sage_ingest.errors import spec_missing, spec_repeated
+from sage_ingest.model import Audio, Media, Video, VideoSpec
+from sage_ingest.spec import check_spec
+from sage_ingest.videos import Page, PlaybackUrl
+
+# Set by the gateway from Content-Length, which does not get through the JSON transcoder.
+CONTENT_LENGTH_KEY = "x-upload-content-length"
+
+
+@dataclass(frozen=True)
+class UploadStart:
+    """What the first message of an upload says, checked.
+
+    Attributes:
+        spec: What the video is.
+        request_id: The client's id of the upload, or empty.
+        data: The first bytes of the file, perhaps none.
+    """
+
+    spec: VideoSpec
+    request_id: str
+    data: bytes
+
+
+def to_upload_start(
+    message: ingest_pb2.UploadVideoRequest | None, *, metadata: Mapping[str, str | bytes], max_video_bytes: int
+) -> UploadStart:
+    """Return what the first message says.
+
+    Args:
+        message: The first message, or None where the stream had none.
+        metadata: The call's, for the size that the gateway took from Content-Length.
+        max_video_bytes: The largest size that the server takes.
+
+    Raises:
+        SageError: SPEC_MISSING, FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE or VIDEO_UNREADABLE.
+    """
+    if message is None or not message.HasField("spec"):
+        raise spec_missing()
+    spec = message.spec
+    checked = check_spec(
+        filename=spec.filename,
+        content_type=spec.content_type or message.content.content_type,
+        size_bytes=spec.size_bytes if spec.HasField("size_bytes") else _content_length(metadata),
+        sha256=spec.sha256,
+        max_video_bytes=max_video_bytes,
+    )
+    return UploadStart(checked, check_request_id(message.request_id), message.content.data)
+
+
+async def to_chunks(first: bytes, messages: AsyncIterator[ingest_pb2.UploadVideoRequest]) -> AsyncIterator[bytes]:
+    """Yield the bytes of the file: those of the first message, then those of the others.
+
+    Raises:
+        SageError: SPEC_REPEATED.
+    """
+    yield first
+    async for message in messages:
+        if message.HasField("spec"):
+            raise spec_repeated()
+        yield message.content.data
+
+
+def from_video(video: Video) -> ingest_pb2.Video:
+    """Return a video as the contract has it."""
+    return ingest_pb2.Video(
+        id=video.id,
+        filename=video.filename,
+        content_type=video.content_type,
+        size_bytes=video.size_bytes,
+        sha256=video.sha256,
+        state=ingest_pb2.VIDEO_STATE_READY,
+        media=_from_media(video.media),
+        create_time=_timestamp(video.create_time),
+    )
+
+
+def from_page(page: Page) -> ingest_pb2.ListVideosResponse:
+    """Return a page as the contract has it."""
+    return ingest_pb2.ListVideosResponse(
+        videos=[from_video(video) for video in page.videos], next_page_token=page.next_page_token
+    )
+
+
+def to_validity_s(request: ingest_pb2.GetPlaybackUrlRequest) -> float | None:
+    """Return the validity that was asked for in seconds, or None where it was left to the server."""
+    if not request.HasField("validity"):
+        return None
+    return request.validity.seconds + request.validity.nanos / 1e9
+
+
+def from_playback_url(playback: PlaybackUrl) -> ingest_pb2.GetPlaybackUrlResponse:
+    """Return a playback URL as the contract has it."""
+    return ingest_pb2.GetPlaybackUrlResponse(url=playback.url, expire_time=_timestamp(playback.expire_time))
+
+
+def _content_length(metadata: Mapping[str, str | bytes]) -> int | None:
+    value = metadata.get(CONTENT_LENGTH_KEY)
+    if value is None:
+        return None
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise invalid_field("spec.size_bytes", "is missing, and the request's Content-Length is no number.")
+    return int(text)
+
+
+def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
+    timestamp = timestamp_pb2.Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def _from_media(media: Media) -> ingest_pb2.Media:
+    return ingest_pb2.Media(
+        duration_seconds=media.duration_seconds,
+        start_offset_seconds=media.start_offset_seconds,
+        container=media.container,
+        video_codec=media.video_codec,
+        width=media.width,
+        height=media.height,
+        rotation_degrees=media.rotation_degrees,
+        frame_rate=ingest_pb2.FrameRate(numerator=media.frame_rate.numerator, denominator=media.frame_rate.denominator),
+        frame_count=media.frame_count,
+        audio=None if media.audio is None else _from_audio(media.audio),
+    )
+
+
+def _from_audio(audio: Audio) -> ingest_pb2.Audio:
+    return ingest_pb2.Audio(codec=audio.codec, channels=audio.channels, sample_rate=audio.sample_rate)

@@ -1,0 +1,74 @@
+"""The service over gRPC: converts, calls, converts back."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+
+from sage_ingest import convert
+from sage_ingest.upload import Uploads
+from sage_ingest.videos import Videos
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
+    """`sage.ingest.v1.IngestService`. Errors are translated by the server.
+
+    Args:
+        uploads: Takes videos in.
+        videos: The videos there are.
+        max_video_bytes: The largest video taken.
+    """
+
+    def __init__(self, *, uploads: Uploads, videos: Videos, max_video_bytes: int) -> None:
+        self._uploads = uploads
+        self._videos = videos
+        self._max_video_bytes = max_video_bytes
+
+    async def UploadVideo(  # noqa: N802
+        self, request_iterator: AsyncIterator[ingest_pb2.UploadVideoRequest], context: Context
+    ) -> ingest_pb2.UploadVideoResponse:
+        """Take in one video."""
+        messages = aiter(request_iterator)
+        start = convert.to_upload_start(
+            await anext(messages, None),
+            metadata=dict(context.invocation_metadata() or ()),
+            max_video_bytes=self._max_video_bytes,
+        )
+        video = await self._uploads.upload(
+            start.spec, convert.to_chunks(start.data, messages), request_id=start.request_id
+        )
+        return ingest_pb2.UploadVideoResponse(video=convert.from_video(video))
+
+    async def GetVideo(  # noqa: N802
+        self, request: ingest_pb2.GetVideoRequest, context: Context
+    ) -> ingest_pb2.GetVideoResponse:
+        """Answer one video."""
+        return ingest_pb2.GetVideoResponse(video=convert.from_video(await self._videos.get(request.video_id)))
+
+    async def ListVideos(  # noqa: N802
+        self, request: ingest_pb2.ListVideosRequest, context: Context
+    ) -> ingest_pb2.ListVideosResponse:
+        """Answer a page of videos."""
+        page = await self._videos.list(
+            page_size=request.page_size,
+            page_token=request.page_token,
+            filename_contains=request.filename_contains,
+        )
+        return convert.from_page(page)
+
+    async def DeleteVideo(  # noqa: N802
+        self, request: ingest_pb2.DeleteVideoRequest, context: Context
+    ) -> ingest_pb2.DeleteVideoResponse:
+        """Delete a video."""
+        await self._videos.delete(request.video_id)
+        return ingest_pb2.DeleteVideoResponse()
+
+    async def GetPlaybackUrl(  # noqa: N802
+        self, request: ingest_pb2.GetPlaybackUrlRequest, context: Context
+    ) -> ingest_pb2.GetPlaybackUrlResponse:
+        """Answer a playback URL."""
+        playback = await self._videos.playback_url(request.video_id, validity_s=convert.to_validity_s(request))
+        return convert.from_playback_url(playback)
