@@ -2,30 +2,59 @@
 
 import random
 import socket
+from collections.abc import Iterable, Mapping
 
 import psutil
+
+from sage_local.errors import StackError
 
 # Below the range that Linux takes for outgoing connections (32768 up), so none of those slips in before our server.
 _FREE_RANGE = range(20_000, 32_000)
 
 
+def choose_ports(names: Iterable[str], *, wanted: Mapping[str, int], last: Mapping[str, int]) -> dict[str, int]:
+    """Return a port that nobody listens on for each name.
+
+    Args:
+        names: What needs a port.
+        wanted: Ports that were asked for; 0 or nothing stands for any free one.
+        last: Ports of the last start, taken again where they are free, so that addresses stay the same.
+
+    Raises:
+        StackError: A port that was asked for is taken; names it, who holds it, and the variable that changes it.
+    """
+    chosen: dict[str, int] = {}
+    for name in names:
+        port = wanted.get(name, 0)
+        if port and (port in chosen.values() or not is_free(port)):
+            other = next((one for one, taken in chosen.items() if taken == port), None)
+            raise StackError(
+                f"Port {port}, wanted for {name}, is taken by {other or holder(port)}.",
+                next_step=f"Stop that, or set SAGE_{name.upper()}_PORT to another port (0: any free one).",
+            )
+        if not port:
+            port = last.get(name, 0)
+        while not port or port in chosen.values() or not is_free(port):
+            port = random.choice(_FREE_RANGE)  # noqa: S311 -- a port is no secret
+        chosen[name] = port
+    return chosen
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    return choose_ports(["any"], wanted={}, last={})["any"]
+
+
 def is_free(port: int) -> bool:
     """Say whether a server can listen on this port of 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Connections of an earlier server that linger in TIME_WAIT do not keep a new one from listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    while True:
-        port = random.choice(_FREE_RANGE)  # noqa: S311 -- a port is no secret
-        if is_free(port):
-            return port
 
 
 def holder(port: int) -> str:

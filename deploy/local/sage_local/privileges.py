@@ -27,10 +27,11 @@ def owner_for(folder: Path) -> int | None:
     return pwd.getpwnam(_NOBODY).pw_uid
 
 
-def launcher(*, user_id: int | None = None, paths: tuple[Path, ...] = ()) -> list[str]:
+def launcher(*, death_signal: str = "TERM", user_id: int | None = None, paths: tuple[Path, ...] = ()) -> list[str]:
     """Return what to put before a command: as whom it runs, and that it ends when its parent does.
 
     Args:
+        death_signal: What the child gets when its parent is gone.
         user_id: The user to become; None stays.
         paths: What that user has to reach. Where a folder above them is closed to others, as a home folder often is,
             the child keeps the one capability that gets it through.
@@ -46,7 +47,7 @@ def launcher(*, user_id: int | None = None, paths: tuple[Path, ...] = ()) -> lis
             "PostgreSQL does not run as root, and setpriv is missing, which starts it as another user.",
             next_step="Install util-linux, or run this as a normal user.",
         )
-    command = [setpriv, "--pdeathsig", "TERM"]
+    command = [setpriv, "--pdeathsig", death_signal]
     if user_id is not None:
         command += [f"--reuid={user_id}", f"--regid={_group_of(user_id)}", "--clear-groups"]
         if any(_is_closed(path) for path in paths):

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,12 @@ class Process:
     """A program that runs in a process group of its own, with its output in a file.
 
     Ctrl-C in a terminal reaches the foreground group alone, so the supervisor decides who ends when.
+
+    Attributes:
+        name: What people call it.
+        log: Where its output goes.
+        stop_signal: What asks it to end in order.
+        on_started: Called with it after each start.
     """
 
     def __init__(
@@ -44,13 +50,15 @@ class Process:
         """
         self.name = name
         self.log = log
+        self.stop_signal = stop_signal
+        self.on_started: Callable[[Process], None] | None = None
         self._command = list(command)
         self._environment = environment or {}
         self._folder = folder
-        self._stop_signal = stop_signal
         self._grace_s = grace_s
         self._child: subprocess.Popen[bytes] | None = None
         self._log_offset = 0
+        self._create_time = 0.0
 
     @property
     def pid(self) -> int:
@@ -62,10 +70,7 @@ class Process:
     @property
     def create_time(self) -> float:
         """When the process began, as the kernel tells it; with the pid it names one process for good."""
-        try:
-            return psutil.Process(self.pid).create_time()
-        except psutil.NoSuchProcess:
-            return 0.0
+        return self._create_time
 
     @property
     def running(self) -> bool:
@@ -92,6 +97,9 @@ class Process:
                 cwd=self._folder,
                 start_new_session=True,
             )
+        self._create_time = _create_time_of(self._child.pid)
+        if self.on_started is not None:
+            self.on_started(self)
 
     async def stop(self) -> None:
         """End it: asked first, killed when its grace is over, and what it started with it."""
@@ -99,11 +107,16 @@ class Process:
             return
         if self.running:
             with contextlib.suppress(ProcessLookupError):
-                self._child.send_signal(self._stop_signal)
+                self._child.send_signal(self.stop_signal)
             await self.wait(timeout_s=self._grace_s)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._child.pid, signal.SIGKILL)
+        self.kill()
         await self.wait(timeout_s=self._grace_s)
+
+    def kill(self) -> None:
+        """Kill it and what it has started, without a word."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
 
     async def wait(self, *, timeout_s: float) -> int | None:
         """Wait for its end and return how it ended, or None where it still runs after `timeout_s`."""
@@ -121,3 +134,10 @@ class Process:
             log.seek(max(self._log_offset, size - 16_384))
             text = log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-count:])
+
+
+def _create_time_of(pid: int) -> float:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:  # it failed at once and somebody else has reaped it
+        return 0.0

@@ -112,6 +112,33 @@ class SeaweedFS:
             config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
         )
 
+    def environment(self, bucket: str) -> dict[str, str]:
+        """Return the settings by which ingest, or any S3 client, uses a bucket of it.
+
+        Settings of the person's own account are taken away: they would win over these.
+        """
+        return {
+            "S3_BUCKET_NAME": bucket,
+            "S3_REGION": self.region,
+            "S3_ENDPOINT_URL": self.endpoint_url,
+            "S3_PUBLIC_ENDPOINT_URL": "",
+            "S3_PROFILE": "",
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_SESSION_TOKEN": "",
+            "AWS_PROFILE": "",
+        }
+
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket, where it is not there already."""
+        client = self.client()
+        try:
+            client.create_bucket(Bucket=name)
+        except (client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+            return
+        finally:
+            client.close()
+
     async def start(self, *, timeout_s: float = 60.0) -> None:
         """Start the server and return when it answers."""
         (self._folder / "volumes").mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,100 @@
+"""`sage-local demo`: the two sample cuts through a stack of its own."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sage_local.display import TerminalDisplay
+from sage_local.errors import StackError
+from sage_local.project import project_file
+from sage_local.running import RunningStack
+from sage_local.settings import StackSettings
+from sage_local.signals import stop_on_signals
+from sage_local.stack import StopRequest, run_stack
+
+_STOPPED = 130
+_KINDS = {"changed": "changed", "only_in_a": "only in the old cut", "only_in_b": "only in the new cut"}
+
+
+async def run_demo(state: Path) -> int:
+    """Start a stack on a fresh state folder and free ports, diff the samples, stop it.
+
+    Args:
+        state: Its state folder; what a stack keeps there is wiped first.
+
+    Returns:
+        The exit code: 0 where the comparison ran, whatever it found; 1 where it did not; 130 where it was stopped.
+    """
+    begin = time.monotonic()
+    display = TerminalDisplay()
+    stop = StopRequest()
+    stop_on_signals(stop)
+    comparing: list[asyncio.Task[int]] = []
+
+    def on_ready(running: RunningStack) -> None:
+        comparing.append(asyncio.ensure_future(_compare(running, display, stop)))
+
+    settings = StackSettings.on_free_ports(state, workers=1)
+    try:
+        await run_stack(settings, display=display, stop=stop, on_ready=on_ready, fresh=True)
+        if not comparing or not comparing[0].done():
+            return _STOPPED
+        code = comparing[0].result()
+    except StackError as error:
+        display.failed(error)
+        return 1
+    finally:
+        for task in comparing:
+            task.cancel()
+    display.note(f"The demo took {time.monotonic() - begin:.1f} s, and nothing of it runs any more.")
+    return code
+
+
+async def _compare(running: RunningStack, display: TerminalDisplay, stop: StopRequest) -> int:
+    """Show what `sage diff` finds, then what is true, and ask the stack to stop."""
+    try:
+        old, new = project_file("samples/old.mp4"), project_file("samples/new.mp4")
+        truth = json.loads(project_file("samples/truth.json").read_text())
+        display.note(f"\n$ sage diff {_short(old)} {_short(new)}\n")
+        command = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "sage_cli", "diff", str(old), str(new),
+            env={**os.environ, "SAGE_ADDRESS": running.address},
+        )  # fmt: skip
+        try:
+            code = await command.wait()
+        finally:
+            if command.returncode is None:
+                command.terminate()
+                await command.wait()
+        if code not in (0, 1):
+            raise StackError(
+                f"sage diff failed (exit code {code}).", next_step=f"The logs of its services: {running.logs}"
+            )
+        _show_truth(truth["edits"])
+        return 0
+    finally:
+        stop.asked.set()
+
+
+def _show_truth(edits: list[dict[str, Any]]) -> None:
+    table = Table(title="The edits that were made, to hold beside it (samples/truth.json)", title_justify="left")
+    for column in ("", "old cut", "new cut", "what"):
+        table.add_column(column)
+    for edit in edits:
+        table.add_row(_KINDS[edit["kind"]], _range(edit["a"]), _range(edit["b"]), edit["what"])
+    Console().print("", table, sep="\n")
+
+
+def _range(seconds: list[float] | None) -> str:
+    return "" if seconds is None else f"{seconds[0]:.2f} to {seconds[1]:.2f} s"
+
+
+def _short(path: Path) -> str:
+    return str(Path(path.parent.name, path.name))

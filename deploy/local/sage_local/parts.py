@@ -1,0 +1,167 @@
+"""Which parts a stack has, how each is set, and what waits for what."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+from sage_local.database import DATABASE, OWNERS, prepare_database
+from sage_local.gateway import Gateway
+from sage_local.postgres import Postgres
+from sage_local.process import Process
+from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
+from sage_local.services import GrpcProcess, Migration
+from sage_local.state import State
+from sage_local.steps import Step
+
+BUCKET = "sage-videos"
+_SERVICES = {
+    "ingest": "sage.ingest.v1.IngestService",
+    "embed": "sage.embed.v1.EmbedService",
+    "compare": "sage.compare.v1.CompareService",
+}
+_API_KEYS = "sage.embed.v1.ApiKeyService"
+_WORKER_HEALTH = "sage.embed.worker"
+_SEAWEED_PORTS = {field.name: field.name.replace("_", "-") for field in fields(SeaweedPorts)}
+
+
+class Part(Protocol):
+    """Something with a process that can be started."""
+
+    process: Process
+
+    async def start(self) -> None:
+        """Start it and return when it is ready."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All of a stack.
+
+    Attributes:
+        postgres: The database.
+        s3: The object store.
+        migrations: By service.
+        services: ingest, embed and compare.
+        workers: What does the work of embeddings; any of them may die and is started again.
+        gateway: Envoy.
+        passwords: Of the database's roles.
+    """
+
+    postgres: Postgres
+    s3: SeaweedFS
+    migrations: Mapping[str, Migration]
+    services: Mapping[str, GrpcProcess]
+    workers: Mapping[str, GrpcProcess]
+    gateway: Gateway
+    passwords: Mapping[str, str]
+
+    def database_url(self, owner: str) -> str:
+        """Return a role's way into the services' database."""
+        return self.postgres.dsn(user=owner, password=self.passwords[owner], database=DATABASE)
+
+    def stop_order(self) -> list[list[Part]]:
+        """Return every part that has a process: stages, one after the other, of what stops at once.
+
+        Once the gateway is gone no calls come in, so the services need no order among themselves.
+        """
+        ours: list[Part] = [*self.services.values(), *self.workers.values(), *self.migrations.values()]
+        return [[self.gateway], ours, [self.s3, self.postgres]]
+
+    def everything(self) -> list[Part]:
+        """Return every part that has a process."""
+        return [part for stage in self.stop_order() for part in stage]
+
+    def lasting(self) -> list[Part]:
+        """Return the parts without which the stack is none."""
+        return [self.s3, self.postgres, *self.services.values(), self.gateway]
+
+    def steps(self) -> dict[str, Step]:
+        """Return how the stack starts."""
+        return {
+            "postgres": Step(self.postgres.start),
+            "seaweedfs": Step(self.s3.start),
+            "compare": Step(self.services["compare"].start),
+            "bucket": Step(lambda: asyncio.to_thread(self.s3.make_bucket, BUCKET), after=["seaweedfs"]),
+            "schemas": Step(self._prepare_database, after=["postgres"]),
+            "ingest migrations": Step(self.migrations["ingest"].start, after=["schemas"]),
+            "embed migrations": Step(self.migrations["embed"].start, after=["schemas"]),
+            "ingest": Step(self.services["ingest"].start, after=["ingest migrations", "bucket"]),
+            "embed": Step(self.services["embed"].start, after=["embed migrations"]),
+            **{name: Step(worker.start, after=["embed migrations"]) for name, worker in self.workers.items()},
+            "gateway": Step(self.gateway.start, after=list(_SERVICES)),
+        }
+
+    async def _prepare_database(self) -> None:
+        await prepare_database(
+            self.postgres.dsn(), self.postgres.dsn(database=DATABASE), passwords=dict(self.passwords)
+        )
+
+
+def port_names(*, workers: int) -> list[str]:
+    """Return the name of everything that needs a port."""
+    numbered = [f"worker-{number}" for number in range(1, workers + 1)]
+    return ["gateway", "gateway-admin", *_SERVICES, *numbered, "postgres", *_SEAWEED_PORTS.values()]
+
+
+def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[str, str]) -> Parts:
+    """Return the parts of a stack, none of them started.
+
+    Args:
+        state: Where they keep what they keep.
+        ports: A port for each of `port_names`.
+        environment: Settings of ours on top of theirs, for all services.
+    """
+    passwords = {owner: state.secret(f"postgres-{owner}") for owner in OWNERS}
+    postgres = Postgres(
+        state.postgres, port=ports["postgres"], password=state.secret("postgres"), log=state.log("postgres")
+    )
+    s3 = SeaweedFS(
+        state.s3,
+        ports=SeaweedPorts(**{field: ports[name] for field, name in _SEAWEED_PORTS.items()}),
+        access_key=state.secret("s3-access-key"),
+        secret_key=state.secret("s3-secret-key"),
+        log=state.log("seaweedfs"),
+    )
+    urls = {owner: postgres.dsn(user=owner, password=passwords[owner], database=DATABASE) for owner in OWNERS}
+    common = {f"SAGE_{name.upper()}_ADDRESS": f"127.0.0.1:{ports[name]}" for name in _SERVICES} | dict(environment)
+    settings = {
+        "ingest": common | s3.environment(BUCKET) | {"SAGE_DATABASE_URL": urls["ingest"]},
+        "embed": common | {"SAGE_DATABASE_URL": urls["embed"]},
+        "compare": common | {"SAGE_REFLECT_ALSO": ",".join([*_SERVICES.values(), _API_KEYS])},
+    }
+
+    def service(name: str) -> GrpcProcess:
+        return GrpcProcess(
+            name,
+            f"sage_{name}",
+            "serve",
+            health=_SERVICES[name],
+            port=ports[name],
+            log=state.log(name),
+            environment=settings[name] | {f"SAGE_{name.upper()}_LISTEN": f"127.0.0.1:{ports[name]}"},
+        )
+
+    def worker(name: str) -> GrpcProcess:
+        return GrpcProcess(
+            name,
+            "sage_embed",
+            "worker",
+            health=_WORKER_HEALTH,
+            port=ports[name],
+            log=state.log(name),
+            environment=settings["embed"] | {"SAGE_WORKER_LISTEN": f"127.0.0.1:{ports[name]}"},
+        )
+
+    return Parts(
+        postgres=postgres,
+        s3=s3,
+        migrations={
+            owner: Migration(f"sage_{owner}", log=state.log(owner), environment=settings[owner]) for owner in OWNERS
+        },
+        services={name: service(name) for name in _SERVICES},
+        workers={name: worker(name) for name in ports if name.startswith("worker-")},
+        gateway=Gateway(state.gateway_config, ports=ports, log=state.log("gateway")),
+        passwords=passwords,
+    )
