@@ -167,6 +167,7 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
 
     def __init__(self) -> None:
         self.videos: dict[str, ingest_pb2.Video] = {}
+        self.address = ""
 
     def add(self, video_id: str, *, duration_seconds: float, ready: bool = True) -> str:
         state = ingest_pb2.VIDEO_STATE_READY if ready else ingest_pb2.VIDEO_STATE_PROCESSING

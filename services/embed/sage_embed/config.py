@@ -53,7 +53,7 @@ class WorkerSettings(EmbedSettings):
         worker_lost_after_s: A worker without a sign of life for so many seconds is lost; its work goes on elsewhere.
         sweep_s: Seconds between two looks for lost workers.
         stop_after_s: Seconds that work gets to end after a stop signal; then it is handed back.
-        max_attempts: Runs in a row without a stored segment after which an embedding fails.
+        max_attempts: An embedding fails after so many runs that ended in trouble, with no segment stored between them.
         retry_base_s: Seconds before the second attempt; doubled for each further one.
         retry_max_s: The longest wait between attempts in seconds.
     """

@@ -145,7 +145,7 @@ class Embedding:
         start_time: When work began; None while PENDING.
         finish_time: When it came to its end; None before.
         revision: Grows by one with every change.
-        attempts: Runs in a row that ended without storing a segment.
+        attempts: Runs that ended in trouble since a segment was stored last.
     """
 
     id: str

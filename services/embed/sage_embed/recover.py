@@ -22,7 +22,7 @@ async def recover(*, store: WorkStore, silent_for: timedelta, max_attempts: int)
     Args:
         store: Where the work is kept.
         silent_for: A worker is lost when it has given no heartbeat for so long.
-        max_attempts: After so many runs without a stored segment the embedding fails: it may be what kills workers.
+        max_attempts: After so many runs that ended in trouble the embedding fails: it may be what kills workers.
 
     Raises:
         SageError: STORE_UNAVAILABLE.
@@ -32,7 +32,7 @@ async def recover(*, store: WorkStore, silent_for: timedelta, max_attempts: int)
         log.warning("worker_lost", embedding_id=embedding.id, job_id=job_id, attempts=embedding.attempts)
         try:
             if embedding.attempts + 1 >= max_attempts:
-                message = f"The worker was lost {max_attempts} times in a row while it worked on this."
+                message = f"Workers ended without a word while they worked on this, {max_attempts} in a row."
                 await store.fail(embedding.id, job_id, Failure(Reason.INTERNAL, message))
             else:
                 await store.requeue(

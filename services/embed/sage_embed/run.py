@@ -27,7 +27,7 @@ class RunPolicy:
     """How patient a worker is.
 
     Attributes:
-        max_attempts: Runs in a row that may end without storing a segment; after the last one the embedding fails.
+        max_attempts: After so many runs that ended in trouble, with no segment stored between them, it has failed.
         retry_base_s: The wait after the first of them. Each further one doubles it.
         retry_max_s: The longest wait.
         progress_interval_s: Progress is stored at most this often.
@@ -39,7 +39,7 @@ class RunPolicy:
     progress_interval_s: float = 0.5
 
     def wait(self, attempts: int) -> timedelta:
-        """Return how long to wait after this many runs in vain."""
+        """Return how long to wait after a run that ended in trouble, with so many before it."""
         return timedelta(seconds=min(self.retry_max_s, self.retry_base_s * 2.0 ** min(attempts, 30)))
 
 

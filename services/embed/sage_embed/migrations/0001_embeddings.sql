@@ -23,7 +23,7 @@ CREATE TABLE embeddings (
     revision bigint NOT NULL DEFAULT 1,
     -- The job in the queue that may write to this row. Whoever takes the work over gets a new job.
     job_id bigint NOT NULL,
-    -- Runs in a row that ended without storing a segment.
+    -- Runs that ended in trouble since a segment was stored last.
     attempts integer NOT NULL DEFAULT 0,
     CHECK ((state = 'FAILED') = (failure_reason IS NOT NULL)),
     CHECK ((state IN ('COMPLETED', 'FAILED', 'CANCELLED')) = (finish_time IS NOT NULL))

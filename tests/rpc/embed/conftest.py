@@ -1,0 +1,237 @@
+"""Embed as it runs: a real server, real workers and PostgreSQL; ingest and the engines are stand-ins."""
+
+import asyncio
+import inspect
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import grpc
+import psycopg
+import pytest
+from fakes.embed import FakeIngest, Script, ScriptedEngine
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage.ingest.v1 import ingest_pb2_grpc
+from sage_embed.adapters.schema import migrate_all
+from sage_embed.api import registrations
+from sage_embed.config import SCHEMA, ApiSettings, WorkerSettings
+from sage_embed.worker import working
+from sage_runtime.ids import new_id
+from sage_runtime.server import ServiceRegistration, running_server
+from sage_runtime.settings import ServerSettings
+
+WORKER_PROCESS = Path(__file__).with_name("worker_process.py")
+
+FAST = {
+    "SAGE_WORKER_POLL_SECONDS": "0.1",
+    "SAGE_WORKER_HEARTBEAT_SECONDS": "0.2",
+    "SAGE_WORKER_LOST_AFTER_SECONDS": "1.5",
+    "SAGE_WORKER_SWEEP_SECONDS": "0.2",
+    "SAGE_WORKER_STOP_AFTER_SECONDS": "0",
+    "SAGE_WORKER_RETRY_BASE_SECONDS": "0.05",
+}
+
+
+@pytest.fixture(scope="session")
+def migrated_dsn(make_database) -> str:
+    """Return a database with embed's schema."""
+    dsn = make_database()
+    migrate_all(dsn, schema=SCHEMA)
+    return dsn
+
+
+@pytest.fixture
+def database_url(migrated_dsn) -> str:
+    """Return a database with embed's schema and nothing in it."""
+    with psycopg.connect(migrated_dsn, options=f"-c search_path={SCHEMA}") as connection:
+        connection.execute("TRUNCATE embeddings, procrastinate_jobs, procrastinate_workers CASCADE")
+    return migrated_dsn
+
+
+@pytest.fixture
+async def ingest() -> AsyncIterator[FakeIngest]:
+    """Return a running stand-in for ingest; `address` says where."""
+    servicer = FakeIngest()
+    add = partial(ingest_pb2_grpc.add_IngestServiceServicer_to_server, servicer)
+
+    async def check() -> None:
+        return
+
+    registration = ServiceRegistration(name="sage.ingest.v1.IngestService", add=add, check=check)
+    async with running_server(settings=ServerSettings(grace_s=0), services=[registration]) as server:
+        servicer.address = server.address
+        yield servicer
+
+
+@pytest.fixture
+def video(ingest) -> str:
+    """Return a video of 9.5 s: five clips of 2 s, the last one shorter."""
+    return ingest.add(new_id("video"), duration_seconds=9.5)
+
+
+@pytest.fixture
+def script(tmp_path) -> Script:
+    """Return the script that steers the engines of every worker."""
+    return Script(tmp_path)
+
+
+@pytest.fixture
+def engine(script) -> ScriptedEngine:
+    """Return the engine of the server and of the workers in this process."""
+    return ScriptedEngine(script)
+
+
+@pytest.fixture
+def start_api(database_url, ingest, engine) -> Callable[..., AbstractAsyncContextManager]:
+    """Start a replica of the service; keyword arguments are settings; the context gives a stub."""
+
+    @asynccontextmanager
+    async def start(**changes: object) -> AsyncIterator[embed_pb2_grpc.EmbedServiceStub]:
+        settings = ApiSettings(
+            **{
+                "listen": "127.0.0.1:0",
+                "database_url": database_url,
+                "ingest_address": ingest.address,
+                "grace_s": 0,
+                "pool_size": 4,
+                "watch_poll_s": 30,
+                **changes,
+            }
+        )
+        async with (
+            registrations(settings, [engine]) as services,
+            running_server(settings=settings, services=services) as server,
+            grpc.aio.insecure_channel(server.address) as channel,
+        ):
+            yield embed_pb2_grpc.EmbedServiceStub(channel)
+
+    return start
+
+
+@pytest.fixture
+async def embed(start_api) -> AsyncIterator[embed_pb2_grpc.EmbedServiceStub]:
+    """Return a stub of a running service."""
+    async with start_api() as stub:
+        yield stub
+
+
+@pytest.fixture
+def start_worker(database_url, ingest, engine) -> Callable[..., AbstractAsyncContextManager]:
+    """Start a worker in this process; keyword arguments are settings."""
+
+    def start(**changes: object) -> AbstractAsyncContextManager:
+        settings = WorkerSettings(
+            **{
+                "database_url": database_url,
+                "ingest_address": ingest.address,
+                "poll_s": 0.1,
+                "worker_heartbeat_s": 0.2,
+                "worker_lost_after_s": 1.5,
+                "sweep_s": 0.2,
+                "stop_after_s": 0,
+                "retry_base_s": 0.05,
+                **changes,
+            }
+        )
+        return working(settings, [engine])
+
+    return start
+
+
+@pytest.fixture
+async def worker(start_worker) -> AsyncIterator[None]:
+    """Run a worker in this process for the length of the test."""
+    async with start_worker():
+        yield
+
+
+@pytest.fixture
+def spawn_worker(database_url, ingest, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a worker as a process of its own; keyword arguments are environment variables."""
+    processes: list[subprocess.Popen] = []
+
+    def spawn(**environment: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, str(WORKER_PROCESS), str(tmp_path)],
+            env={
+                **os.environ,
+                **FAST,
+                "SAGE_DATABASE_URL": database_url,
+                "SAGE_INGEST_ADDRESS": ingest.address,
+                "PYTHONPATH": str(WORKER_PROCESS.parents[2]),
+                **environment,
+            },
+        )
+        processes.append(process)
+        return process
+
+    yield spawn
+    for process in processes:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def create(embed, video) -> Callable:
+    """Create an embedding of the video, with these fields in the request, and return it."""
+
+    async def call(**fields: object) -> embed_pb2.Embedding:
+        request = embed_pb2.CreateEmbeddingRequest(**{"video_id": video, **fields})
+        return (await embed.CreateEmbedding(request)).embedding
+
+    return call
+
+
+@pytest.fixture
+def watch(embed) -> Callable:
+    """Watch an embedding to its end and return every message."""
+
+    async def call(embedding_id: str) -> list[embed_pb2.WatchEmbeddingResponse]:
+        request = embed_pb2.WatchEmbeddingRequest(embedding_id=embedding_id)
+        return [message async for message in embed.WatchEmbedding(request, timeout=60)]
+
+    return call
+
+
+@pytest.fixture
+def finish(watch) -> Callable:
+    """Watch an embedding to its end and return it as it is then."""
+
+    async def call(embedding_id: str) -> embed_pb2.Embedding:
+        return (await watch(embedding_id))[-1].embedding
+
+    return call
+
+
+@pytest.fixture
+def until() -> Callable:
+    """Wait until a condition holds, asking often."""
+
+    async def wait(condition: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                result = condition()
+                if await result if inspect.isawaitable(result) else result:
+                    return
+                await asyncio.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def stored(embed, until) -> Callable:
+    """Wait until so many segments are stored: an engine notes a segment just before it hands it over."""
+
+    async def wait(embedding_id: str, count: int) -> None:
+        async def there() -> bool:
+            request = embed_pb2.GetEmbeddingRequest(embedding_id=embedding_id)
+            return (await embed.GetEmbedding(request)).embedding.tracks[0].segment_count >= count
+
+        await until(there)
+
+    return wait

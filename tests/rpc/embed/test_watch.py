@@ -1,0 +1,145 @@
+"""WatchEmbedding over the wire."""
+
+import asyncio
+
+import grpc
+import psycopg
+import pytest
+from sage.embed.v1 import embed_pb2
+from sage_runtime.channel import to_sage_error
+from sage_runtime.errors import Reason
+from sage_runtime.ids import new_id
+
+COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
+CANCELLED = embed_pb2.EMBEDDING_STATE_CANCELLED
+
+
+def watching(embed, embedding_id: str, *, after_revision: int = 0):
+    """Return the call of a watch."""
+    request = embed_pb2.WatchEmbeddingRequest(embedding_id=embedding_id, after_revision=after_revision)
+    return embed.WatchEmbedding(request, timeout=60)
+
+
+async def reason_of(call) -> Reason:
+    """Return the reason that a stream ends with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _last(call)
+    return to_sage_error(caught.value, service="embed").reason
+
+
+async def cancel(embed, embedding_id: str) -> None:
+    """Cancel an embedding."""
+    await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id))
+
+
+async def test_quiet_is_filled_with_heartbeats(start_api, create):
+    """While nothing happens heartbeats come, without an embedding and without being the last."""
+    embedding_id = (await create()).id
+    async with start_api(heartbeat_s=0.05) as embed:
+        call = watching(embed, embedding_id)
+        first = await call.read()
+        assert (first.embedding.id, first.heartbeat, first.last) == (embedding_id, False, False)
+        for _ in range(3):
+            message = await call.read()
+            assert message == embed_pb2.WatchEmbeddingResponse(heartbeat=True)
+        call.cancel()
+
+
+async def test_a_watch_goes_on_after_a_revision(embed, create):
+    """States that were seen are not sent again, but the final one always is."""
+    embedding = await create()
+    call = watching(embed, embedding.id, after_revision=embedding.revision)
+    await cancel(embed, embedding.id)
+    message = await _only(call)
+    assert (message.embedding.state, message.last) == (CANCELLED, True)
+    call = watching(embed, embedding.id, after_revision=message.embedding.revision)
+    again = await _only(call)
+    assert again == message
+
+
+async def test_another_replica_sees_the_changes(embed, start_api, create):
+    """A change made through one replica reaches the watchers of another at once."""
+    embedding_id = (await create()).id
+    async with start_api() as other:
+        call = watching(other, embedding_id)
+        await call.read()
+        async with asyncio.timeout(5):
+            await cancel(embed, embedding_id)
+            assert (await call.read()).embedding.state == CANCELLED
+
+
+async def test_a_deleted_embedding_ends_its_watches(embed, create):
+    """Whoever watches what is deleted is told that it is not there."""
+    embedding_id = (await create()).id
+    call = watching(embed, embedding_id)
+    await call.read()
+    await embed.DeleteEmbedding(embed_pb2.DeleteEmbeddingRequest(embedding_id=embedding_id))
+    assert await reason_of(call) is Reason.EMBEDDING_NOT_FOUND
+
+
+async def test_a_watch_of_nothing_is_refused(embed, create):
+    """An unknown id, a malformed one and a negative revision each get their own error."""
+    assert await reason_of(watching(embed, new_id("embed"))) is Reason.EMBEDDING_NOT_FOUND
+    assert await reason_of(watching(embed, "embed_x")) is Reason.FIELD_INVALID
+    embedding_id = (await create()).id
+    assert await reason_of(watching(embed, embedding_id, after_revision=-1)) is Reason.FIELD_INVALID
+
+
+async def test_many_watchers_need_no_connection_each(start_api, create, start_worker):
+    """A pool of two connections serves a hundred watches, and each sees the end."""
+    embedding_id = (await create()).id
+    async with start_api(pool_size=2) as embed:
+        calls = [watching(embed, embedding_id) for _ in range(100)]
+        for call in calls:
+            await call.read()
+        async with start_worker():
+            ends = await asyncio.gather(*(_last(call) for call in calls))
+    assert {(message.embedding.state, message.last) for message in ends} == {(COMPLETED, True)}
+
+
+async def test_watches_beyond_the_limit_are_refused_until_one_ends(start_api, create):
+    """A client that goes away gives its place back, whether it said goodbye or not."""
+    embedding_id = (await create()).id
+    async with start_api(max_watches=1) as embed:
+        call = watching(embed, embedding_id)
+        await call.read()
+        assert await reason_of(watching(embed, embedding_id)) is Reason.LIMIT_EXCEEDED
+        call.cancel()
+        async with asyncio.timeout(5):
+            while True:
+                next_one = watching(embed, embedding_id)
+                try:
+                    assert (await next_one.read()).embedding.id == embedding_id
+                    break
+                except grpc.aio.AioRpcError:
+                    continue
+        next_one.cancel()
+
+
+async def test_the_end_is_seen_though_the_notification_was_lost(start_api, create, database_url):
+    """A change that nobody was told of is found by asking now and then."""
+    embedding_id = (await create()).id
+    async with start_api(watch_poll_s=0.1) as embed:
+        call = watching(embed, embedding_id)
+        await call.read()
+        with psycopg.connect(database_url, options="-c search_path=embed") as connection:
+            connection.execute("ALTER TABLE embeddings DISABLE TRIGGER embeddings_changed")
+            connection.execute("UPDATE embeddings SET state = 'CANCELLED', finish_time = now(), revision = 2")
+            connection.execute("ALTER TABLE embeddings ENABLE TRIGGER embeddings_changed")
+        async with asyncio.timeout(5):
+            assert (await call.read()).last
+
+
+async def _last(call) -> embed_pb2.WatchEmbeddingResponse:
+    # One call is read in one of grpcio's two ways only.
+    last = None
+    while (message := await call.read()) is not grpc.aio.EOF:
+        last = message
+    assert last is not None
+    return last
+
+
+async def _only(call) -> embed_pb2.WatchEmbeddingResponse:
+    message = await call.read()
+    assert await call.read() is grpc.aio.EOF
+    return message

@@ -1,0 +1,191 @@
+"""Workers: trouble that passes and trouble that stays, and workers that die in the middle."""
+
+import asyncio
+import signal
+
+import grpc
+import psycopg
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sage.embed.v1 import embed_pb2
+from sage.errors.v1 import error_reason_pb2
+from sage_local.ports import free_port
+from sage_runtime.errors import Reason, SageError
+
+COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
+FAILED = embed_pb2.EMBEDDING_STATE_FAILED
+PROCESSING = embed_pb2.EMBEDDING_STATE_PROCESSING
+
+ALL = [f"visual {index}" for index in range(5)]
+
+
+def unreachable() -> SageError:
+    """Return trouble that may pass."""
+    return SageError(Reason.PROVIDER_UNREACHABLE, provider="Scripted")
+
+
+async def test_trouble_that_passes_costs_no_segment(worker, create, finish, engine, script):
+    """Work goes on after retryable errors, from what is stored."""
+    engine.failures = {2: [unreachable(), SageError(Reason.STORE_UNAVAILABLE, store="store")], 4: [unreachable()]}
+    done = await finish((await create()).id)
+    assert done.state == COMPLETED
+    assert script.computed() == ALL
+
+
+async def test_a_retry_is_announced_as_a_sentence(create, start_worker, engine, watch):
+    """While an embedding waits for its next attempt, its progress says why and for how long."""
+    engine.failures = {0: [unreachable()]}
+    embedding_id = (await create()).id
+    async with start_worker(retry_base_s=1):
+        messages = [message.embedding.progress.message for message in await watch(embedding_id)]
+    assert "Scripted cannot be reached. Try again. The next attempt is in 1 s." in messages
+
+
+async def test_trouble_that_stays_fails_after_the_last_attempt(create, start_worker, finish, engine):
+    """After so many attempts in vain the embedding has failed, with the reason of the last one."""
+    engine.failures = {1: [unreachable() for _ in range(9)]}
+    embedding_id = (await create()).id
+    async with start_worker(max_attempts=3):
+        failed = await finish(embedding_id)
+    assert failed.state == FAILED
+    assert failed.failure.reason == error_reason_pb2.ERROR_REASON_PROVIDER_UNREACHABLE
+    assert failed.failure.message == "Scripted cannot be reached. Try again."
+    assert len(engine.urls) == 3
+
+
+async def test_final_trouble_fails_at_once(worker, create, finish, engine):
+    """What will not change by trying again fails with its reason and its sentence."""
+    engine.failures = {1: [SageError(Reason.PROVIDER_REJECTED_VIDEO, provider="Scripted", why="it is too dark")]}
+    failed = await finish((await create()).id)
+    assert failed.state == FAILED
+    assert failed.failure.reason == error_reason_pb2.ERROR_REASON_PROVIDER_REJECTED_VIDEO
+    assert failed.failure.message == "Scripted does not take this video: it is too dark."
+    assert failed.HasField("finish_time")
+    assert len(engine.urls) == 1
+
+
+async def test_a_crash_of_the_engine_says_nothing_of_its_inside(worker, create, finish, engine):
+    """An unexpected exception is INTERNAL, and its text stays in the log."""
+    engine.failures = {1: [RuntimeError("the secret is 42")]}
+    failed = await finish((await create()).id)
+    assert failed.failure.reason == error_reason_pb2.ERROR_REASON_INTERNAL
+    assert "42" not in failed.failure.message
+    assert failed.id in failed.failure.message
+
+
+async def test_a_video_that_is_deleted_meanwhile_fails_the_embedding(create, start_worker, finish, ingest, video):
+    """The failure names the video that is not there any more."""
+    embedding_id = (await create()).id
+    del ingest.videos[video]
+    async with start_worker():
+        failed = await finish(embedding_id)
+    assert failed.failure.reason == error_reason_pb2.ERROR_REASON_VIDEO_NOT_FOUND
+    assert video in failed.failure.message
+
+
+async def test_a_killed_workers_job_goes_on_elsewhere(spawn_worker, create, finish, script, until, stored):
+    """After kill -9 another worker goes on from the stored segments: each is computed once."""
+    script.allow(3)
+    victim = spawn_worker()
+    embedding_id = (await create()).id
+    await until(lambda: "visual 2" in script.computed())
+    await stored(embedding_id, 3)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    script.allow(5)
+    spawn_worker()
+    done = await finish(embedding_id)
+    assert done.state == COMPLETED
+    assert done.tracks[0].segment_count == 5
+    assert script.computed() == ALL
+
+
+async def test_a_killed_workers_job_is_noticed_by_a_worker_that_runs(
+    spawn_worker, create, finish, script, until, stored
+):
+    """A worker that was there all along takes the work of a killed one over, soon."""
+    script.allow(2)
+    victim = spawn_worker()
+    embedding_id = (await create()).id
+    await until(lambda: "visual 1" in script.computed())
+    await stored(embedding_id, 2)
+    spawn_worker()
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    script.allow(5)
+    async with asyncio.timeout(15):
+        assert (await finish(embedding_id)).state == COMPLETED
+    assert script.computed() == ALL
+
+
+async def test_a_stopped_worker_hands_its_job_back_at_once(spawn_worker, create, finish, script, until, stored):
+    """SIGTERM ends a worker soon and cleanly, and another goes on though nobody was lost."""
+    script.allow(2)
+    # Nobody would be missed for ten minutes, and nobody asks the queue unless told: the job is handed over.
+    slow = {"SAGE_WORKER_LOST_AFTER_SECONDS": "600", "SAGE_WORKER_POLL_SECONDS": "60"}
+    first = spawn_worker(**slow)
+    embedding_id = (await create()).id
+    await until(lambda: "visual 1" in script.computed())
+    await stored(embedding_id, 2)
+    first.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(first.wait, 10) == 0
+    script.allow(5)
+    spawn_worker(**slow)
+    async with asyncio.timeout(15):
+        assert (await finish(embedding_id)).state == COMPLETED
+    assert script.computed() == ALL
+
+
+async def test_a_providers_task_is_taken_up_again(spawn_worker, create, finish, script, until):
+    """A task that was started is stored before the work goes on, and never started twice."""
+    script.allow(1)
+    victim = spawn_worker(SCRIPT_TASK_ID="task-1")
+    embedding_id = (await create()).id
+    await until(lambda: "visual 0" in script.computed())
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    script.allow(5)
+    spawn_worker(SCRIPT_TASK_ID="task-2")
+    done = await finish(embedding_id)
+    assert done.provider_task_id == "task-1"
+    assert script.computed().count("task task-1") == 1
+    assert "task task-2" not in script.computed()
+
+
+async def test_work_that_kills_workers_fails_in_the_end(create, start_worker, finish, database_url):
+    """An embedding whose worker is lost again and again is not tried for ever."""
+    embedding_id = (await create()).id
+    async with start_worker(max_attempts=1):
+        with psycopg.connect(database_url, options="-c search_path=embed") as connection:
+            # As a worker that died leaves it: taken, by nobody who lives.
+            connection.execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = NULL")
+            connection.execute("UPDATE embeddings SET state = 'PROCESSING', start_time = now()")
+        failed = await finish(embedding_id)
+    assert failed.state == FAILED
+    assert failed.failure.message == "Workers ended without a word while they worked on this, 1 in a row."
+
+
+async def test_a_worker_outlives_its_database_connections(create, start_worker, finish, script, until, database_url):
+    """When every connection is cut in the middle of the work, it goes on and completes."""
+    script.allow(2)
+    async with start_worker():
+        embedding_id = (await create()).id
+        await until(lambda: "visual 1" in script.computed())
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        script.allow(5)
+        async with asyncio.timeout(30):
+            assert (await finish(embedding_id)).state == COMPLETED
+    assert set(script.computed()) == set(ALL)
+
+
+async def test_a_worker_serves_health_where_it_is_told_to(spawn_worker):
+    """With an address to listen on the worker answers health checks, of itself and of its database."""
+    address = f"127.0.0.1:{free_port()}"
+    spawn_worker(SAGE_WORKER_LISTEN=address)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=20)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING

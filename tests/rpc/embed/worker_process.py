@@ -1,0 +1,16 @@
+"""A worker with a scripted engine, as a process that a test can kill."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from fakes.embed import Script, ScriptedEngine
+from sage_embed.config import WorkerSettings
+from sage_embed.worker import run_worker
+from sage_runtime.settings import load
+
+if __name__ == "__main__":
+    script = Script(Path(sys.argv[1]))
+    engine = ScriptedEngine(script, task_id=os.environ.get("SCRIPT_TASK_ID", ""))
+    asyncio.run(run_worker(load(WorkerSettings), [engine]))
