@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
 import grpc
@@ -117,23 +117,27 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
     """The two calls of the embed service that the compare service makes, with the errors of the real one.
 
     `calls` counts calls by method. `rows_per_message` is small so that tests see several messages. `tamper` changes
-    a message before it is sent.
+    a message before it is sent. Health follows `well`.
     """
 
     def __init__(self, *embeddings: StoredEmbedding, rows_per_message: int = 3) -> None:
         self.stored = {embedding.id: embedding for embedding in embeddings}
         self.calls: Counter[str] = Counter()
         self.rows_per_message = rows_per_message
-        self.tamper = lambda message: message
+        self.tamper: Callable[[embed_pb2.ReadSegmentsResponse], embed_pb2.ReadSegmentsResponse] = lambda message: (
+            message
+        )
+        self.well = True
 
     def put(self, *embeddings: StoredEmbedding) -> None:
         self.stored.update({embedding.id: embedding for embedding in embeddings})
 
     def registration(self) -> ServiceRegistration:
-        """Return it as a service that is always well."""
+        """Return it as a service that a server can serve."""
 
         async def check() -> None:
-            return None
+            if not self.well:
+                raise ConnectionError("the test said so")
 
         return ServiceRegistration(
             name="sage.embed.v1.EmbedService",

@@ -1,6 +1,7 @@
 """The `EmbeddingReader` port: the same suite over the fake and over gRPC."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import numpy as np
 import pytest
@@ -18,6 +19,16 @@ VECTORS = np.random.default_rng(0).standard_normal((10, 5)).astype(np.float32)
 NONE = Segments(np.zeros(0), np.zeros(0), np.zeros((0, 5), np.float32))
 
 
+@asynccontextmanager
+async def reading_from(servicer: FakeEmbedServicer) -> AsyncIterator[GrpcEmbeddingReader]:
+    """Serve a stand-in of the embed service and read from it over gRPC."""
+    async with (
+        running_server(settings=ServerSettings(grace_s=0), services=[servicer.registration()]) as server,
+        open_channel(server.address) as channel,
+    ):
+        yield GrpcEmbeddingReader(channel, timeout_s=10)
+
+
 @pytest.fixture(params=["in memory", "grpc"])
 async def reader_of(request):
     """Return what makes a reader of these embeddings."""
@@ -26,12 +37,7 @@ async def reader_of(request):
         async def make(*embeddings: StoredEmbedding) -> EmbeddingReader:
             if request.param == "in memory":
                 return InMemoryEmbeddingReader(*embeddings)
-            servicer = FakeEmbedServicer(*embeddings)
-            server = await stack.enter_async_context(
-                running_server(settings=ServerSettings(grace_s=0), services=[servicer.registration()])
-            )
-            channel = await stack.enter_async_context(open_channel(server.address))
-            return GrpcEmbeddingReader(channel, timeout_s=10)
+            return await stack.enter_async_context(reading_from(FakeEmbedServicer(*embeddings)))
 
         yield make
 
@@ -97,3 +103,13 @@ async def test_vectors_that_are_not_there_are_refused(reader_of, change, reason)
     with pytest.raises(SageError) as refused:
         await reader.read_clips(await reader.get(one.id), "visual")
     assert refused.value.reason is reason
+
+
+async def test_track_that_arrives_short_is_not_taken_for_the_track():
+    """Segments that are missing at the end of the stream are an error, never clips of whatever memory held."""
+    one = stored(VECTORS)
+    servicer = FakeEmbedServicer(one)
+    servicer.tamper = lambda message: type(message)() if message.first_index else message
+    async with reading_from(servicer) as reader:
+        with pytest.raises(ValueError, match="3 of 10 segments"):
+            await reader.read_clips(await reader.get(one.id), "visual")

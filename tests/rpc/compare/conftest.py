@@ -21,6 +21,7 @@ class CompareStack:
     """What a test talks to."""
 
     embed: FakeEmbedServicer
+    embed_server: RunningServer
     server: RunningServer
     channel: grpc.aio.Channel
     compare: compare_pb2_grpc.CompareServiceStub
@@ -49,4 +50,4 @@ async def stack() -> AsyncIterator[CompareStack]:
         )
         channel = await outer.enter_async_context(grpc.aio.insecure_channel(server.address))
         stub = compare_pb2_grpc.CompareServiceStub(channel)
-        yield CompareStack(embed, server, channel, stub, embed_stack)
+        yield CompareStack(embed, embed_server, server, channel, stub, embed_stack)

@@ -48,6 +48,13 @@ async def refusal(stack, a: StoredEmbedding, b: StoredEmbedding, **fields: objec
     return Refusal(refused.value)
 
 
+async def health_after_check(stack) -> int:
+    """Return the health of the compare service after it looked around."""
+    await stack.server.health.check_all()
+    request = health_pb2.HealthCheckRequest(service="sage.compare.v1.CompareService")
+    return (await health_pb2_grpc.HealthStub(stack.channel).Check(request)).status
+
+
 async def test_comparison_says_what_was_used_and_what_was_found(stack):
     """The answer has what was used, both sides, the counts, the differences and the whole series."""
     a, b = stored(OLD), stored(NEW).but(duration=23.0)
@@ -95,6 +102,7 @@ async def test_an_embedding_beside_itself_has_no_differences(stack):
     one = stored(OLD)
     answer = await compare(stack, one, one, threshold=0)
     assert (answer.similarity_percent, len(answer.differences), answer.compared_count) == (100, 0, 10)
+    assert stack.embed.calls == {"GetEmbedding": 1, "ReadSegments": 1}
 
 
 async def test_re_encode_with_a_frame_more_has_no_differences(stack):
@@ -185,19 +193,15 @@ async def test_embed_that_is_down_may_be_tried_again(stack):
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVICE_UNAVAILABLE")
     assert refused.facts["service"] == "embed"
     assert refused.retry_s > 0
-    await stack.server.health.check_all()
-    health = await health_pb2_grpc.HealthStub(stack.channel).Check(
-        health_pb2.HealthCheckRequest(service="sage.compare.v1.CompareService")
-    )
-    assert health.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert await health_after_check(stack) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def test_service_is_healthy_while_embed_is(stack):
-    """With an embed service that serves, the compare service serves."""
-    health = await health_pb2_grpc.HealthStub(stack.channel).Check(
-        health_pb2.HealthCheckRequest(service="sage.compare.v1.CompareService")
-    )
-    assert health.status == health_pb2.HealthCheckResponse.SERVING
+async def test_health_follows_embed(stack):
+    """The compare service serves while the embed service does, and not while that one says it is not well."""
+    assert await health_after_check(stack) == health_pb2.HealthCheckResponse.SERVING
+    stack.embed.well = False
+    await stack.embed_server.health.check_all()
+    assert await health_after_check(stack) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def test_vectors_that_lie_are_an_internal_error(stack):

@@ -98,6 +98,9 @@ def test_no_clips_is_nothing_compared():
     ("a", "a_duration", "b", "b_duration"),
     [
         pytest.param(grid(3), 6.0, clips_at((0, 2), (2, 4), (4, 6), (6, 6.04)), 6.04, id="a clip of one frame more"),
+        pytest.param(
+            grid(3, end=6.01), 6.01, clips_at((0, 2), (2, 4), (4, 6), (6, 6.04)), 6.04, id="a scrap of one frame more"
+        ),
         pytest.param(grid(3), 6.0, grid(3, end=6.04), 6.04, id="a last clip one frame longer"),
         pytest.param(grid(3, end=5.96), 5.96, grid(3), 6.0, id="a last clip one frame shorter"),
         pytest.param(grid(3, end=5.96), 6.0, grid(3), 6.0, id="clips that end a frame before the container does"),
