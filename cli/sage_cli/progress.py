@@ -49,9 +49,7 @@ class Line:
 
     def begin_bytes(self, phase: str, total: int) -> None:
         """Begin a phase that counts bytes."""
-        self._progress.reset(
-            self._task, total=total, completed=0, description=phase, counts_bytes=True, sentence="", start=True
-        )
+        self._begin(phase, total, counts_bytes=True)
 
     def advance(self, count: int) -> None:
         """Add bytes to the phase."""
@@ -59,8 +57,17 @@ class Line:
 
     def begin_work(self, phase: str) -> None:
         """Begin a phase that the server reports on."""
+        self._begin(phase, 1.0, counts_bytes=False)
+
+    def _begin(self, phase: str, total: float, *, counts_bytes: bool) -> None:
+        # A reset forgets the fields of a task, so each of them is given again.
         self._progress.reset(
-            self._task, total=1.0, completed=0, description=phase, counts_bytes=False, sentence="", start=True
+            self._task,
+            total=total,
+            description=phase,
+            label=printable(self.label),
+            counts_bytes=counts_bytes,
+            sentence="",
         )
 
     def report(self, fraction: float, sentence: str) -> None:

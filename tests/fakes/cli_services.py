@@ -1,0 +1,319 @@
+"""The three services in memory, as the `sage` command sees them, with switches for what may go wrong."""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import grpc
+from grpc_status import rpc_status
+from sage.compare.v1 import compare_pb2, compare_pb2_grpc
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage.errors.v1 import error_reason_pb2
+from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from sage_runtime.catalogue import to_status
+from sage_runtime.errors import FieldViolation, Reason, SageError, invalid
+
+FINAL = {
+    embed_pb2.EMBEDDING_STATE_COMPLETED,
+    embed_pb2.EMBEDDING_STATE_FAILED,
+    embed_pb2.EMBEDDING_STATE_CANCELLED,
+}
+
+
+@dataclass
+class FakeSage:
+    """What the fakes hold, and how they behave.
+
+    Attributes:
+        uploads: How many uploads arrived.
+        creations: How many embeddings were asked for.
+        watches: How many watches were opened.
+        watched_after: The revision that each watch began after.
+        break_watches: How many watches are cut off after their first message.
+        fail_embeddings: Whether every embedding fails.
+        hang_embeddings: Whether embeddings never come to their end.
+        refuse_uploads: Whether uploads are refused as unreadable.
+        violations: What comparisons are refused with.
+        requests: The comparisons that were asked for.
+        frame_rate: Frame rate of the videos that are uploaded.
+        working: Set when an embedding is watched for the first time.
+        cancelled: Set when an embedding is cancelled.
+    """
+
+    videos: dict[str, ingest_pb2.Video] = field(default_factory=dict)
+    embeddings: dict[str, embed_pb2.Embedding] = field(default_factory=dict)
+    uploads: int = 0
+    creations: int = 0
+    watches: int = 0
+    watched_after: list[int] = field(default_factory=list)
+    break_watches: int = 0
+    fail_embeddings: bool = False
+    hang_embeddings: bool = False
+    refuse_uploads: bool = False
+    violations: tuple[FieldViolation, ...] = ()
+    requests: list[compare_pb2.CompareEmbeddingsRequest] = field(default_factory=list)
+    frame_rate: tuple[int, int] = (24, 1)
+    working: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add_video(self, *, filename: str = "film.mp4", seconds: float = 20.0) -> ingest_pb2.Video:
+        """Return a new video that is READY."""
+        numerator, denominator = self.frame_rate
+        video = ingest_pb2.Video(
+            id=f"video_{uuid.uuid4().hex}",
+            filename=filename,
+            content_type="video/mp4",
+            state=ingest_pb2.VIDEO_STATE_READY,
+            media=ingest_pb2.Media(
+                duration_seconds=seconds,
+                width=640,
+                height=360,
+                video_codec="h264",
+                frame_rate=ingest_pb2.FrameRate(numerator=numerator, denominator=denominator),
+            ),
+        )
+        video.create_time.FromSeconds(1_800_000_000 + len(self.videos))
+        self.videos[video.id] = video
+        return video
+
+    def add_embedding(
+        self,
+        video_id: str,
+        *,
+        state: embed_pb2.EmbeddingState.ValueType = embed_pb2.EMBEDDING_STATE_COMPLETED,
+        clip_seconds: float = 2.0,
+    ) -> embed_pb2.Embedding:
+        """Return a new embedding."""
+        embedding = embed_pb2.Embedding(
+            id=f"embed_{uuid.uuid4().hex}",
+            video_id=video_id,
+            model="local",
+            model_revision="1",
+            clip_seconds=clip_seconds,
+            state=state,
+            revision=1,
+            progress=embed_pb2.Progress(fraction=1.0 if state == embed_pb2.EMBEDDING_STATE_COMPLETED else 0.0),
+        )
+        self.embeddings[embedding.id] = embedding
+        return embedding
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        """Serve on a free port and yield the address."""
+        server = grpc.aio.server()
+        ingest_pb2_grpc.add_IngestServiceServicer_to_server(_Ingest(self), server)
+        embed_pb2_grpc.add_EmbedServiceServicer_to_server(_Embed(self), server)
+        compare_pb2_grpc.add_CompareServiceServicer_to_server(_Compare(self), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            await server.stop(None)
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: SageError) -> None:
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, status.trailing_metadata)
+
+
+class _Ingest(ingest_pb2_grpc.IngestServiceServicer):
+    def __init__(self, sage: FakeSage) -> None:
+        self._sage = sage
+
+    async def UploadVideo(self, request_iterator, context):  # noqa: N802 - as generated
+        self._sage.uploads += 1
+        digest, size, spec = hashlib.sha256(), 0, ingest_pb2.VideoSpec()
+        async for message in request_iterator:
+            if message.HasField("spec"):
+                spec = message.spec
+                if self._sage.refuse_uploads:
+                    await _abort(
+                        context, SageError(Reason.VIDEO_UNREADABLE, filename=spec.filename, why="it is a picture")
+                    )
+            digest.update(message.content.data)
+            size += len(message.content.data)
+        if (spec.size_bytes, spec.sha256) != (size, digest.hexdigest()):
+            await _abort(context, SageError(Reason.SIZE_MISMATCH, declared_bytes=spec.size_bytes, received_bytes=size))
+        video = self._sage.add_video(filename=spec.filename)
+        video.content_type, video.size_bytes, video.sha256 = spec.content_type, size, digest.hexdigest()
+        return ingest_pb2.UploadVideoResponse(video=video)
+
+    async def GetVideo(self, request, context):  # noqa: N802
+        if request.video_id not in self._sage.videos:
+            await _abort(context, SageError(Reason.VIDEO_NOT_FOUND, video_id=request.video_id))
+        return ingest_pb2.GetVideoResponse(video=self._sage.videos[request.video_id])
+
+    async def ListVideos(self, request, context):  # noqa: N802
+        newest_first = reversed(self._sage.videos.values())
+        matching = [video for video in newest_first if request.filename_contains in video.filename]
+        start = int(request.page_token or 0)
+        # Pages are short here, so that clients that read the first one only are found out.
+        more = str(start + 2) if len(matching) > start + 2 else ""
+        return ingest_pb2.ListVideosResponse(videos=matching[start : start + 2], next_page_token=more)
+
+    async def DeleteVideo(self, request, context):  # noqa: N802
+        if self._sage.videos.pop(request.video_id, None) is None:
+            await _abort(context, SageError(Reason.VIDEO_NOT_FOUND, video_id=request.video_id))
+        return ingest_pb2.DeleteVideoResponse()
+
+    async def GetPlaybackUrl(self, request, context):  # noqa: N802
+        return ingest_pb2.GetPlaybackUrlResponse(url=f"http://s3/{request.video_id}?for={request.validity.seconds}")
+
+
+class _Embed(embed_pb2_grpc.EmbedServiceServicer):
+    def __init__(self, sage: FakeSage) -> None:
+        self._sage = sage
+
+    async def CreateEmbedding(self, request, context):  # noqa: N802
+        self._sage.creations += 1
+        embedding = self._sage.add_embedding(
+            request.video_id, state=embed_pb2.EMBEDDING_STATE_PENDING, clip_seconds=request.clip_seconds
+        )
+        return embed_pb2.CreateEmbeddingResponse(embedding=embedding)
+
+    async def _find(self, embedding_id: str, context: grpc.aio.ServicerContext) -> embed_pb2.Embedding:
+        if embedding_id not in self._sage.embeddings:
+            await _abort(context, SageError(Reason.EMBEDDING_NOT_FOUND, embedding_id=embedding_id))
+        return self._sage.embeddings[embedding_id]
+
+    async def GetEmbedding(self, request, context):  # noqa: N802
+        return embed_pb2.GetEmbeddingResponse(embedding=await self._find(request.embedding_id, context))
+
+    async def ListEmbeddings(self, request, context):  # noqa: N802
+        return embed_pb2.ListEmbeddingsResponse(
+            embeddings=[
+                embedding
+                for embedding in reversed(self._sage.embeddings.values())
+                if request.video_id in {"", embedding.video_id}
+                and request.model in {"", embedding.model}
+                and request.state in {embed_pb2.EMBEDDING_STATE_UNSPECIFIED, embedding.state}
+            ]
+        )
+
+    async def WatchEmbedding(self, request, context):  # noqa: N802
+        sage = self._sage
+        embedding = await self._find(request.embedding_id, context)
+        sage.watches += 1
+        sage.watched_after.append(request.after_revision)
+        yield embed_pb2.WatchEmbeddingResponse(heartbeat=True)
+        if embedding.state not in FINAL:
+            embedding.state = embed_pb2.EMBEDDING_STATE_PROCESSING
+            embedding.revision += 1
+            embedding.progress.fraction = 0.5
+            embedding.progress.message = "Embedded 10 of 20 s."
+            yield embed_pb2.WatchEmbeddingResponse(embedding=embedding)
+            sage.working.set()
+            if sage.break_watches:
+                sage.break_watches -= 1
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
+            if sage.hang_embeddings:
+                await sage.cancelled.wait()
+        if embedding.state not in FINAL:
+            embedding.revision += 1
+            if sage.fail_embeddings:
+                embedding.state = embed_pb2.EMBEDDING_STATE_FAILED
+                embedding.failure.reason = error_reason_pb2.ERROR_REASON_PROVIDER_FAILED
+                embedding.failure.message = "local failed: the stream cannot be decoded after 12.4 s."
+            else:
+                embedding.state = embed_pb2.EMBEDDING_STATE_COMPLETED
+                embedding.progress.fraction = 1.0
+                embedding.progress.message = "Embedded 20 of 20 s."
+        yield embed_pb2.WatchEmbeddingResponse(embedding=embedding, last=True)
+
+    async def CancelEmbedding(self, request, context):  # noqa: N802
+        embedding = await self._find(request.embedding_id, context)
+        if embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED:
+            await _abort(context, SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state="COMPLETED"))
+        embedding.state = embed_pb2.EMBEDDING_STATE_CANCELLED
+        embedding.revision += 1
+        self._sage.cancelled.set()
+        return embed_pb2.CancelEmbeddingResponse(embedding=embedding)
+
+    async def DeleteEmbedding(self, request, context):  # noqa: N802
+        await self._find(request.embedding_id, context)
+        del self._sage.embeddings[request.embedding_id]
+        return embed_pb2.DeleteEmbeddingResponse()
+
+    async def ListModels(self, request, context):  # noqa: N802
+        local = embed_pb2.Model(
+            name="local",
+            revision="1",
+            provider="local",
+            dimensions=112,
+            tracks=["visual"],
+            min_clip_seconds=0.5,
+            max_clip_seconds=10,
+            usable=True,
+        )
+        marengo = embed_pb2.Model(
+            name="marengo3.0",
+            revision="3",
+            provider="twelvelabs",
+            dimensions=512,
+            tracks=["visual", "audio"],
+            min_clip_seconds=2,
+            max_clip_seconds=10,
+            unusable_reason="no API key is set.",
+        )
+        return embed_pb2.ListModelsResponse(models=[local, marengo])
+
+
+class _Compare(compare_pb2_grpc.CompareServiceServicer):
+    def __init__(self, sage: FakeSage) -> None:
+        self._sage = sage
+
+    async def CompareEmbeddings(self, request, context):  # noqa: N802
+        """Two embeddings of one content are the same; others differ from 4 to 8 s, and b goes on for 2.5 s."""
+        sage = self._sage
+        sage.requests.append(request)
+        if sage.violations:
+            await _abort(context, invalid(*sage.violations))
+        a, b = sage.embeddings[request.embedding_id_a], sage.embeddings[request.embedding_id_b]
+        same = a.video_id == b.video_id or _sha256(sage, a) == _sha256(sage, b) != ""
+        distances = [0.01] * 10 if same else [0.01, 0.01, 0.3, 0.4, *([0.01] * 6)]
+        response = compare_pb2.CompareEmbeddingsResponse(
+            mode=compare_pb2.COMPARE_MODE_TIME,
+            metric=request.metric or compare_pb2.METRIC_COSINE,
+            threshold=request.threshold if request.HasField("threshold") else 0.05,
+            track="visual",
+            model="local",
+            a=_side(a, 20.0),
+            b=_side(b, 20.0 if same else 22.5),
+            similarity_percent=100.0 if same else 100 * 16 / 22.5,
+            compared_count=10,
+            differing_count=0 if same else 2,
+            series=compare_pb2.Series(
+                a_start_seconds=[2.0 * index for index in range(10)],
+                b_start_seconds=[2.0 * index for index in range(10)],
+                length_seconds=[2.0] * 10,
+                distances=distances,
+            ),
+        )
+        if not same:
+            changed = compare_pb2.TimeRange(start_seconds=4, end_seconds=8)
+            response.differences.add(
+                kind=compare_pb2.DIFFERENCE_KIND_CHANGED, a=changed, b=changed, max_distance=0.4, mean_distance=0.35
+            )
+            response.differences.add(
+                kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_B,
+                b=compare_pb2.TimeRange(start_seconds=20, end_seconds=22.5),
+            )
+        return response
+
+
+def _side(embedding: embed_pb2.Embedding, seconds: float) -> compare_pb2.Side:
+    return compare_pb2.Side(
+        embedding_id=embedding.id,
+        video_id=embedding.video_id,
+        duration_seconds=seconds,
+        covered=compare_pb2.TimeRange(start_seconds=0, end_seconds=seconds),
+    )
+
+
+def _sha256(sage: FakeSage, embedding: embed_pb2.Embedding) -> str:
+    video = sage.videos.get(embedding.video_id)
+    return video.sha256 if video else ""

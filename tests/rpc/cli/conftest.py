@@ -1,0 +1,110 @@
+"""The `sage` command as a process, in front of services in memory."""
+
+import asyncio
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fakes.cli_services import FakeSage
+
+COMMAND = (sys.executable, "-m", "sage_cli")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def fake() -> FakeSage:
+    """The services, empty."""
+    return FakeSage()
+
+
+@pytest.fixture
+async def address(fake: FakeSage) -> AsyncIterator[str]:
+    """Where the services are."""
+    async with fake.serve() as where:
+        yield where
+
+
+@pytest.fixture
+def environ(address: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a command: nothing of the developer's own colours and addresses."""
+    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SAGE_ADDRESS": address, "PYTHONUTF8": "1"}
+
+
+@pytest.fixture
+def sage(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Outcome]]:
+    """A call runs the command in an empty folder, with pipes for its streams; keywords join its environment."""
+
+    async def run(*arguments: str, **extra: str) -> Outcome:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *arguments,
+            cwd=tmp_path,
+            env=environ | extra,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return Outcome(process.returncode or 0, out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def sage_in_terminal(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Outcome]]:
+    """A call runs the command in a terminal of `columns`; all that appears on it is in `out`."""
+
+    async def run(*arguments: str, columns: int = 80, **extra: str) -> Outcome:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *arguments,
+            cwd=tmp_path,
+            env=environ | {"TERM": "xterm-256color"} | extra,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = await asyncio.to_thread(_read_all, ours)
+        os.close(ours)
+        return Outcome(await process.wait(), shown.decode(), "")
+
+    return run
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> tuple[str, str]:
+    """Two files that differ, by their names in the folder of the command."""
+    (tmp_path / "old.mp4").write_bytes(b"old" * 1_000_000)
+    (tmp_path / "new.mp4").write_bytes(b"new" * 1_000_000)
+    return "old.mp4", "new.mp4"
+
+
+def _read_all(terminal: int) -> bytes:
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 65_536)
+        except OSError:
+            # Linux says EIO once the other end is closed.
+            return shown
+        if not chunk:
+            return shown
+        shown += chunk

@@ -1,0 +1,303 @@
+"""`sage diff` and `sage compare` from end to end: what they send, print and return."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+
+import pytest
+from sage.embed.v1 import embed_pb2
+from sage_runtime.errors import FieldViolation
+
+
+async def test_films_that_differ_exit_with_one(sage, fake, films):
+    """Two files are uploaded, embedded, watched and compared, and the differences are printed."""
+    outcome = await sage("diff", *films)
+    assert outcome.exit_code == 1, outcome.err
+    assert "2 differences, 71.1% the same." in outcome.out
+    assert "1  changed       00:00:04:00-00:00:08:00  00:00:04:00-00:00:08:00  0.400" in outcome.out
+    assert "2  only in new   -                        00:00:20:00-00:00:22:12" in outcome.out
+    assert outcome.err == ""
+    assert (fake.uploads, fake.creations) == (2, 2)
+
+
+async def test_films_that_do_not_differ_exit_with_zero(sage, fake, films, tmp_path):
+    """A copy under another name is the same film."""
+    (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
+    outcome = await sage("diff", films[0], "copy.mp4")
+    assert outcome.exit_code == 0, outcome.err
+    assert outcome.out.startswith("No differences, 100% the same.")
+
+
+async def test_same_file_twice_is_sent_once(sage, fake, films):
+    """A film beside itself is uploaded and embedded once."""
+    outcome = await sage("diff", films[0], films[0])
+    assert outcome.exit_code == 0, outcome.err
+    assert (fake.uploads, fake.creations) == (1, 1)
+
+
+async def test_second_run_sends_and_embeds_nothing(sage, fake, films):
+    """What SAGE has is found again, however many other videos have such a name."""
+    first = await sage("diff", *films)
+    for _ in range(5):
+        fake.add_video(filename="old.mp4")
+    second = await sage("diff", *films)
+    assert second == first
+    assert (fake.uploads, fake.creations) == (2, 2)
+
+
+async def test_deleted_video_is_uploaded_again(sage, fake, films):
+    """What has been deleted since is not taken for being there."""
+    await sage("diff", *films)
+    fake.videos.clear()
+    assert (await sage("diff", *films)).exit_code == 1
+    assert fake.uploads == 4
+
+
+async def test_failed_embedding_is_made_again(sage, fake, films):
+    """A failure exits with 2 and says which film and why; the next run tries again."""
+    fake.fail_embeddings = True
+    failed = await sage("diff", *films)
+    assert failed.exit_code == 2
+    assert failed.out == ""
+    assert "old.mp4 could not be embedded: local failed: the stream cannot be decoded after 12.4 s." in failed.err
+    fake.fail_embeddings = False
+    assert (await sage("diff", *films)).exit_code == 1
+
+
+async def test_other_clip_length_is_another_embedding(sage, fake, films):
+    """Only an embedding made in the same way is used again."""
+    await sage("diff", *films)
+    await sage("diff", "--clip-seconds", "4", *films)
+    assert (fake.uploads, fake.creations) == (2, 4)
+
+
+async def test_broken_watch_goes_on_where_it_broke(sage, fake, films):
+    """A watch that is cut off is opened again after the last revision that was seen."""
+    fake.break_watches = 2
+    outcome = await sage("diff", *films)
+    assert outcome.exit_code == 1, outcome.err
+    assert fake.watches == 4
+    assert sorted(fake.watched_after) == [0, 0, 2, 2]
+
+
+async def test_json_is_one_document(sage, fake, films):
+    """With --json stdout is a document and nothing else, and the exit code says the same."""
+    outcome = await sage("diff", "--json", *films)
+    document = json.loads(outcome.out)
+    assert outcome.exit_code == 1
+    assert document["differ"] is True
+    assert [difference["kind"] for difference in document["differences"]] == [
+        "DIFFERENCE_KIND_CHANGED",
+        "DIFFERENCE_KIND_ONLY_IN_B",
+    ]
+    assert document["differences"][0]["a"]["startTimecode"] == "00:00:04:00"
+    assert document["b"]["label"] == "new.mp4"
+    assert len(document["series"]["distances"]) == 10
+
+
+async def test_options_reach_the_comparison(sage, fake, films):
+    """Threshold and metric are those of the command line; left out, they are the server's."""
+    await sage("diff", "--threshold", "0", "--metric", "euclidean", *films)
+    await sage("diff", *films)
+    first, second = fake.requests
+    assert first.HasField("threshold")
+    assert (first.threshold, first.metric) == (0.0, 2)
+    assert not second.HasField("threshold")
+    assert second.metric == 0
+
+
+async def test_quiet_leaves_the_exit_code(sage, films):
+    """With --quiet nothing is printed, as `cmp -s` has it."""
+    outcome = await sage("diff", "--quiet", *films)
+    assert (outcome.exit_code, outcome.out, outcome.err) == (1, "", "")
+
+
+async def test_drop_frame_has_a_semicolon(sage, fake, films):
+    """Films of 29.97 frames a second have drop-frame timecode."""
+    fake.frame_rate = (30_000, 1001)
+    assert "00:00:04;00-00:00:08;00" in (await sage("diff", *films)).out
+
+
+async def test_ids_stand_for_films(sage, fake, films):
+    """A video id and an embedding id do as well as files, and nothing is uploaded for them."""
+    video = fake.add_video(filename="stored.mp4")
+    embedding = fake.add_embedding(fake.add_video(filename="embedded.mp4").id, clip_seconds=4)
+    outcome = await sage("diff", video.id, embedding.id)
+    assert outcome.exit_code == 1, outcome.err
+    assert "stored.mp4" in outcome.out
+    assert "embedded.mp4" in outcome.out
+    assert fake.uploads == 0
+    made = [one for one in fake.embeddings.values() if one.video_id == video.id]
+    assert [one.clip_seconds for one in made] == [4], "it is embedded like the embedding that it is compared with"
+
+
+async def test_embedding_of_a_deleted_video_has_clock_time(sage, fake):
+    """Without its video an embedding can still be compared; times are seconds then."""
+    first, second = (fake.add_embedding(fake.add_video().id) for _ in range(2))
+    fake.videos.clear()
+    outcome = await sage("compare", first.id, second.id)
+    assert outcome.exit_code == 1, outcome.err
+    assert "00:00:04.000-00:00:08.000" in outcome.out
+
+
+async def test_compare_finds_the_embedding_of_a_video(sage, fake):
+    """A video id stands for its newest completed embedding that was made like the other one."""
+    a, b = fake.add_video(), fake.add_video()
+    first = fake.add_embedding(a.id)
+    wanted = fake.add_embedding(b.id)
+    fake.add_embedding(b.id, clip_seconds=4)
+    fake.add_embedding(b.id, state=embed_pb2.EMBEDDING_STATE_FAILED)
+    outcome = await sage("compare", first.id, b.id)
+    assert outcome.exit_code == 1, outcome.err
+    assert fake.requests[0].embedding_id_b == wanted.id
+
+
+async def test_compare_of_a_video_without_embedding_says_what_to_do(sage, fake):
+    """A video that is not embedded is trouble, with the command that embeds it."""
+    video = fake.add_video()
+    outcome = await sage("compare", video.id, video.id)
+    assert outcome.exit_code == 2
+    assert f"`sage embed {video.id}`" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("missing.mp4", "new.mp4"), "There is no file missing.mp4."),
+        ((".", "new.mp4"), "is a directory"),
+        (("old.mp4", "empty.mp4"), "empty.mp4 is empty."),
+        (("old.mp4", "cover.png"), "cover.png looks like image/png, not like a video."),
+        (("old.mp4", "new.mp4", "--threshold", "nan"), "nan is not from 0 to 2"),
+        (("old.mp4", "new.mp4", "--threshold", "-1"), "-1 is not from 0 to 2"),
+        (("old.mp4", "new.mp4", "--threshold", "2.1"), "2.1 is not from 0 to 2"),
+        (("old.mp4", "new.mp4", "--clip-seconds", "0"), "0 is not more than 0"),
+        (("old.mp4", "new.mp4", "--clip-seconds", "60"), "does not take clips of 60 s"),
+        (("old.mp4", "new.mp4", "--model", "none"), "There is no model 'none'."),
+        (("old.mp4", "new.mp4", "--model", "marengo3.0"), "cannot be used: no API key is set."),
+        (("old.mp4", "new.mp4", "--address", "nowhere"), "'nowhere' is not an address."),
+        (("old.mp4",), "Missing argument 'NEW'"),
+        ((f"video_{'0' * 32}", "new.mp4"), f"There is no video video_{'0' * 32}."),
+        ((f"embed_{'0' * 32}", "new.mp4"), f"There is no embedding embed_{'0' * 32}."),
+    ],
+)
+async def test_trouble_is_a_sentence_and_exits_with_two(sage, films, tmp_path, arguments, words):
+    """Whatever is wrong is said in words on stderr, with a next step, and nothing is on stdout."""
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "cover.png").write_bytes(b"\x89PNG")
+    outcome = await sage("diff", *arguments)
+    assert outcome.exit_code == 2
+    assert outcome.out == ""
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    assert len(outcome.err.strip().splitlines()) >= 2
+
+
+async def test_bad_input_uploads_nothing(sage, fake, films):
+    """What can be known to be wrong beforehand is said before a byte is sent."""
+    await sage("diff", "--model", "none", *films)
+    await sage("diff", "--threshold", "9", *films)
+    await sage("diff", films[0], "missing.mp4")
+    assert fake.uploads == 0
+
+
+async def test_server_that_is_not_there(sage, films):
+    """A refused connection asks the question that matters."""
+    outcome = await sage("diff", *films, "--address", "127.0.0.1:9")
+    assert outcome.exit_code == 2
+    assert "SAGE does not answer at 127.0.0.1:9." in outcome.err
+    assert "`make up`" in outcome.err
+
+
+async def test_refused_upload_is_told_in_the_servers_words(sage, fake, films):
+    """A file that is no video after all is named with the reason, once for each film."""
+    fake.refuse_uploads = True
+    outcome = await sage("diff", *films)
+    assert outcome.exit_code == 2
+    assert ".mp4 is not a video that can be read: it is a picture." in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+async def test_each_broken_rule_is_listed(sage, fake, films):
+    """Where several fields are wrong, each has a line."""
+    fake.violations = (FieldViolation("threshold", "must be small."), FieldViolation("mode", "must be TIME."))
+    outcome = await sage("diff", *films)
+    assert outcome.exit_code == 2
+    assert "  threshold: must be small.\n  mode: must be TIME.\n" in outcome.err
+
+
+@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_interrupt_cancels_what_was_begun(environ, fake, films, tmp_path, sent, exit_code):
+    """Ctrl-C cancels the embeddings that this run created, and nobody else's."""
+    fake.hang_embeddings = True
+    other = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PROCESSING)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sage_cli", "diff", *films),
+        cwd=tmp_path,
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await fake.working.wait()
+    process.send_signal(sent)
+    out, err = await process.communicate()
+    assert process.returncode == exit_code
+    assert out == b""
+    assert err.startswith(b"Interrupted.")
+    assert b"cancelled" in err
+    assert b"Traceback" not in err
+    assert other.state == embed_pb2.EMBEDDING_STATE_PROCESSING
+    ours = [one for one in fake.embeddings.values() if one.id != other.id]
+    assert {one.state for one in ours} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
+
+
+async def test_pipe_has_no_escapes_and_no_progress(sage, films):
+    """In a pipe there is text only."""
+    outcome = await sage("diff", *films, TERM="xterm-256color")
+    assert "\x1b" not in outcome.out + outcome.err
+    assert "%" not in outcome.err
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+async def test_terminal_has_colour_and_progress(sage_in_terminal, films, columns):
+    """In a terminal there are bars, then a coloured report that fits."""
+    outcome = await sage_in_terminal("diff", *films, columns=columns)
+    assert outcome.exit_code == 1, outcome.out
+    assert "\x1b[1;33m" in outcome.out
+    assert "━" in outcome.out
+    report = outcome.out[outcome.out.index("2 differences") :]
+    assert "old.mp4" in report
+
+
+async def test_no_color_is_honoured_in_a_terminal(sage_in_terminal, films):
+    """With NO_COLOR the report is plain; without colour the glyphs still tell the kinds."""
+    outcome = await sage_in_terminal("diff", *films, "--quiet", NO_COLOR="1")
+    assert outcome.out == ""
+    outcome = await sage_in_terminal("diff", *films, NO_COLOR="1")
+    report = outcome.out[outcome.out.index("2 differences") :]
+    assert "\x1b[" not in report
+    assert "█" in report
+    assert "+" in report
+
+
+async def test_empty_no_color_does_not_count(sage_in_terminal, films):
+    """NO_COLOR counts where it is not empty."""
+    assert "\x1b[1;33m" in (await sage_in_terminal("diff", *films, NO_COLOR="")).out
+
+
+async def test_reader_that_goes_away_is_no_trouble(environ, films, tmp_path):
+    """`sage diff | head -1` ends quietly."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sage_cli", "diff", *films),
+        cwd=tmp_path,
+        env=environ,
+        stdout=theirs,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(theirs)
+    _, err = await process.communicate()
+    assert process.returncode == 141
+    assert err == b""

@@ -1,0 +1,47 @@
+"""Comparisons to draw and to write."""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import pytest
+from sage_cli.comparison import Comparison, Difference, Interval, Kind, Side, TimeRange
+from sage_cli.timecode import FrameRate
+
+
+def make_side(label: str, seconds: float, *, rate: Fraction | None = Fraction(24)) -> Side:
+    """Return a film of some length."""
+    frame_rate = FrameRate(rate) if rate else None
+    return Side(label, f"video_{label}", f"embed_{label}", seconds, frame_rate, 640, 360)
+
+
+@pytest.fixture
+def make_comparison() -> Callable[..., Comparison]:
+    """A call makes a comparison of 20 with 22.5 s that differs from 4 to 8 s; arguments replace its fields."""
+
+    def make(**changes: object) -> Comparison:
+        changed = TimeRange(4.0, 8.0)
+        fields: dict[str, object] = {
+            "old": make_side("old.mp4", 20.0),
+            "new": make_side("new.mp4", 22.5),
+            "metric": "cosine",
+            "threshold": 0.05,
+            "model": "local",
+            "track": "visual",
+            "similarity_percent": 71.1,
+            "compared_count": 10,
+            "differing_count": 2,
+            "differences": [
+                Difference(Kind.CHANGED, changed, changed, 0.4, 0.35),
+                Difference(Kind.ONLY_IN_NEW, None, TimeRange(20.0, 22.5)),
+            ],
+            "intervals": [Interval(2.0 * i, 2.0 * i, 2.0, 0.4 if i in {2, 3} else 0.01) for i in range(10)],
+        }
+        return Comparison(**{**fields, **changes})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def side() -> Callable[..., Side]:
+    """A call makes one side of a comparison."""
+    return make_side
