@@ -1,5 +1,7 @@
 """The gRPC face of the comparison."""
 
+import asyncio
+
 import grpc
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
 
@@ -21,4 +23,6 @@ class CompareServicer(compare_pb2_grpc.CompareServiceServicer):
         self, request: compare_pb2.CompareEmbeddingsRequest, context: _Context
     ) -> compare_pb2.CompareEmbeddingsResponse:
         """Compare two embeddings."""
-        return convert.to_response(await self._comparer.compare(convert.to_request(request)))
+        comparison = await self._comparer.compare(convert.to_request(request))
+        # A message of a long film that differs everywhere takes longer to build than the event loop should wait.
+        return await asyncio.to_thread(convert.to_response, comparison)
