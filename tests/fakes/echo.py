@@ -24,7 +24,7 @@ class Echo:
         healthy: Whether its check passes.
         entered: Set when a call that waits has begun.
         release: Lets calls that wait go on.
-        cancelled: Set when a call that waits is cancelled.
+        cancelled: Set when a call that waits, or a stream, has ended or was cancelled.
     """
 
     sibling: grpc.aio.Channel | None = None
@@ -59,6 +59,13 @@ class Echo:
                 except asyncio.CancelledError:
                     self.cancelled.set()
                     raise
+            case "wait badly":
+                self.entered.set()
+                try:
+                    await self.release.wait()
+                except asyncio.CancelledError:
+                    self.cancelled.set()
+                    raise RuntimeError("lost the connection") from None
             case "request id":
                 return StringValue(value=current_request_id())
             case "time left":
@@ -75,6 +82,11 @@ class Echo:
         return await self._answer(request.value, context)
 
     async def unary_stream(self, request, context):
+        try:
+            while request.value == "endless":
+                yield StringValue(value="more " * 20_000)
+        finally:
+            self.cancelled.set()
         yield StringValue(value="first")
         yield await self._answer(request.value, context)
 

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -18,8 +19,11 @@ OVERALL = ""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 Check = Callable[[], Awaitable[None]]
+
+_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class HealthMonitor:
@@ -40,13 +44,17 @@ class HealthMonitor:
         self._draining = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Register the health service. Until the first round of checks everything but liveness is NOT_SERVING."""
+        """Register the health service. Names have no status until `running`."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Check once, then go on checking in the background until the end of the block."""
-        await self._servicer.set(LIVENESS, _SERVING)
+        """Check once, then go on checking in the background until the end of the block.
+
+        Until the first round of checks everything but liveness is NOT_SERVING.
+        """
+        names = (*self._checks, OVERALL)
+        await self._servicer.publish({LIVENESS: _SERVING, **dict.fromkeys(names, _NOT_SERVING)})
         await self.check_all()
         # Not a task group: that would wrap what the block raises into an exception group.
         checking = asyncio.create_task(self._check_forever())
@@ -59,19 +67,20 @@ class HealthMonitor:
     async def check_all(self) -> None:
         """Run every check once, all at the same time, and publish what they found."""
         results = await asyncio.gather(*(self._passes(name, check) for name, check in self._checks.items()))
-        for name, serving in zip(self._checks, results, strict=True):
-            await self._publish(name, serving=serving)
-        await self._publish(OVERALL, serving=all(results))
+        found = {**dict(zip(self._checks, results, strict=True)), OVERALL: all(results)}
+        if not self._draining:
+            await self._servicer.publish(
+                {name: _SERVING if serving else _NOT_SERVING for name, serving in found.items()}
+            )
 
     async def drain(self) -> None:
         """Publish NOT_SERVING for good, except for liveness: the process is well, it only takes no more calls."""
         self._draining = True
-        for name in (*self._checks, OVERALL):
-            await self._servicer.set(name, _NOT_SERVING)
+        await self._servicer.publish(dict.fromkeys((*self._checks, OVERALL), _NOT_SERVING))
 
-    def end_watches(self) -> None:
-        """End the Watch calls, which would otherwise hold up the end of the server."""
-        self._servicer.end_watches()
+    async def end_watches(self) -> None:
+        """End the Watch calls, once they have told the last change: they would hold up the end of the server."""
+        await self._servicer.end_watches()
 
     async def _check_forever(self) -> None:
         while True:
@@ -92,38 +101,49 @@ class HealthMonitor:
             log.info("healthy again", health_service=name)
         return True
 
-    async def _publish(self, name: str, *, serving: bool) -> None:
-        if not self._draining:
-            await self._servicer.set(name, _SERVING if serving else _NOT_SERVING)
 
+class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """The contract's methods over a table of statuses.
 
-class _Servicer(health.aio.HealthServicer):  # type: ignore[misc]
-    """The library's servicer, which begins with NOT_SERVING and whose Watch calls can be ended."""
+    Not the library's servicer: its watches never end, and would hold up the end of the server.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._server_status[OVERALL] = _NOT_SERVING
-        self._watches: set[asyncio.Task[None]] = set()
+        self._statuses: dict[str, int] = {}
+        self._changed = asyncio.Condition()
+        self._ending = False
 
-    async def Watch(  # noqa: N802 - the contract's name
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: grpc.aio.ServicerContext[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse],
-    ) -> None:
-        """Send the status now and each change, until `end_watches`."""
-        watch = asyncio.create_task(super().Watch(request, context))
-        self._watches.add(watch)
-        try:
-            await watch
-        except asyncio.CancelledError:
-            # Either the caller went or `end_watches` was called; only the first is this task's own cancellation.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-        finally:
-            watch.cancel()
-            self._watches.discard(watch)
+    async def publish(self, statuses: Mapping[str, int]) -> None:
+        async with self._changed:
+            self._statuses.update(statuses)
+            self._changed.notify_all()
 
-    def end_watches(self) -> None:
-        for watch in self._watches:
-            watch.cancel()
+    async def end_watches(self) -> None:
+        async with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: _Context) -> health_pb2.HealthCheckResponse:  # noqa: N802
+        """Return the status of a name; NOT_FOUND for one that is not here."""
+        status = self._statuses.get(request.service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "There is no service of this name.")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def List(self, _request: health_pb2.HealthListRequest, _context: _Context) -> health_pb2.HealthListResponse:  # noqa: N802
+        """Return the status of every name."""
+        statuses = {name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
+    async def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, _context: _Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Send the status now and after each change, until the server ends."""
+        sent = None
+        while (status := self._statuses.get(request.service, _UNKNOWN)) != sent:
+            yield health_pb2.HealthCheckResponse(status=status)
+            sent = status
+            async with self._changed:
+                await self._changed.wait_for(
+                    lambda: self._ending or self._statuses.get(request.service, _UNKNOWN) != sent  # noqa: B023
+                )

@@ -4,8 +4,8 @@ It wraps the four call shapes. What a handler raises is translated here and nowh
 `SageError`s (or anything) freely and never touch a status.
 """
 
-import asyncio
 import contextlib
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Never, TypeAlias
@@ -19,12 +19,13 @@ from sage_runtime.context import REQUEST_ID_KEY, accept_request_id, enter_call
 from sage_runtime.errors import Reason, SageError, invalid_field
 
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
+_CLOCK_TOLERANCE_S = 0.05
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-_Context = grpc.aio.ServicerContext[Any, Any]
+Context = grpc.aio.ServicerContext[Any, Any]
 # Generic in its type stubs only.
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-_MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -39,9 +40,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_MaybeHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> _MaybeHandler:
+    ) -> MaybeHandler:
         """Return the handler wrapped, or None for a method that nobody serves."""
         handler = await continuation(handler_call_details)
         if handler is None:
@@ -65,24 +66,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         behaviour = getattr(handler, "_".join(arity))
         make = getattr(grpc, "_".join(arity) + "_rpc_method_handler")
 
-        async def respond(request: Any, context: _Context) -> Any:
+        async def respond(request: Any, context: Context) -> Any:
             async with self._call(method, arity, context) as request_id:
                 response = await behaviour(decoded(request), context)
-                # A handler that writes its stream itself (such as health's Watch) has sent its headers already.
+                # A handler that writes its stream itself has sent its headers already.
                 if response is not None:
                     await _send_request_id(context, request_id)
                 return response
 
-        async def respond_with_stream(request: Any, context: _Context) -> AsyncIterator[Any]:
+        async def respond_with_stream(request: Any, context: Context) -> AsyncIterator[Any]:
             async with self._call(method, arity, context) as request_id:
                 first = True
-                async for response in behaviour(decoded(request), context):
-                    if first:
-                        await _send_request_id(context, request_id)
-                        first = False
-                    yield response
+                async with contextlib.aclosing(behaviour(decoded(request), context)) as responses:
+                    async for response in responses:
+                        if first:
+                            await _send_request_id(context, request_id)
+                            first = False
+                        yield response
 
-        streams = handler.response_streaming and asyncio.iscoroutinefunction(behaviour) is False
+        streams = inspect.isasyncgenfunction(behaviour)
         wrapped: _Handler = make(
             respond_with_stream if streams else respond,
             request_deserializer=deserializer,
@@ -91,50 +93,55 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     @contextlib.asynccontextmanager
-    async def _call(self, method: str, arity: tuple[str, str], context: _Context) -> AsyncIterator[str]:
+    async def _call(self, method: str, arity: tuple[str, str], context: Context) -> AsyncIterator[str]:
         started = time.monotonic()
+        # All that is asked of grpcio's context is asked now: once a call is cancelled that may end the process.
+        peer, timeout_s = context.peer(), context.time_remaining()
         request_id = accept_request_id(_offered_request_id(context))
-        enter_call(request_id, timeout_s=context.time_remaining())
+        enter_call(request_id, timeout_s=timeout_s)
         # Trailers reach the caller with every end of the call. Headers are sent with the first answer only: a call
         # that fails before it stays a response of trailers alone, which proxies can turn into an HTTP status.
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         for observer in self._observers:
             observer.started(method, arity)
-        outcome = Outcome(grpc.StatusCode.CANCELLED)
+        outcome = None
         try:
             yield request_id
             outcome = Outcome(_code_of(context))
         except grpc.aio.AbortError:
             outcome = Outcome(_code_of(context))
             raise
-        except asyncio.CancelledError:
-            left = context.time_remaining()
-            if left is not None and left <= 0:
-                outcome = Outcome(grpc.StatusCode.DEADLINE_EXCEEDED)
-            raise
         except Exception as error:
             outcome = _outcome_of(error, _code_of(context), request_id)
             await _abort(context, outcome, request_id)
         finally:
             duration_s = time.monotonic() - started
-            log_call(method, outcome, duration_s=duration_s, request_id=request_id, peer=context.peer())
+            # Neither an end nor an error: the task was cancelled, or the generator closed.
+            outcome = outcome or _cancelled(duration_s, timeout_s)
+            log_call(method, outcome, duration_s=duration_s, request_id=request_id, peer=peer)
             for observer in self._observers:
                 observer.ended(method, arity, outcome.status, duration_s)
 
 
-def _offered_request_id(context: _Context) -> str | bytes | None:
+def _offered_request_id(context: Context) -> str | bytes | None:
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY:
             return value
     return None
 
 
-def _code_of(context: _Context) -> grpc.StatusCode:
+def _code_of(context: Context) -> grpc.StatusCode:
     """Return the status that a servicer has set, OK where it has set none. grpcio hands it back as a number."""
     code: object = context.code()
     if isinstance(code, grpc.StatusCode):
         return code
     return _CODES.get(code, grpc.StatusCode.UNKNOWN) if isinstance(code, int) else grpc.StatusCode.OK
+
+
+def _cancelled(duration_s: float, timeout_s: float | None) -> Outcome:
+    # A caller whose time is up also cancels, a little before the server's clock says so.
+    out_of_time = timeout_s is not None and duration_s > timeout_s - _CLOCK_TOLERANCE_S
+    return Outcome(grpc.StatusCode.DEADLINE_EXCEEDED if out_of_time else grpc.StatusCode.CANCELLED)
 
 
 def _outcome_of(error: Exception, set_code: grpc.StatusCode, request_id: str) -> Outcome:
@@ -159,7 +166,7 @@ def _expected(error: BaseException) -> SageError | None:
     return None
 
 
-async def _abort(context: _Context, outcome: Outcome, request_id: str) -> Never:
+async def _abort(context: Context, outcome: Outcome, request_id: str) -> Never:
     trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID_KEY, request_id),)
     if outcome.error is None:
         await context.abort(outcome.status, "This server does not implement the method.", trailers)
@@ -168,7 +175,7 @@ async def _abort(context: _Context, outcome: Outcome, request_id: str) -> Never:
     await context.abort(outcome.status, status.message, trailers)
 
 
-async def _send_request_id(context: _Context, request_id: str) -> None:
+async def _send_request_id(context: Context, request_id: str) -> None:
     # A servicer that has sent headers of its own has made this impossible; the trailers still carry the id.
     with contextlib.suppress(grpc.aio.UsageError):
         await context.send_initial_metadata(((REQUEST_ID_KEY, request_id),))

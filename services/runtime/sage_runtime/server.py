@@ -16,6 +16,7 @@ from sage_runtime.logging import configure_logging
 from sage_runtime.malloc import keep_freed_memory
 from sage_runtime.options import server_options
 from sage_runtime.settings import ServerSettings, fail, variable_of
+from sage_runtime.streams import StreamInterceptor
 from sage_runtime.tracing import active, tracing
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -131,9 +132,7 @@ async def running_server(
 
 def _make_server(settings: ServerSettings, observers: Sequence[CallObserver]) -> grpc.aio.Server:
     traced = active()
-    interceptors: list[grpc.aio.ServerInterceptor] = [CallInterceptor(observers)]
-    if traced is not None:
-        interceptors.insert(0, traced.server)
+    interceptors = (StreamInterceptor(), *([traced.server] if traced else []), CallInterceptor(observers))
     return grpc.aio.server(
         interceptors=interceptors,
         options=server_options(max_message_bytes=settings.max_message_bytes),
@@ -176,7 +175,7 @@ def _metrics(settings: ServerSettings) -> Iterator[Sequence[CallObserver]]:
 async def _drain(server: grpc.aio.Server, monitor: health.HealthMonitor, settings: ServerSettings) -> None:
     await monitor.drain()
     await asyncio.sleep(settings.drain_wait_s)
-    monitor.end_watches()
+    await monitor.end_watches()
     await server.stop(settings.grace_s)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-# Probes and tools: nobody reads traces of those. The instrumentation also cannot wrap health's Watch.
+# Probes and tools: nobody reads traces of those.
 _UNTRACED_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 
 # The last spans are sent while the process ends: a collector that is away must not hold that up for long.
@@ -19,7 +19,7 @@ class Tracing:
     """The interceptors of a process whose calls are traced.
 
     Attributes:
-        server: To stand before every other server interceptor.
+        server: To stand before the one that translates errors.
         clients: One per call shape, `unary_unary` to `stream_stream`.
     """
 

@@ -89,6 +89,14 @@ async def test_taken_port_is_one_clear_line():
     assert "Traceback" not in errors
 
 
+async def test_port_of_another_server_is_taken(settings):
+    """Two servers never share a port: the second does not start."""
+    async with running_server(settings=settings, services=[]) as server:
+        with pytest.raises(ListenError, match=server.address):
+            async with running_server(settings=settings.model_copy(update={"listen": server.address}), services=[]):
+                pass
+
+
 async def test_metrics_port_that_is_taken_is_named(settings):
     """The same holds for the metrics' port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

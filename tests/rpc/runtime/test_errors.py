@@ -130,6 +130,31 @@ async def test_cancelled_call_is_cancelled_and_no_defect(echo):
     assert (logs[0]["status"], logs[0]["log_level"]) == ("CANCELLED", "info")
 
 
+async def test_stream_ends_with_its_call(echo):
+    """A caller that goes away in the middle of a stream ends the generator at once, and the log says so."""
+    with capture_logs() as logs:
+        call = start(echo.channel, "unary_stream", "endless")
+        await call.read()
+        call.cancel()
+        async with asyncio.timeout(5):
+            await echo.echo.cancelled.wait()
+            await _first(logs)
+    assert logs[0]["status"] == "CANCELLED"
+
+
+async def test_handler_that_fails_as_it_is_cancelled_does_no_harm(echo):
+    """An error in the cleanup of a cancelled call is logged as a defect, and the server serves on."""
+    with capture_logs() as logs:
+        call = start(echo.channel, "unary_unary", "wait badly")
+        await echo.echo.entered.wait()
+        call.cancel()
+        async with asyncio.timeout(5):
+            await echo.echo.cancelled.wait()
+            await _first(logs)
+    assert logs[0]["status"] == "INTERNAL"
+    assert await answers(start(echo.channel, "unary_unary", "hello")) == ["hello"]
+
+
 async def test_call_past_its_deadline_is_logged_as_such(echo):
     """A caller whose time is up sees DEADLINE_EXCEEDED, and so does the log."""
     with capture_logs() as logs:

@@ -53,6 +53,32 @@ async def test_lost_store_turns_the_service_not_serving_and_back(echo):
     assert [line["event"] for line in logs if "health" in line["event"]] == ["not healthy", "healthy again"]
 
 
+async def test_list_has_every_name(echo):
+    """List answers for all names at once."""
+    response = await health_pb2_grpc.HealthStub(echo.channel).List(health_pb2.HealthListRequest())
+    assert {name: one.status for name, one in response.statuses.items()} == {
+        SERVICE: _SERVING,
+        "": _SERVING,
+        "liveness": _SERVING,
+    }
+
+
+async def test_watch_of_an_unknown_service_says_so(echo):
+    """Watching a name that is not served yields SERVICE_UNKNOWN and goes on."""
+    await _becomes(echo.channel, "sage.nothing", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+
+
+async def test_draining_server_does_not_come_back(echo):
+    """Once draining, a check that passes does not turn health SERVING again. Liveness stays."""
+    await echo.server.health.drain()
+    await echo.server.health.check_all()
+    assert [await _check(echo.channel, name) for name in (SERVICE, "", "liveness")] == [
+        _NOT_SERVING,
+        _NOT_SERVING,
+        _SERVING,
+    ]
+
+
 async def test_check_that_hangs_counts_as_failed(settings):
     """A check without an end is cut off, and fails."""
 
