@@ -113,7 +113,7 @@ class Preparation:
             if video is None:
                 line.begin_bytes("uploading", print_.size_bytes)
                 video = await upload(self._client, target, print_, content_type=media_type, advance=line.advance)
-        line.finish("uploaded", video.id)
+        line.finish("uploaded")
         return video
 
     async def embedding(self, target: Target, recipe: Recipe, line: Line) -> embed_pb2.Embedding:
@@ -172,7 +172,7 @@ class Preparation:
                 f"{line.label} is not embedded: {embedding.id} was cancelled.",
                 next_step="Run the command again to begin anew.",
             )
-        line.finish("embedded", embedding.id)
+        line.finish("embedded")
         return embedding
 
     async def cancel_begun(self) -> int:

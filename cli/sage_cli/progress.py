@@ -4,21 +4,22 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from rich.cells import cell_len, set_cell_size
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Column
 from rich.text import Text
 
 from sage_cli.terminal import Terminal, printable
 
-NARROW = 80
-LABEL_MAX_WIDTH = 24
+WIDE = 100
 
 
 class _DetailColumn(ProgressColumn):
     """What a line says after its bar: bytes, rate and time left, or the sentence of an embedding."""
 
     def __init__(self, *, narrow: bool) -> None:
-        super().__init__(Column(no_wrap=True, overflow="ellipsis", min_width=16 if narrow else 34))
+        # A width of its own, so that the bar beside it holds still while figures grow.
+        super().__init__(Column(no_wrap=True, overflow="ellipsis", width=22 if narrow else 44))
         self._narrow = narrow
 
     def render(self, task: Task) -> Text:
@@ -41,9 +42,11 @@ class Line:
 
     Attributes:
         label: What the film is called.
+        short_label: The same for a narrow line.
     """
 
     label: str
+    short_label: str
     _progress: Progress
     _task: TaskID
 
@@ -65,7 +68,7 @@ class Line:
             self._task,
             total=total,
             description=phase,
-            label=printable(self.label),
+            label=self.short_label,
             counts_bytes=counts_bytes,
             sentence="",
         )
@@ -74,23 +77,22 @@ class Line:
         """Set how far the work is, 0 to 1, and say so in a sentence."""
         self._progress.update(self._task, completed=fraction, sentence=printable(sentence))
 
-    def finish(self, phase: str, sentence: str = "") -> None:
+    def finish(self, phase: str) -> None:
         """Fill the bar and say what has come of it."""
-        self._progress.update(
-            self._task, total=1.0, completed=1.0, description=phase, counts_bytes=False, sentence=printable(sentence)
-        )
+        self._progress.update(self._task, total=1.0, completed=1.0, description=phase, counts_bytes=False, sentence="")
 
 
 class ProgressBoard:
     """The lines of all films, to be used as a context manager. It leaves nothing behind on the terminal."""
 
     def __init__(self, terminal: Terminal) -> None:
-        narrow = terminal.err.width < NARROW
+        narrow = terminal.err.width < WIDE
+        self._label_width = 12 if narrow else 24
         self._progress = Progress(
             TextColumn(
                 "{task.fields[label]}",
                 markup=False,
-                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=12 if narrow else LABEL_MAX_WIDTH),
+                table_column=Column(no_wrap=True),
             ),
             TextColumn("{task.description}", markup=False, style="cyan", table_column=Column(min_width=9)),
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
@@ -113,8 +115,20 @@ class ProgressBoard:
 
     def line(self, label: str) -> Line:
         """Return a new line."""
-        task = self._progress.add_task("waiting", total=None, label=printable(label), counts_bytes=False, sentence="")
-        return Line(label, self._progress, task)
+        short = shorten(printable(label), self._label_width)
+        task = self._progress.add_task("waiting", total=None, label=short, counts_bytes=False, sentence="")
+        return Line(label, short, self._progress, task)
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text in at most `width` columns, shortened in the middle: names of cuts differ at their ends."""
+    if cell_len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    tail = list(text)
+    while cell_len("".join(tail)) > width - 1 - head:
+        tail.pop(0)
+    return f"{set_cell_size(text, head)}…{''.join(tail)}"
 
 
 def size(count: float) -> str:

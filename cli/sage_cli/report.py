@@ -15,6 +15,7 @@ from sage_cli.timeline_view import ASCII, UNICODE, draw_timeline
 
 # What one row with both ranges side by side needs.
 WIDE = 78
+_FACT_WIDTH = 9
 
 _STYLES = {
     Kind.CHANGED: "yellow",
@@ -32,7 +33,7 @@ def draw_report(comparison: Comparison, *, width: int, ascii_only: bool = False)
         width: Columns there are.
         ascii_only: Whether the output can show ASCII only.
     """
-    parts = [_headline(comparison), Text(), *_summary(comparison)]
+    parts = [_headline(comparison), Text(), *_summary(comparison, width)]
     if comparison.differences:
         parts += [Text(), *(_wide_table if width >= WIDE else _narrow_table)(comparison)]
     timeline = draw_timeline(comparison, width=width, glyphs=ASCII if ascii_only else UNICODE)
@@ -48,20 +49,27 @@ def _headline(comparison: Comparison) -> Text:
     return Text.assemble((_count(len(comparison.differences), "difference"), "bold yellow"), f", {similarity}.")
 
 
-def _summary(comparison: Comparison) -> Iterator[Text]:
-    sides = (comparison.old, comparison.new)
-    labels = [printable(side.label) for side in sides]
-    label_width = max(cell_len(label) for label in labels)
-    for name, side, label in zip(("old", "new"), sides, labels, strict=True):
-        padding = " " * (label_width - cell_len(label))
-        yield _fact(name, "  ".join([label + padding, side.time_name(side.duration_seconds), *_format(side)]))
+def _summary(comparison: Comparison, width: int) -> Iterator[Text]:
+    films = [
+        (printable(side.label), "  ".join([side.time_name(side.duration_seconds), *_format(side)]))
+        for side in (comparison.old, comparison.new)
+    ]
+    label_width = max(cell_len(label) for label, _ in films)
+    facts_width = max(len(facts) for _, facts in films)
+    one_line = _FACT_WIDTH + label_width + 2 + facts_width <= width
+    for name, (label, facts) in zip(("old", "new"), films, strict=True):
+        if one_line:
+            yield _fact(name, f"{label}{' ' * (label_width - cell_len(label))}  {facts}")
+        else:
+            yield _fact(name, label)
+            yield _fact("", facts)
     yield _fact("clips", f"{comparison.differing_count} of {comparison.compared_count} differ")
     threshold = f"{comparison.threshold:.4g}"
     yield _fact("measure", f"{comparison.metric} distance, threshold {threshold}, model {comparison.model}")
 
 
 def _fact(name: str, value: str) -> Text:
-    return Text.assemble((f"{name:<9}", "dim"), value)
+    return Text.assemble((f"{name:<{_FACT_WIDTH}}", "dim"), value)
 
 
 def _format(side: Side) -> Iterator[str]:

@@ -3,10 +3,13 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 from sage_cli.client import Client
 from sage_cli.errors import Trouble
 from sage_cli.media_type import guess_media_type
-from sage_cli.progress import size
+from sage_cli.progress import shorten, size
 from sage_cli.tables import Column, draw_table
 from sage_cli.targets import EmbeddingTarget, FileTarget, VideoTarget, read_target
 
@@ -127,3 +130,11 @@ def test_table_fits_the_terminal(width):
     assert all(len(line) <= width for line in lines[:2])
     assert all(line.startswith(("id", "x" * 20, "y" * 20)) for line in lines)
     assert ("when" in lines[0]) == (width >= 60)
+
+
+@given(st.text(), st.integers(3, 40))
+def test_shortened_names_fit_and_keep_their_end(text, width):
+    """A shortened name fits, and ends as the name does."""
+    short = shorten(text, width)
+    assert cell_len(short) <= width
+    assert short == text or text.endswith(short.partition("…")[2])

@@ -135,3 +135,11 @@ def test_unknown_kind_still_counts_as_a_difference():
     response.differences[0].kind = 99  # type: ignore[assignment]
     comparison = read_comparison(response, old=("a.mp4", None), new=("b.mp4", None))
     assert comparison.differences[0].kind is Kind.CHANGED
+
+
+def test_long_names_leave_their_facts_a_line(make_comparison, side):
+    """Where a name leaves no room, length and frame rate go below it, and nothing is cut."""
+    name = "a-name-that-is-rather-long-for-a-film-final-v2.mp4"
+    lines = text_of(make_comparison(old=side(name, 20.0)), 60).splitlines()
+    assert f"old      {name}" in lines
+    assert "         00:00:20:00  24 fps  640×360" in lines
