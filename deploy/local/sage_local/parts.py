@@ -28,7 +28,10 @@ _SEAWEED_PORTS = {field.name: field.name.replace("_", "-") for field in fields(S
 class Part(Protocol):
     """Something with a process that can be started."""
 
-    process: Process
+    @property
+    def process(self) -> Process:
+        """Its process."""
+        ...
 
     async def start(self) -> None:
         """Start it and return when it is ready."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 
 _POLL_S = 0.02
+# A log that has grown past this is put aside at the next start; the one put aside before is dropped.
+_MAX_LOG_BYTES = 20 * 1024 * 1024
 
 
 class Process:
@@ -36,6 +38,7 @@ class Process:
         folder: Path | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         grace_s: float = 10.0,
+        litter: Sequence[Path] = (),
     ) -> None:
         """Describe a process; nothing starts yet.
 
@@ -47,6 +50,7 @@ class Process:
             folder: Its working folder.
             stop_signal: What asks it to end in order.
             grace_s: How long it may take for that before it is killed.
+            litter: Files that it does not remove when it ends, and that nobody needs then.
         """
         self.name = name
         self.log = log
@@ -56,6 +60,7 @@ class Process:
         self._environment = environment or {}
         self._folder = folder
         self._grace_s = grace_s
+        self._litter = litter
         self._child: subprocess.Popen[bytes] | None = None
         self._log_offset = 0
         self._create_time = 0.0
@@ -85,6 +90,8 @@ class Process:
     def start(self) -> None:
         """Start the program. The thread that calls this must outlive it: its end counts as the parent's death."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
+            self.log.replace(self.log.with_name(self.log.name + ".1"))
         environment = {key: value for key, value in {**os.environ, **self._environment}.items() if value}
         with self.log.open("ab") as log:
             self._log_offset = log.tell()
@@ -111,6 +118,8 @@ class Process:
             await self.wait(timeout_s=self._grace_s)
         self.kill()
         await self.wait(timeout_s=self._grace_s)
+        for file in self._litter:
+            file.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """Kill it and what it has started, without a word."""

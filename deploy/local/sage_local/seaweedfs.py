@@ -68,7 +68,8 @@ class SeaweedFS:
             "master.port": ports.master,
             "master.port.grpc": ports.master_grpc,
             "master.telemetry": "false",
-            "master.electionTimeout": "1s",
+            # One master needs no election; waiting for it took a second.
+            "master.peers": "none",
             # As many volumes as the disk holds: the default of 8 fills up and then refuses parts.
             "volume.max": 0,
             "volume.port": ports.volume,
@@ -99,6 +100,7 @@ class SeaweedFS:
             # Its volume server goes before its filer has flushed the change log that replicas would read, and the filer
             # then waits for it without end. Objects are in their files by then, so nothing is lost by ending it.
             grace_s=1.0,
+            litter=[Path(f"/tmp/seaweedfs-{socket}.sock") for socket in _sockets(ports)],  # noqa: S108 -- its choice
         )
 
     def client(self) -> "S3Client":
@@ -155,6 +157,14 @@ class SeaweedFS:
             await until_ready(self.process, lambda: asyncio.to_thread(_answers, client), timeout_s=timeout_s)
         finally:
             client.close()
+
+
+def _sockets(ports: SeaweedPorts) -> list[str]:
+    """Return the names of the socket files that it makes beside its ports; no flag turns them off."""
+    over_grpc = {"master": ports.master_grpc, "volume": ports.volume_grpc, "filer": ports.filer_grpc}
+    over_grpc["s3"] = ports.s3_grpc
+    named = [f"{part}-grpc-{port}" for part, port in over_grpc.items()]
+    return [*named, f"filer-{ports.filer}", f"s3-{ports.s3}"]
 
 
 def _answers(client: "S3Client") -> bool:

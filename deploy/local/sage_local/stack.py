@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sage_local.display import Display
 from sage_local.errors import StackError
-from sage_local.parts import Part, Parts, build_parts, port_names
+from sage_local.parts import Part, build_parts, port_names
 from sage_local.ports import choose_ports
 from sage_local.records import Records, end_leftovers
 from sage_local.running import RunningStack
 from sage_local.settings import StackSettings
 from sage_local.state import State
-from sage_local.steps import run_steps
+from sage_local.steps import Step, run_steps
 
 _LOOK_EVERY_S = 0.2
 # A worker that ends at once, again and again, is started again more and more slowly.
@@ -69,7 +70,7 @@ async def run_stack(
         ports = choose_ports(names, wanted=settings.wanted_ports(), last=state.read_ports())
         state.write_ports(ports)
         parts = build_parts(state, ports, environment=environment or {})
-        supervisor = _Supervisor(parts, Records(state), display)
+        supervisor = Supervisor(parts, Records(state), display)
         running = RunningStack(parts, ports, state)
         try:
             await supervisor.start(stop)
@@ -82,8 +83,39 @@ async def run_stack(
             state.clear_running()
 
 
-class _Supervisor:
-    def __init__(self, parts: Parts, records: Records, display: Display) -> None:
+class Supervised(Protocol):
+    """What a supervisor has to know of a stack's parts; see `Parts`."""
+
+    @property
+    def workers(self) -> Mapping[str, Part]:
+        """The parts that are started again when they end."""
+        ...
+
+    def steps(self) -> Mapping[str, Step]:
+        """How they start."""
+        ...
+
+    def lasting(self) -> Sequence[Part]:
+        """The parts without which the stack is none."""
+        ...
+
+    def everything(self) -> Sequence[Part]:
+        """Every part that has a process."""
+        ...
+
+    def stop_order(self) -> Sequence[Sequence[Part]]:
+        """Every part that has a process, in the stages in which they stop."""
+        ...
+
+
+class Supervisor:
+    """Starts parts, watches them, stops them.
+
+    Attributes:
+        records: Where it writes down what runs.
+    """
+
+    def __init__(self, parts: Supervised, records: Records, display: Display) -> None:
         self.records = records
         self._parts = parts
         self._display = display

@@ -1,0 +1,99 @@
+"""The whole way, as people go it: real films through Envoy into every service, with the `sage` command."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.films import SAMPLES, re_encode
+from support.sage_command import Sage
+
+# The engine looks at clips of this length, so an edit shows on the clips that it touches.
+CLIP_SECONDS = 2.0
+KINDS = {
+    "DIFFERENCE_KIND_CHANGED": "changed",
+    "DIFFERENCE_KIND_ONLY_IN_A": "only_in_a",
+    "DIFFERENCE_KIND_ONLY_IN_B": "only_in_b",
+}
+
+
+def _seconds(side: dict[str, float] | None) -> list[float] | None:
+    return side and [side["startSeconds"], side["endSeconds"]]
+
+
+def widened(edit: list[float]) -> list[float]:
+    """Return the clips that a range touches, as one range."""
+    return [edit[0] // CLIP_SECONDS * CLIP_SECONDS, -(-edit[1] // CLIP_SECONDS) * CLIP_SECONDS]
+
+
+def expected() -> list[dict[str, Any]]:
+    """Return the true edits of the samples as clips of two seconds show them."""
+    edits = json.loads((SAMPLES / "truth.json").read_text())["edits"]
+    return [
+        {"kind": "changed", "a": widened(edit["a"]), "b": widened(edit["b"])}
+        if edit["kind"] == "changed"
+        else {"kind": edit["kind"], "a": edit["a"], "b": edit["b"]}
+        for edit in edits
+    ]
+
+
+async def test_diff_finds_the_true_edits_of_the_samples_and_nothing_else(sage: Sage) -> None:
+    """Each edit shows on exactly the clips that it touches, and no other clip differs."""
+    run = await sage("diff", "--json", str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4"))
+    assert run.code == 1, run.err
+    found = [
+        {"kind": KINDS[difference["kind"]], "a": _seconds(difference["a"]), "b": _seconds(difference["b"])}
+        for difference in json.loads(run.out)["differences"]
+    ]
+    assert found == expected()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+async def test_a_re_encode_does_not_differ(sage: Sage, tmp_path: Path, metric: str) -> None:
+    """The same pictures at another quality, size and frame rate are the same cut: exit code 0."""
+    other = re_encode(SAMPLES / "old.mp4", tmp_path / "other.mp4", crf=33, width=320, height=180)
+    run = await sage("diff", "--json", "--metric", metric, str(SAMPLES / "old.mp4"), str(other))
+    assert run.code == 0, run.out + run.err
+    document = json.loads(run.out)
+    assert document["differences"] == []
+    assert document["similarityPercent"] == 100
+    assert document["comparedCount"] == 10
+
+
+async def test_a_file_does_not_differ_from_its_copy(sage: Sage, tmp_path: Path) -> None:
+    """Two files with the same bytes are the same cut."""
+    copy = tmp_path / "copy.mp4"
+    shutil.copy(SAMPLES / "new.mp4", copy)
+    run = await sage("diff", str(SAMPLES / "new.mp4"), str(copy))
+    assert run.code == 0, run.out + run.err
+
+
+async def test_any_container_that_plays_can_be_compared(sage: Sage, tmp_path: Path) -> None:
+    """Matroska with a first timestamp that is not zero, in another codec: the same cut."""
+    other = re_encode(SAMPLES / "old.mp4", tmp_path / "other.mkv", crf=20, codec="mpeg4", start_seconds=3.7)
+    run = await sage("diff", str(SAMPLES / "old.mp4"), str(other))
+    assert run.code == 0, run.out + run.err
+
+
+async def test_every_command_works_on_what_was_made(sage: Sage) -> None:
+    """Upload, embed, watch, compare, play, cancel, list and delete work one by one."""
+    video_id = (await sage("upload", str(SAMPLES / "old.mp4"))).line()
+    assert video_id in (await sage("videos")).out
+    assert (await sage("play", video_id)).line().startswith("http")
+    embedding_id = (await sage("embed", video_id)).line()
+    assert (await sage("watch", embedding_id)).code == 0
+    assert embedding_id in (await sage("embeddings")).out
+    assert "local" in (await sage("models")).out
+    assert (await sage("compare", embedding_id, embedding_id)).code == 0
+    cancelled = await sage("cancel", embedding_id)
+    assert cancelled.code == 2
+    assert "COMPLETED" in cancelled.err
+    assert (await sage("delete", embedding_id, video_id)).code == 0
+    assert video_id not in (await sage("videos")).out
+
+
+async def test_a_threshold_is_obeyed(sage: Sage) -> None:
+    """Above every distance nothing is changed: only the longer end remains."""
+    run = await sage("diff", "--json", "--threshold", "2", str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4"))
+    assert [KINDS[difference["kind"]] for difference in json.loads(run.out)["differences"]] == ["only_in_b"]

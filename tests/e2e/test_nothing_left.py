@@ -1,0 +1,129 @@
+"""Bad input and broken ends through the whole stack: a clear sentence, and nothing left behind."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import psycopg
+import pytest
+from sage_local.running import RunningStack
+from support.films import SAMPLES, re_encode
+from support.sage_command import Sage
+from support.waiting import until
+
+
+def stored(stack: RunningStack) -> tuple[set[str], set[str], set[str]]:
+    """Return what there is: keys of objects, keys of multipart uploads, ids of videos."""
+    s3 = boto3.client(
+        "s3", endpoint_url=stack.s3.endpoint_url, region_name=stack.s3.region,
+        aws_access_key_id=stack.s3.access_key, aws_secret_access_key=stack.s3.secret_key,
+    )  # fmt: skip
+    with contextlib.closing(s3):
+        objects = s3.list_objects_v2(Bucket=stack.s3.bucket).get("Contents", [])
+        uploads = s3.list_multipart_uploads(Bucket=stack.s3.bucket).get("Uploads", [])
+    with psycopg.connect(stack.database_urls["postgres"]) as connection:
+        videos = connection.execute("SELECT id FROM ingest.videos").fetchall()
+    return {one["Key"] for one in objects}, {one["Key"] for one in uploads}, {id_ for (id_,) in videos}
+
+
+def _png(path: Path) -> Path:
+    path.write_bytes(bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"))
+    return path
+
+
+def _text(path: Path) -> Path:
+    path.write_text("Not a film at all.\n" * 100)
+    return path
+
+
+def _truncated(path: Path) -> Path:
+    film = (SAMPLES / "old.mp4").read_bytes()
+    path.write_bytes(film[: len(film) // 2])
+    return path
+
+
+@pytest.mark.parametrize("make", [_png, _text, _truncated])
+async def test_what_is_not_a_video_is_refused_and_deleted(
+    sage: Sage, stack: RunningStack, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    """It says `video/mp4` and is none: a sentence that names the file, exit code 2, nothing kept."""
+    before = stored(stack)
+    run = await sage("upload", str(make(tmp_path / "film.mp4")))
+    assert run.code == 2
+    assert "film.mp4" in run.err
+    assert "Traceback" not in run.err
+    assert stored(stack) == before
+
+
+async def test_a_client_that_dies_in_the_middle_leaves_nothing(sage: Sage, stack: RunningStack, tmp_path: Path) -> None:
+    """The upload is cut off by `kill -9`: its parts are gone soon after."""
+    before = stored(stack)
+    film = tmp_path / "large.mp4"
+    # A film with a long tail of free space, so that the upload lasts.
+    tail = 400 * 1024 * 1024
+    film.write_bytes((SAMPLES / "old.mp4").read_bytes() + (tail + 8).to_bytes(4) + b"free")
+    with film.open("r+b") as file:
+        file.truncate(film.stat().st_size + tail)
+    process = await sage.begin("upload", str(film))
+    await until(lambda: bool(stored(stack)[1] - before[1]), timeout_s=60)
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+    await until(lambda: stored(stack) == before, timeout_s=30)
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_its_job_goes_on(
+    sage: Sage, stack: RunningStack, tmp_path: Path
+) -> None:
+    """`kill -9` of every worker in the middle of a film: the embedding completes with every clip."""
+    film = re_encode(SAMPLES / "new.mp4", tmp_path / "long.mp4", crf=30, width=320, height=180, times=8)
+    video_id = (await sage("upload", str(film))).line()
+    workers = {name: pid for name, pid in stack.pids.items() if name.startswith("worker")}
+    assert workers
+    embedding = asyncio.create_task(sage("embed", video_id))
+    await until(lambda: _segment_count(stack, video_id) > 0, timeout_s=60)
+    for pid in workers.values():
+        os.kill(pid, signal.SIGKILL)
+    run = await embedding
+    assert run.code == 0, run.err
+    assert _segment_count(stack, video_id) == 90
+    assert _state(stack, video_id) == "COMPLETED"
+
+
+async def test_cancel_takes_effect_at_once(sage: Sage, stack: RunningStack, tmp_path: Path) -> None:
+    """An embedding under way is CANCELLED when `sage cancel` returns, and stays so."""
+    film = re_encode(SAMPLES / "new.mp4", tmp_path / "other.mp4", crf=31, width=320, height=180, times=8)
+    video_id = (await sage("upload", str(film))).line()
+    following = asyncio.create_task(sage("embed", video_id))
+    await until(lambda: _segment_count(stack, video_id) > 0, timeout_s=60)
+    embedding_id = _newest_embedding(stack, video_id)
+    assert (await sage("cancel", embedding_id)).code == 0
+    assert _state(stack, video_id) == "CANCELLED"
+    run = await following
+    assert run.code == 2
+    assert "cancelled" in run.err
+
+
+def _query(stack: RunningStack, statement: str, video_id: str) -> object:
+    with psycopg.connect(stack.database_urls["postgres"]) as connection:
+        row = connection.execute(statement.encode(), (video_id,)).fetchone()
+    return row[0] if row else None
+
+
+def _segment_count(stack: RunningStack, video_id: str) -> int:
+    statement = (
+        "SELECT sum(segment_count) FROM embed.tracks AS t JOIN embed.embeddings AS e ON e.id = t.embedding_id "
+        "WHERE e.video_id = %s"
+    )
+    return int(str(_query(stack, statement, video_id) or 0))
+
+
+def _state(stack: RunningStack, video_id: str) -> object:
+    return _query(stack, "SELECT state::text FROM embed.embeddings WHERE video_id = %s", video_id)
+
+
+def _newest_embedding(stack: RunningStack, video_id: str) -> str:
+    return str(_query(stack, "SELECT id FROM embed.embeddings WHERE video_id = %s ORDER BY id DESC", video_id))
