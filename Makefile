@@ -72,11 +72,12 @@ bench-embed: setup ## Embedding rate beside decoding alone
 ##@ Make
 
 .PHONY: gen
-gen: setup ## Generate code from protos/ into gen/
+gen: setup ## Generate code from protos/ into gen/, and docs/settings.md
 	@buf generate
+	@python tools/write_settings.py
 
 .PHONY: gen-check
-gen-check: setup ## Fail where gen/ is not what protos/ generates
+gen-check: setup ## Fail where what is generated is not current
 	@tools/check_generated.sh
 
 .PHONY: breaking

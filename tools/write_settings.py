@@ -1,0 +1,71 @@
+"""Write docs/settings.md from the settings that the code has: name, default and meaning of every variable.
+
+python tools/write_settings.py [FILE]
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from sage_compare.config import CompareSettings
+from sage_embed.config import ApiSettings, EmbedSettings, WorkerSettings
+from sage_ingest.config import IngestSettings
+from sage_local.settings import StackSettings
+from sage_runtime.settings import ServerSettings, Settings
+
+SECTIONS: list[tuple[str, type[Settings], type[Settings]]] = [
+    ("Every server", ServerSettings, Settings),
+    ("ingest: `python -m sage_ingest serve`", IngestSettings, ServerSettings),
+    ("embed, service and workers", EmbedSettings, ServerSettings),
+    ("embed's service: `python -m sage_embed serve`", ApiSettings, EmbedSettings),
+    ("embed's workers: `python -m sage_embed worker`", WorkerSettings, EmbedSettings),
+    ("compare: `python -m sage_compare serve`", CompareSettings, ServerSettings),
+    ("The stack on one machine: `sage-local up`", StackSettings, Settings),
+]
+HEAD = """# Settings
+
+Environment variables, read once at the start. A variable that is set to nothing counts as not set. What is wrong with one
+is said in a line, and the process ends with code 2. `make gen` writes this page from the code.
+
+The `sage` command has one: `SAGE_ADDRESS`, the gateway's HOST:PORT.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "docs" / "settings.md"
+    target.write_text(HEAD + "".join(section(*one) for one in SECTIONS))
+
+
+def section(title: str, settings: type[Settings], base: type[Settings]) -> str:
+    """Return the section of what a class of settings has that its base does not, or has with another name."""
+    meanings = {
+        name: text for one in reversed(settings.__mro__) for name, text in attributes(one.__doc__ or "").items()
+    }
+    rows = []
+    for name, field in settings.model_fields.items():
+        inherited = base.model_fields.get(name)
+        if inherited is not None and inherited.validation_alias == field.validation_alias:
+            continue
+        if settings is ServerSettings and name == "listen":
+            # Each service has a variable of its own for it.
+            continue
+        default = "required" if field.is_required() else shown(field.default)
+        rows.append(f"| `{field.validation_alias}` | {default} | {meanings[name]} |\n")
+    return f"\n## {title}\n\n| variable | default | meaning |\n| --- | --- | --- |\n{''.join(rows)}"
+
+
+def shown(default: object) -> str:
+    """Return a default as one would write it into the environment."""
+    return f"`{default}`" if default != "" else "empty"
+
+
+def attributes(docstring: str) -> dict[str, str]:
+    """Return the texts of a Google docstring's Attributes, by name, each on one line."""
+    _, _, block = docstring.partition("Attributes:")
+    found = re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", block, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+if __name__ == "__main__":
+    main()
