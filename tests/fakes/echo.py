@@ -25,6 +25,7 @@ class Echo:
         entered: Set when a call that waits has begun.
         release: Lets calls that wait go on.
         cancelled: Set when a call that waits, or a stream, has ended or was cancelled.
+        cleaned_up_for: The request id under which a stream cleaned up.
     """
 
     sibling: grpc.aio.Channel | None = None
@@ -32,6 +33,7 @@ class Echo:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cleaned_up_for: str = ""
 
     async def check(self) -> None:
         if not self.healthy:
@@ -86,6 +88,7 @@ class Echo:
             while request.value == "endless":
                 yield StringValue(value="more " * 20_000)
         finally:
+            self.cleaned_up_for = current_request_id()
             self.cancelled.set()
         yield StringValue(value="first")
         yield await self._answer(request.value, context)
