@@ -25,7 +25,7 @@ class Echo:
         entered: Set when a call that waits has begun.
         release: Lets calls that wait go on.
         cancelled: Set when a call that waits, or a stream, has ended or was cancelled.
-        cleaned_up_for: The request id under which a stream cleaned up.
+        cleaned_up_in_place: Whether a stream cleaned up in the task that served it.
     """
 
     sibling: grpc.aio.Channel | None = None
@@ -33,7 +33,7 @@ class Echo:
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    cleaned_up_for: str = ""
+    cleaned_up_in_place: bool = False
 
     async def check(self) -> None:
         if not self.healthy:
@@ -84,11 +84,12 @@ class Echo:
         return await self._answer(request.value, context)
 
     async def unary_stream(self, request, context):
+        task = asyncio.current_task()
         try:
             while request.value == "endless":
                 yield StringValue(value="more " * 20_000)
         finally:
-            self.cleaned_up_for = current_request_id()
+            self.cleaned_up_in_place = asyncio.current_task() is task
             self.cancelled.set()
         yield StringValue(value="first")
         yield await self._answer(request.value, context)
