@@ -37,6 +37,14 @@ async def test_same_file_twice_is_sent_once(sage, fake, films):
     assert (fake.uploads, fake.creations) == (1, 1)
 
 
+async def test_same_id_twice_is_embedded_once(sage, fake):
+    """A video beside itself is embedded once, though both sides begin at the same moment."""
+    video = fake.add_video()
+    outcome = await sage("diff", video.id, video.id)
+    assert outcome.exit_code == 0, outcome.err
+    assert fake.creations == 1
+
+
 async def test_second_run_sends_and_embeds_nothing(sage, fake, films):
     """What SAGE has is found again, however many other videos have such a name."""
     first = await sage("diff", *films)
