@@ -5,7 +5,6 @@ import contextlib
 import importlib.resources
 import sys
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
 
 import psycopg
 from botocore.exceptions import BotoCoreError
@@ -23,9 +22,6 @@ from sage_ingest.sweep import Sweeper
 from sage_ingest.tasks import Unabandoned
 from sage_ingest.upload import Uploads
 from sage_ingest.videos import Videos
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 _USAGE = "usage: python -m sage_ingest serve|migrate"
 
@@ -68,17 +64,11 @@ async def open_stores(settings: IngestSettings) -> AsyncIterator[tuple[VideoReco
     """Open PostgreSQL and S3 for the length of the block. Neither has to be there yet."""
     connections = s3.S3VideoObjects.connections(settings.total_parts_in_flight)
 
-    def client(endpoint_url: str) -> "S3Client":
-        return s3.open_client(
-            endpoint_url=endpoint_url,
-            region=settings.s3_region,
-            profile=settings.s3_profile,
-            connections=connections,
-        )
-
+    session = s3.open_session(region=settings.s3_region, profile=settings.s3_profile)
+    public_url = settings.s3_public_endpoint_url or settings.s3_endpoint_url
     objects = s3.S3VideoObjects(
-        client(settings.s3_endpoint_url),
-        url_client=client(settings.s3_public_endpoint_url or settings.s3_endpoint_url),
+        s3.open_client(session, endpoint_url=settings.s3_endpoint_url, connections=connections),
+        url_client=s3.open_client(session, endpoint_url=public_url, connections=connections),
         bucket=settings.s3_bucket,
         part_threads=settings.total_parts_in_flight,
     )

@@ -17,6 +17,34 @@ def part_size(total_bytes: int, *, default_bytes: int) -> int:
     return max(default_bytes, -(-needed // MIB) * MIB)
 
 
+class PartBuffers:
+    """Buffers of the usual part size, used again and again.
+
+    Buffers that come and go among gRPC's messages fragment the heap: with four uploads at once it grew half as large
+    again.
+
+    Args:
+        part_bytes: The usual part size. Buffers of other sizes are made and dropped.
+        kept: How many unused ones are kept at the most.
+    """
+
+    def __init__(self, *, part_bytes: int, kept: int) -> None:
+        self._part_bytes = part_bytes
+        self._kept = kept
+        self._unused: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """Return a buffer of this size; what is in it is not defined."""
+        if size == self._part_bytes and self._unused:
+            return self._unused.pop()
+        return bytearray(size)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Let others use a buffer, which the caller must not touch any more."""
+        if len(buffer) == self._part_bytes and len(self._unused) < self._kept:
+            self._unused.append(buffer)
+
+
 class PartGatherer:
     """Copies chunks of any size into parts of one size; the last part has the rest.
 
@@ -26,9 +54,11 @@ class PartGatherer:
     Args:
         total_bytes: The declared size of the file, at least 1.
         part_bytes: The size of every part but the last.
+        buffers: Where parts come from; the caller gives them back.
     """
 
-    def __init__(self, *, total_bytes: int, part_bytes: int) -> None:
+    def __init__(self, *, total_bytes: int, part_bytes: int, buffers: PartBuffers) -> None:
+        self._buffers = buffers
         self._total_bytes = total_bytes
         self._part_bytes = part_bytes
         self._received_bytes = 0
@@ -47,7 +77,7 @@ class PartGatherer:
         rest = memoryview(chunk)
         while rest:
             if self._part is None:
-                self._part = bytearray(min(self._part_bytes, self._total_bytes - self._received_bytes))
+                self._part = self._buffers.take(min(self._part_bytes, self._total_bytes - self._received_bytes))
                 self._filled_bytes = 0
             size = min(len(rest), len(self._part) - self._filled_bytes)
             # Through a view: assigning to a slice of a bytearray would copy the bytes twice.

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 
+from sage_ingest.parts import PartBuffers
 from sage_ingest.ports import VideoObjects
 
 
@@ -17,6 +18,7 @@ class PartSender:
         key: The object.
         multipart_id: The multipart upload.
         in_flight: Parts that this upload may have in flight.
+        buffers: Where parts are given back when they were sent.
         shared_slots: One slot for each part that all uploads together may have in flight.
         tasks: The group that the parts are sent in; its end is the end of the last part.
     """
@@ -28,12 +30,14 @@ class PartSender:
         key: str,
         multipart_id: str,
         in_flight: int,
+        buffers: PartBuffers,
         shared_slots: asyncio.Semaphore,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._objects = objects
         self._key = key
         self._multipart_id = multipart_id
+        self._buffers = buffers
         self._own_slots = asyncio.Semaphore(in_flight)
         self._shared_slots = shared_slots
         self._tasks = tasks
@@ -62,9 +66,10 @@ class PartSender:
         self._tags.append("")
         task = self._tasks.create_task(self._put(part, part_number=len(self._tags)))
         # Not in the task itself: one that is cancelled before its first step runs nothing of its own.
-        task.add_done_callback(self._release)
+        task.add_done_callback(lambda _: self._release(part))
 
-    def _release(self, _task: "asyncio.Task[None]") -> None:
+    def _release(self, part: bytearray) -> None:
+        self._buffers.give_back(part)
         self._own_slots.release()
         self._shared_slots.release()
 

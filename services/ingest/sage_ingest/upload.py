@@ -13,7 +13,7 @@ from sage_runtime.ids import new_id
 
 from sage_ingest import errors
 from sage_ingest.model import VIDEO_ID_PREFIX, Media, Video, VideoSpec, object_key, was_uploaded_as
-from sage_ingest.parts import PartGatherer, part_size
+from sage_ingest.parts import PartBuffers, PartGatherer, part_size
 from sage_ingest.ports import LeaseLostError, Prober, RequestIdTakenError, UnreadableError, VideoObjects, VideoRecords
 from sage_ingest.source import StoredObject
 from sage_ingest.tasks import Unabandoned, task_group
@@ -70,6 +70,7 @@ class Uploads:
         self._limits = limits
         self._unabandoned = unabandoned
         self._part_slots = asyncio.Semaphore(limits.total_parts_in_flight)
+        self._buffers = PartBuffers(part_bytes=limits.part_bytes, kept=limits.total_parts_in_flight)
         self._running = 0
 
     async def upload(self, spec: VideoSpec, chunks: AsyncIterator[bytes], *, request_id: str) -> Video:
@@ -143,7 +144,7 @@ class Uploads:
 
     async def _receive(self, spec: VideoSpec, chunks: AsyncIterator[bytes], *, key: str) -> str:
         part_bytes = part_size(spec.size_bytes, default_bytes=self._limits.part_bytes)
-        gatherer = PartGatherer(total_bytes=spec.size_bytes, part_bytes=part_bytes)
+        gatherer = PartGatherer(total_bytes=spec.size_bytes, part_bytes=part_bytes, buffers=self._buffers)
         multipart_id = await self._objects.begin(key, content_type=spec.content_type)
         async with task_group() as tasks:
             sender = PartSender(
@@ -151,6 +152,7 @@ class Uploads:
                 key=key,
                 multipart_id=multipart_id,
                 in_flight=self._limits.parts_in_flight,
+                buffers=self._buffers,
                 shared_slots=self._part_slots,
                 tasks=tasks,
             )

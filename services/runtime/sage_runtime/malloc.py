@@ -5,9 +5,11 @@ import ctypes
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 _MMAP_THRESHOLD_BYTES = 32 * 1024 * 1024
 _TRIM_THRESHOLD_BYTES = 64 * 1024 * 1024
+_ARENAS = 2
 
 
 def keep_freed_memory() -> bool:
@@ -19,6 +21,9 @@ def keep_freed_memory() -> bool:
     took 10,751 page faults either way, and 1,236,715 without. Both settings are needed: freed memory at the top of the
     heap is else trimmed.
 
+    All threads share two heaps. By default nearly every thread of gRPC and of a pool has one of its own and keeps
+    megabytes in it that no other can use: 22 MB in all with four uploads at once.
+
     Returns:
         Whether the allocator took the settings; it does not outside of glibc.
     """
@@ -28,4 +33,8 @@ def keep_freed_memory() -> bool:
         return False
     mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
     mallopt.restype = ctypes.c_int
-    return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES) and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES))
+    return bool(
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
+        and mallopt(_M_ARENA_MAX, _ARENAS)
+    )

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 
 from sage_ingest.adapters.probe_protocol import ANSWER, LENGTH, READ, READ_ARGUMENTS, READY, START
 from sage_ingest.media_json import media_from_json
@@ -17,6 +17,7 @@ _MODULE = "sage_ingest.adapters.pyav_worker"
 _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG")
 _MAX_READ_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024
+_MAX_SAID_BYTES = 2000
 
 
 class WorkerError(Exception):
@@ -46,7 +47,7 @@ class PyAVProber:
         """
         async with self._slots:
             worker = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", _MODULE, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=_environment()
+                sys.executable, "-m", _MODULE, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment()
             )
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -54,7 +55,7 @@ class PyAVProber:
             except TimeoutError:
                 raise UnreadableError(f"it takes longer than {self._timeout_s:g} s to tell what it holds") from None
             except (asyncio.IncompleteReadError, ConnectionError) as error:
-                raise UnreadableError("the decoder breaks on it", detail=f"worker gone: {error}") from error
+                raise await _failure(worker) from error
             finally:
                 await _end(worker)
 
@@ -63,7 +64,7 @@ class PyAVProber:
         if requests is None or answers is None:
             raise WorkerError("the worker has no pipes")
         if await requests.read(1) != READY:
-            raise WorkerError("the worker did not start")
+            raise await _failure(worker, started=False)
         answers.write(START.pack(source.size_bytes, self._max_bytes))
         while (kind := await requests.readexactly(1)) == READ:
             offset, length = READ_ARGUMENTS.unpack(await requests.readexactly(READ_ARGUMENTS.size))
@@ -72,11 +73,9 @@ class PyAVProber:
             answers.write(LENGTH.pack(len(data)))
             answers.write(data)
             await answers.drain()
-        if kind != ANSWER:
-            raise WorkerError(f"the worker sent {kind!r}")
         (size,) = LENGTH.unpack(await requests.readexactly(LENGTH.size))
-        if size > _MAX_ANSWER_BYTES:
-            raise WorkerError(f"the worker's answer has {size} bytes")
+        if kind != ANSWER or size > _MAX_ANSWER_BYTES:
+            raise WorkerError(f"the worker sent {kind!r} and {size} bytes")
         answer = json.loads(await requests.readexactly(size))
         if "media" in answer:
             return media_from_json(answer["media"])
@@ -85,6 +84,16 @@ class PyAVProber:
 
 def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+async def _failure(worker: Process, *, started: bool = True) -> Exception:
+    """Return the error for a worker that ended without an answer."""
+    _, said = await worker.communicate()
+    detail = f"the worker ended with {worker.returncode}: {said[-_MAX_SAID_BYTES:].decode(errors='replace')}"
+    # A signal took it: the decoder crashed, or met a limit. An exception that nobody caught is a fault of ours.
+    if started and worker.returncode is not None and worker.returncode < 0:
+        return UnreadableError("the decoder breaks on it", detail=detail)
+    return WorkerError(detail)
 
 
 async def _end(worker: Process) -> None:

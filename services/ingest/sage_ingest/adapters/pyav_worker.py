@@ -90,6 +90,8 @@ def main() -> None:
         answer: dict[str, object] = {"media": media_to_json(measure(file, size_bytes=size_bytes))}
     except UnreadableError as error:
         answer = {"why": error.why, "detail": error.detail}
+    except MemoryError:
+        answer = {"why": "it takes too much memory to decode", "detail": ""}
     encoded = json.dumps(answer).encode()
     requests.write(ANSWER + LENGTH.pack(len(encoded)) + encoded)
     requests.flush()

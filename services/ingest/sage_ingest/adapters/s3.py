@@ -25,17 +25,25 @@ _READ_TIMEOUT_S = 60
 _ATTEMPTS = 4
 
 
-def open_client(*, endpoint_url: str, region: str, profile: str, connections: int) -> "S3Client":
-    """Return a client with bounded waits and retries.
+def open_session(*, region: str, profile: str) -> boto3.session.Session:
+    """Return where clients come from; one for all of them, since each loads 8 MB of models.
 
     Args:
-        endpoint_url: Of the store; empty for AWS itself.
         region: The bucket's region; empty for the profile's or the environment's, else us-east-1.
         profile: A profile of the AWS configuration files; empty for the environment, the default profile or the
             instance's role, in boto3's order.
+    """
+    return boto3.session.Session(profile_name=profile or None, region_name=region or None)
+
+
+def open_client(session: boto3.session.Session, *, endpoint_url: str, connections: int) -> "S3Client":
+    """Return a client with bounded waits and retries.
+
+    Args:
+        session: Has the credentials and the region.
+        endpoint_url: Of the store; empty for AWS itself.
         connections: How many requests it will carry at once.
     """
-    session = boto3.session.Session(profile_name=profile or None, region_name=region or None)
     config = Config(
         signature_version="s3v4",
         connect_timeout=_CONNECT_TIMEOUT_S,
@@ -43,6 +51,11 @@ def open_client(*, endpoint_url: str, region: str, profile: str, connections: in
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=connections,
         tcp_keepalive=True,
+        # Without TLS botocore signs every part with its SHA-256, which the store checks; a CRC besides would be a
+        # second pass, and not every store that speaks S3 knows it. To AWS the CRC goes, and the signature leaves the
+        # body out.
+        request_checksum_calculation="when_required" if endpoint_url else "when_supported",
+        response_checksum_validation="when_required",
         # A store of one's own rarely has a DNS name for each bucket.
         s3={"addressing_style": "path"} if endpoint_url else {},
     )
