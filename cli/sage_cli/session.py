@@ -1,6 +1,7 @@
 """Running a command: the loop, the connection, signals, and how it ends."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import traceback
@@ -12,12 +13,13 @@ import grpc
 
 from sage_cli.client import Client
 from sage_cli.errors import Trouble, explain, leaves
-from sage_cli.terminal import Terminal
+from sage_cli.terminal import Terminal, abandon_stdout
 
 SAME_EXIT_CODE = 0
 DIFFER_EXIT_CODE = 1
 TROUBLE_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
+BROKEN_PIPE_EXIT_CODE = 141
 TERMINATED_EXIT_CODE = 143
 
 Command = Callable[[Client], Awaitable[int | None]]
@@ -51,7 +53,8 @@ class Session:
                     task.cancel()
 
             # Whoever stops this command with a signal wants its work stopped as well, as with Ctrl-C.
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+            with contextlib.suppress(NotImplementedError):  # Windows has no such signal.
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
             async with Client(self.address) as client:
                 return await command(client)
 
@@ -61,6 +64,9 @@ class Session:
             exit_code = INTERRUPTED_EXIT_CODE
         except asyncio.CancelledError:
             exit_code = TERMINATED_EXIT_CODE if terminated else INTERRUPTED_EXIT_CODE
+        except BrokenPipeError:
+            abandon_stdout()
+            exit_code = BROKEN_PIPE_EXIT_CODE
         except Exception as error:
             for trouble in self._troubles(error):
                 self.terminal.complain(trouble)

@@ -1,5 +1,6 @@
 """Where output goes: results to stdout, progress and trouble to stderr."""
 
+import io
 import json
 import os
 import sys
@@ -13,14 +14,16 @@ from rich.text import Text
 
 from sage_cli.errors import Trouble
 
-BROKEN_PIPE_EXIT_CODE = 141
-
 
 class _Console(Console):
     def on_broken_pipe(self) -> NoReturn:
-        """End like any program whose reader has gone. Rich would end with 1, which here means that films differ."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(BROKEN_PIPE_EXIT_CODE)
+        """Leave it to the session. Rich would end with 1, which here means that films differ."""
+        raise  # Rich calls this while it handles the error.
+
+
+def abandon_stdout() -> None:
+    """Point stdout to nowhere, so that nothing is written to a pipe whose reader has gone, not even at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ def open_terminal(*, quiet: bool = False, environ: Mapping[str, str] = os.enviro
 
     Colour goes to terminals only, and not where `NO_COLOR` is set; `FORCE_COLOR` asks for it in a pipe.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding does not know is shown escaped; it is no reason to break off.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     err = _open_console(sys.stderr, environ)
     return Terminal(
         out=_open_console(sys.stdout, environ),

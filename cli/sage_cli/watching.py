@@ -8,6 +8,7 @@ import grpc
 from sage.embed.v1 import embed_pb2
 
 from sage_cli.client import Client
+from sage_cli.errors import reason_of
 
 # The server promises a heartbeat every 15 s; a stream that is quiet for three of them is dead.
 SILENCE_S = 45.0
@@ -24,7 +25,7 @@ FINAL_STATES = frozenset(
     }
 )
 
-# What a connection that broke, or a gateway in between, makes of a stream. Anything else is the server's own answer.
+# What a connection that broke, or a gateway in between, makes of a stream.
 _BROKEN = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -68,7 +69,7 @@ async def watch(
         except TimeoutError:
             pass
         except grpc.RpcError as broken:
-            if broken.code() not in _BROKEN:
+            if not _may_pass(broken):
                 raise
             error = broken
         finally:
@@ -77,3 +78,9 @@ async def watch(
             raise error or TimeoutError
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _may_pass(error: grpc.RpcError) -> bool:
+    """Return whether to try again: the server's own answers stand, unless they say that they may change."""
+    code = error.code()
+    return code is grpc.StatusCode.UNAVAILABLE or (code in _BROKEN and not reason_of(error))

@@ -33,6 +33,7 @@ class FakeSage:
         watches: How many watches were opened.
         watched_after: The revision that each watch began after.
         break_watches: How many watches are cut off after their first message.
+        fail_watches: Whether watches end with an internal error.
         fail_embeddings: Whether every embedding fails.
         hang_embeddings: Whether embeddings never come to their end.
         refuse_uploads: Whether uploads are refused as unreadable.
@@ -50,6 +51,7 @@ class FakeSage:
     watches: int = 0
     watched_after: list[int] = field(default_factory=list)
     break_watches: int = 0
+    fail_watches: bool = False
     fail_embeddings: bool = False
     hang_embeddings: bool = False
     refuse_uploads: bool = False
@@ -199,6 +201,8 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
         embedding = await self._find(request.embedding_id, context)
         sage.watches += 1
         sage.watched_after.append(request.after_revision)
+        if sage.fail_watches:
+            await _abort(context, SageError(Reason.INTERNAL, request_id="request-7"))
         yield embed_pb2.WatchEmbeddingResponse(heartbeat=True)
         if embedding.state not in FINAL:
             embedding.state = embed_pb2.EMBEDDING_STATE_PROCESSING

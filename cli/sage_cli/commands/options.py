@@ -45,7 +45,7 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --address and --quiet, and give the command a `session` in their place."""
 
     @click.option("--address", metavar="HOST:PORT", help=f"Where SAGE is. [default: {DEFAULT_ADDRESS}]")
-    @click.option("-q", "--quiet", is_flag=True, help="Print results and trouble only, no progress.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress; diff and compare print no report either.")
     @click.pass_context
     @functools.wraps(command)
     def wrapped(context: click.Context, /, *, address: str | None, quiet: bool, **arguments: Any) -> Any:

@@ -90,6 +90,15 @@ async def test_broken_watch_goes_on_where_it_broke(sage, fake, films):
     assert sorted(fake.watched_after) == [0, 0, 2, 2]
 
 
+async def test_servers_own_failure_is_not_tried_again(sage, fake, films):
+    """An error that the server answers with is told at once, with the request id that its log has."""
+    fake.fail_watches = True
+    outcome = await sage("diff", films[0], films[0])
+    assert outcome.exit_code == 2
+    assert "request id request-7" in outcome.err
+    assert fake.watches == 1
+
+
 async def test_json_is_one_document(sage, fake, films):
     """With --json stdout is a document and nothing else, and the exit code says the same."""
     outcome = await sage("diff", "--json", *films)
@@ -260,6 +269,16 @@ async def test_interrupt_cancels_what_was_begun(environ, fake, films, tmp_path, 
     assert {one.state for one in ours} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
 
 
+async def test_name_that_the_encoding_lacks_is_escaped(sage, films, tmp_path):
+    """Output in an old encoding shows what it can and escapes the rest."""
+    (tmp_path / "映画.mp4").write_bytes(b"film")
+    outcome = await sage("upload", "映画.mp4", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert outcome.exit_code == 0, outcome.err
+    assert "\\u6620\\u753b.mp4" in outcome.out
+    outcome = await sage("diff", *films, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert "####" in outcome.out
+
+
 async def test_pipe_has_no_escapes_and_no_progress(sage, films):
     """In a pipe there is text only."""
     outcome = await sage("diff", *films, TERM="xterm-256color")
@@ -294,12 +313,13 @@ async def test_empty_no_color_does_not_count(sage_in_terminal, films):
     assert "\x1b[1;33m" in (await sage_in_terminal("diff", *films, NO_COLOR="")).out
 
 
-async def test_reader_that_goes_away_is_no_trouble(environ, films, tmp_path):
-    """`sage diff | head -1` ends quietly."""
+@pytest.mark.parametrize("options", [(), ("--json",)])
+async def test_reader_that_goes_away_is_no_trouble(environ, films, tmp_path, options):
+    """`sage diff | head -1` ends quietly, and not with the code of a result."""
     ours, theirs = os.pipe()
     os.close(ours)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "sage_cli", "diff", *films),
+        *(sys.executable, "-m", "sage_cli", "diff", *films, *options),
         cwd=tmp_path,
         env=environ,
         stdout=theirs,
