@@ -12,7 +12,7 @@ from sage_runtime.server import ServiceRegistration, serve
 from sage_embed.adapters.changes import PostgresChangeFeed
 from sage_embed.adapters.embeddings import PostgresEmbeddingStore
 from sage_embed.adapters.ingest import IngestVideoCatalog
-from sage_embed.adapters.queue import JobQueue
+from sage_embed.adapters.queue import JobQueue, quiet_queue
 from sage_embed.config import SCHEMA, ApiSettings
 from sage_embed.engine import Engine
 from sage_embed.engines import Engines
@@ -24,6 +24,8 @@ async def run_api(
     settings: ApiSettings, engines: Sequence[Engine], *, on_started: Callable[[int], None] | None = None
 ) -> None:
     """Serve until a signal comes."""
+    if settings.log_level != "debug":
+        quiet_queue()
     async with registrations(settings, engines) as services:
         await serve(service_name="embed", settings=settings, services=services, on_started=on_started)
 

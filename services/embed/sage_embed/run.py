@@ -77,6 +77,7 @@ class Runner:
         """
         try:
             embedding = await self._store.claim(embedding_id, job_id)
+            log.info("embedding_claimed", embedding_id=embedding_id, job_id=job_id, attempts=embedding.attempts)
             recorder = _Recorder(self._store, embedding, job_id, self._policy.progress_interval_s)
             try:
                 await self._work(embedding, recorder)
@@ -86,6 +87,9 @@ class Runner:
                 # A run that stored segments before it failed begins a new count.
                 attempts = 0 if recorder.stored_segments else embedding.attempts
                 await self._end(embedding_id, job_id, error, attempts=attempts)
+            except asyncio.CancelledError:
+                log.info("embedding_interrupted", embedding_id=embedding_id, job_id=job_id)
+                raise
             except WorkLostError:
                 raise
             except Exception:

@@ -19,7 +19,7 @@ from sage_runtime.settings import fail
 from sage_runtime.tracing import tracing
 
 from sage_embed.adapters.ingest import IngestVideoCatalog
-from sage_embed.adapters.queue import JobQueue
+from sage_embed.adapters.queue import JobQueue, quiet_queue
 from sage_embed.adapters.queue_worker import QueueWorker, WorkerTimes
 from sage_embed.adapters.work import PostgresWorkStore
 from sage_embed.config import SCHEMA, WorkerSettings
@@ -37,6 +37,8 @@ _HEALTH_NAME = "sage.embed.worker"
 async def run_worker(settings: WorkerSettings, engines: Sequence[Engine]) -> None:
     """Work until SIGTERM or SIGINT, then hand back what is not done. A second signal ends the process at once."""
     configure_logging("embed-worker", settings.log_level, settings.log_format)
+    if settings.log_level != "debug":
+        quiet_queue()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

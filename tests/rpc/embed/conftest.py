@@ -235,3 +235,15 @@ def stored(embed, until) -> Callable:
         await until(there)
 
     return wait
+
+
+@pytest.fixture
+def jobs_left(database_url) -> Callable[[], int]:
+    """Return a function that counts the jobs in the queue."""
+
+    def count() -> int:
+        with psycopg.connect(database_url, options=f"-c search_path={SCHEMA}") as connection:
+            row = connection.execute("SELECT count(*) FROM procrastinate_jobs").fetchone()
+        return row[0] if row else 0
+
+    return count

@@ -27,7 +27,7 @@ async def read(embed, **fields) -> list[embed_pb2.ReadSegmentsResponse]:
     return [message async for message in embed.ReadSegments(embed_pb2.ReadSegmentsRequest(**fields))]
 
 
-async def test_an_embedding_runs_from_creation_to_its_vectors(embed, worker, create, watch):
+async def test_an_embedding_runs_from_creation_to_its_vectors(embed, worker, create, watch, until, jobs_left):
     """It is watched to COMPLETED, with progress that never goes back, and its vectors are those of the engine."""
     embedding = await create(tracks=["visual", "audio"])
     messages = await watch(embedding.id)
@@ -49,6 +49,7 @@ async def test_an_embedding_runs_from_creation_to_its_vectors(embed, worker, cre
         assert list(message.end_seconds) == [2, 4, 6, 8, 9.5]
         rows = np.frombuffer(message.vectors, "<f4").reshape(-1, message.dimensions)
         np.testing.assert_array_equal(rows, [vector(index) for index in range(5)])
+    await until(lambda: jobs_left() == 0)
 
 
 async def test_a_read_goes_on_where_it_broke_off(embed, worker, create, finish):
@@ -92,7 +93,9 @@ async def test_a_track_that_was_not_made_is_missing(embed, worker, create, finis
     assert await reason_of(read(embed, embedding_id=embedding_id, track="audio")) is Reason.TRACK_MISSING
 
 
-async def test_cancel_takes_effect_at_once_and_the_worker_stops(embed, worker, create, script, engine, until):
+async def test_cancel_takes_effect_at_once_and_the_worker_stops(
+    embed, worker, create, script, engine, until, jobs_left
+):
     """The answer says CANCELLED, the engine is closed within a second, and it stays CANCELLED."""
     script.allow(2)
     embedding_id = (await create()).id
@@ -106,6 +109,7 @@ async def test_cancel_takes_effect_at_once_and_the_worker_stops(embed, worker, c
     again = (await embed.CancelEmbedding(request)).embedding
     assert again == cancelled
     assert script.computed() == ["visual 0", "visual 1"]
+    await until(lambda: jobs_left() == 0)
 
 
 async def test_what_waits_is_cancelled_and_never_begun(embed, create, start_worker, script, finish):

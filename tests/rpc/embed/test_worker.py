@@ -117,19 +117,33 @@ async def test_a_killed_workers_job_is_noticed_by_a_worker_that_runs(
     assert script.computed() == ALL
 
 
-async def test_a_stopped_worker_hands_its_job_back_at_once(spawn_worker, create, finish, script, until, stored):
-    """SIGTERM ends a worker soon and cleanly, and another goes on though nobody was lost."""
+async def test_a_stopped_worker_hands_its_job_back_at_once(
+    spawn_worker, create, finish, script, until, stored, database_url
+):
+    """SIGTERM ends a worker soon and cleanly, and one that was idle goes on in the same moment."""
+
+    def listening() -> int:
+        with psycopg.connect(database_url) as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%procrastinate%'"
+            row = connection.execute(query + " AND datname = current_database()").fetchone()
+        return row[0] if row else 0
+
     script.allow(2)
-    # Nobody would be missed for ten minutes, and nobody asks the queue unless told: the job is handed over.
-    slow = {"SAGE_WORKER_LOST_AFTER_SECONDS": "600", "SAGE_WORKER_POLL_SECONDS": "60"}
+    # Nobody is missed, looked for or asked for work within ten minutes: the job has to be handed over.
+    slow = {
+        "SAGE_WORKER_LOST_AFTER_SECONDS": "600",
+        "SAGE_WORKER_SWEEP_SECONDS": "600",
+        "SAGE_WORKER_POLL_SECONDS": "60",
+    }
     first = spawn_worker(**slow)
     embedding_id = (await create()).id
     await until(lambda: "visual 1" in script.computed())
     await stored(embedding_id, 2)
+    spawn_worker(**slow)
+    await until(lambda: listening() == 2)
     first.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(first.wait, 10) == 0
     script.allow(5)
-    spawn_worker(**slow)
     async with asyncio.timeout(15):
         assert (await finish(embedding_id)).state == COMPLETED
     assert script.computed() == ALL
@@ -189,3 +203,31 @@ async def test_a_worker_serves_health_where_it_is_told_to(spawn_worker):
         stub = health_pb2_grpc.HealthStub(channel)
         answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=20)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_worker_that_comes_back_from_the_dead_writes_no_more(
+    spawn_worker, create, finish, script, until, stored, database_url
+):
+    """A worker that was frozen until it was replaced changes nothing when it thaws, and is of use again."""
+    script.allow(2)
+    zombie = spawn_worker()
+    embedding_id = (await create()).id
+    await until(lambda: "visual 1" in script.computed())
+    await stored(embedding_id, 2)
+    zombie.send_signal(signal.SIGSTOP)
+    successor = spawn_worker()
+    script.allow(5)
+    done = await finish(embedding_id)
+    assert done.state == COMPLETED
+    with psycopg.connect(database_url, options="-c search_path=embed") as connection:
+        # As a third worker does when it starts.
+        connection.execute("DELETE FROM procrastinate_workers WHERE last_heartbeat < now() - interval '1.5 s'")
+    zombie.send_signal(signal.SIGCONT)
+    # Frozen at the gate, it computes the segment that it was about to.
+    await until(lambda: script.computed().count("visual 2") == 2)
+    successor.send_signal(signal.SIGKILL)
+    successor.wait()
+    assert (await finish((await create()).id)).state == COMPLETED
+    assert await finish(embedding_id) == done
+    # It noticed at the first segment, and went no further.
+    assert script.computed().count("visual 3") == 2

@@ -5,6 +5,7 @@ is put back to `todo` does not. So work that goes on elsewhere gets a new job, w
 to write that the worker before has lost.
 """
 
+import logging
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -16,6 +17,11 @@ Connection = psycopg.AsyncConnection[DictRow]
 
 QUEUE = "embed"
 TASK = "embed"
+
+
+def quiet_queue() -> None:
+    """Keep procrastinate's account of every job out of the log: what happens to embeddings is told in our own words."""
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
 
 
 class JobQueue:
