@@ -11,28 +11,32 @@ from rich.text import Text
 
 from sage_cli.terminal import Terminal, printable
 
+# Columns from which there is room for all that is known, and for longer names.
+ROOMY = 76
 WIDE = 100
+
+_UNITS = ("B", "kB", "MB", "GB")
 
 
 class _DetailColumn(ProgressColumn):
     """What a line says after its bar: bytes, rate and time left, or the sentence of an embedding."""
 
-    def __init__(self, *, narrow: bool) -> None:
+    def __init__(self, *, roomy: bool) -> None:
         # A width of its own, so that the bar beside it holds still while figures grow.
-        super().__init__(Column(no_wrap=True, overflow="ellipsis", width=22 if narrow else 44))
-        self._narrow = narrow
+        super().__init__(Column(no_wrap=True, overflow="ellipsis", width=38 if roomy else 22))
+        self._roomy = roomy
 
     def render(self, task: Task) -> Text:
         if not task.fields["counts_bytes"]:
             return Text(task.fields["sentence"], style="dim")
         parts = []
-        if not self._narrow:
-            parts.append(f"{size(task.completed)} of {size(task.total or 0)}")
+        if self._roomy:
+            parts.append(size_of(task.completed, task.total or 0))
         if task.speed:
             parts.append(f"{size(task.speed)}/s")
         if task.time_remaining is not None:
             minutes, seconds = divmod(int(task.time_remaining), 60)
-            parts.append(f"{minutes}:{seconds:02}" if self._narrow else f"{minutes}:{seconds:02} left")
+            parts.append(f"{minutes}:{seconds:02} left" if self._roomy else f"{minutes}:{seconds:02}")
         return Text(" · ".join(parts), style="dim")
 
 
@@ -86,8 +90,7 @@ class ProgressBoard:
     """The lines of all films, to be used as a context manager. It leaves nothing behind on the terminal."""
 
     def __init__(self, terminal: Terminal) -> None:
-        narrow = terminal.err.width < WIDE
-        self._label_width = 12 if narrow else 24
+        self._label_width = 24 if terminal.err.width >= WIDE else 12
         self._progress = Progress(
             TextColumn(
                 "{task.fields[label]}",
@@ -97,7 +100,7 @@ class ProgressBoard:
             TextColumn("{task.description}", markup=False, style="cyan", table_column=Column(min_width=9)),
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
             TextColumn("{task.percentage:>3.0f}%", markup=False),
-            _DetailColumn(narrow=narrow),
+            _DetailColumn(roomy=terminal.err.width >= ROOMY),
             console=terminal.err,
             expand=True,
             transient=True,
@@ -133,8 +136,24 @@ def shorten(text: str, width: int) -> str:
 
 def size(count: float) -> str:
     """Return a number of bytes for people, in powers of a thousand as disks and networks count."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.95 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError
+    power = _power(count)
+    return f"{_digits(count, power)} {_UNITS[power]}"
+
+
+def size_of(count: float, total: float) -> str:
+    """Return a number of bytes out of a total, in the unit of the total: `41.9/60.0 MB`."""
+    power = _power(total)
+    return f"{_digits(count, power)}/{_digits(total, power)} {_UNITS[power]}"
+
+
+def _power(count: float) -> int:
+    """Return the unit in which a number of bytes has at most three digits before the point."""
+    power = 0
+    while power < len(_UNITS) - 1 and count >= 999.5 * 1000**power:
+        power += 1
+    return power
+
+
+def _digits(count: float, power: int) -> str:
+    value = count / 1000**power
+    return f"{value:.0f}" if power == 0 or value >= 99.95 else f"{value:.1f}"

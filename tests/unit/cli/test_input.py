@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from sage_cli.client import Client
 from sage_cli.errors import Trouble
 from sage_cli.media_type import guess_media_type
-from sage_cli.progress import shorten, size
+from sage_cli.progress import shorten, size, size_of
 from sage_cli.tables import Column, draw_table
 from sage_cli.targets import EmbeddingTarget, FileTarget, VideoTarget, read_target
 
@@ -109,6 +109,11 @@ async def test_addresses_with_and_without_a_scheme_are_taken(address):
 def test_sizes_are_short(count, shown):
     """Sizes have two or three digits and the unit that fits."""
     assert size(count) == shown
+
+
+def test_part_of_a_size_is_in_the_unit_of_the_whole():
+    """How much of a file is done is read against its size, so both are in one unit."""
+    assert [size_of(0, 60_000_000), size_of(41_900_000, 60_000_000)] == ["0.0/60.0 MB", "41.9/60.0 MB"]
 
 
 COLUMNS = (Column("id"), Column("name", elastic=True), Column("size", right=True, keep=1), Column("when", keep=0))
