@@ -51,4 +51,4 @@ async def registrations(settings: ApiSettings, engines: Sequence[Engine]) -> Asy
             )
         )
         add = partial(embed_pb2_grpc.add_EmbedServiceServicer_to_server, servicer)
-        yield [ServiceRegistration(name=SERVICE_NAME, add=add, check=store.ping)]
+        yield [ServiceRegistration(name=SERVICE_NAME, add=add, check=store.ping, drain=feed.close)]

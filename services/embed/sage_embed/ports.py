@@ -153,7 +153,11 @@ class Subscription(Protocol):
     """Hears of changes to one embedding."""
 
     async def wait(self, timeout_s: float) -> None:
-        """Return once something may have changed since the last call, or after `timeout_s`."""
+        """Return once something may have changed since the last call, or after `timeout_s`.
+
+        Raises:
+            SageError: SERVICE_UNAVAILABLE where the process is about to end and tells of nothing more.
+        """
         ...
 
 

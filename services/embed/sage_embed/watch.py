@@ -39,7 +39,8 @@ async def watch(
         times: How long to wait.
 
     Raises:
-        SageError: FIELD_INVALID, EMBEDDING_NOT_FOUND (at once or later), LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+        SageError: FIELD_INVALID, EMBEDDING_NOT_FOUND (at once or later), LIMIT_EXCEEDED, STORE_UNAVAILABLE,
+            SERVICE_UNAVAILABLE.
     """
     check_id(embedding_id, prefix="embed", field="embedding_id")
     if after_revision < 0:

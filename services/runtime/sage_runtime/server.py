@@ -35,11 +35,14 @@ class ServiceRegistration:
         add: Adds its servicer to a server.
         check: Raises when something that the service needs is not there. It is called every few seconds and must be
             cheap.
+        drain: Ends the streams that go on for as long as somebody listens; they would hold up the end of the server.
+            Called once, just before new calls are refused.
     """
 
     name: str
     add: Callable[[grpc.aio.Server], None]
     check: Callable[[], Awaitable[None]]
+    drain: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ async def running_server(
         try:
             async with monitor.running():
                 yield RunningServer(port, f"{settings.listen.rpartition(':')[0]}:{port}", monitor)
-                await _drain(server, monitor, settings)
+                await _drain(server, monitor, settings, services)
         finally:
             # Where the block raised: at once. After draining it does nothing.
             await server.stop(0)
@@ -172,10 +175,18 @@ def _metrics(settings: ServerSettings) -> Iterator[Sequence[CallObserver]]:
         yield (CallMetrics(),)
 
 
-async def _drain(server: grpc.aio.Server, monitor: health.HealthMonitor, settings: ServerSettings) -> None:
+async def _drain(
+    server: grpc.aio.Server,
+    monitor: health.HealthMonitor,
+    settings: ServerSettings,
+    services: Sequence[ServiceRegistration],
+) -> None:
     await monitor.drain()
     await asyncio.sleep(settings.drain_wait_s)
     await monitor.end_watches()
+    for service in services:
+        if service.drain is not None:
+            service.drain()
     await server.stop(settings.grace_s)
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -103,11 +103,13 @@ def start_api(database_url, ingest, engine) -> Callable[..., AbstractAsyncContex
                 **changes,
             }
         )
+        # The channel outlives the server, so that a test sees how a server ends.
         async with (
+            AsyncExitStack() as stack,
             registrations(settings, [engine]) as services,
             running_server(settings=settings, services=services) as server,
-            grpc.aio.insecure_channel(server.address) as channel,
         ):
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
             yield embed_pb2_grpc.EmbedServiceStub(channel)
 
     return start

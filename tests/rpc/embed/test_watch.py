@@ -130,6 +130,17 @@ async def test_the_end_is_seen_though_the_notification_was_lost(start_api, creat
             assert (await call.read()).last
 
 
+async def test_a_server_that_ends_does_not_wait_for_its_watchers(start_api, create):
+    """Watches are told to try again at once, though the server would wait for calls in flight; no state is lost."""
+    embedding_id = (await create()).id
+    async with asyncio.timeout(10):
+        async with start_api(grace_s=60) as embed:
+            call = watching(embed, embedding_id)
+            await call.read()
+            end = asyncio.ensure_future(reason_of(call))
+        assert await end is Reason.SERVICE_UNAVAILABLE
+
+
 async def _last(call) -> embed_pb2.WatchEmbeddingResponse:
     # One call is read in one of grpcio's two ways only.
     last = None

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import psycopg
 import structlog
 from psycopg.conninfo import make_conninfo
+from sage_runtime.errors import Reason, SageError
 
 from sage_embed.errors import limit_exceeded
 from sage_embed.ports import ChangeFeed, Subscription
@@ -25,13 +26,20 @@ class _Subscription(Subscription):
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
+        self._closed = False
 
     async def wait(self, timeout_s: float) -> None:
         """See `Subscription`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
+        if self._closed:
+            raise SageError(Reason.SERVICE_UNAVAILABLE, detail="the server ends", service="embed")
         self._changed.clear()
+
+    def close(self) -> None:
+        self._closed = True
+        self._changed.set()
 
     def wake(self) -> None:
         self._changed.set()
@@ -55,6 +63,7 @@ class PostgresChangeFeed(ChangeFeed):
         self._max = max_subscriptions
         self._subscriptions: dict[str, set[_Subscription]] = {}
         self._count = 0
+        self._closed = False
 
     @contextmanager
     def subscribe(self, embedding_id: str) -> Iterator[Subscription]:
@@ -64,6 +73,8 @@ class PostgresChangeFeed(ChangeFeed):
                 limit="watches at once", maximum=self._max, what_to_do="End some, or ask with GetEmbedding."
             )
         subscription = _Subscription()
+        if self._closed:
+            subscription.close()
         self._subscriptions.setdefault(embedding_id, set()).add(subscription)
         self._count += 1
         try:
@@ -74,6 +85,13 @@ class PostgresChangeFeed(ChangeFeed):
             others.discard(subscription)
             if not others:
                 del self._subscriptions[embedding_id]
+
+    def close(self) -> None:
+        """End every watch: what waits, and what is about to, raises SERVICE_UNAVAILABLE."""
+        self._closed = True
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                subscription.close()
 
     @property
     def subscription_count(self) -> int:
