@@ -1,0 +1,53 @@
+"""The sample films are what their truth says."""
+
+import json
+from itertools import chain, pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+SAMPLES = Path(__file__).parents[3] / "samples"
+TRUTH = json.loads((SAMPLES / "truth.json").read_text())
+
+
+def read_pictures(name):
+    """Return every frame of a sample, small and grey."""
+    with av.open(SAMPLES / name) as container:
+        frames = container.decode(video=0)
+        return np.stack([frame.reformat(64, 36, "gray").to_ndarray().astype(np.float32) for frame in frames])
+
+
+def frames_of(span):
+    """Return a range in seconds as frames."""
+    return range(*(round(seconds * TRUTH["frame_rate"]) for seconds in span))
+
+
+def test_cuts_differ_exactly_where_the_truth_says():
+    """To the frame: outside of the edits there is nothing but the noise of two encodings, inside there is more."""
+    old, new = read_pictures("old.mp4"), read_pictures("new.mp4")
+    assert (len(old), len(new)) == (TRUTH["old"]["frames"], TRUTH["new"]["frames"])
+    difference = np.abs(old - new[: len(old)]).mean(axis=(1, 2))
+    changed = [edit for edit in TRUTH["edits"] if edit["kind"] == "changed"]
+    edited = set(chain.from_iterable(frames_of(edit["a"]) for edit in changed))
+    assert all(edit["a"] == edit["b"] for edit in changed)
+    assert {number for number, value in enumerate(difference) if value > 8} == edited
+    (longer,) = (edit for edit in TRUTH["edits"] if edit["kind"] == "only_in_b")
+    assert longer["b"] == [TRUTH["old"]["seconds"], TRUTH["new"]["seconds"]]
+
+
+def test_a_clip_without_an_edit_lies_between_any_two():
+    """On the grid of 2 s each edit is a difference of its own, so that the demo can show them one by one."""
+    clips = [{frame // (2 * TRUTH["frame_rate"]) for frame in frames_of(edit["b"])} for edit in TRUTH["edits"]]
+    assert all(max(before) + 1 < min(after) for before, after in pairwise(clips))
+
+
+@pytest.mark.parametrize("side", ["old", "new"])
+def test_samples_have_sound_and_little_weight(side):
+    """Both have an AAC track as long as the picture, and together less than 3 MB."""
+    with av.open(SAMPLES / TRUTH[side]["file"]) as container:
+        (sound,) = container.streams.audio
+        assert sound.codec_context.name == "aac"
+        assert float(sound.duration * sound.time_base) == pytest.approx(TRUTH[side]["seconds"], abs=0.05)
+    assert sum(path.stat().st_size for path in SAMPLES.glob("*.mp4")) < 3_000_000
