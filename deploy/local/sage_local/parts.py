@@ -85,7 +85,6 @@ class Parts:
         return {
             "postgres": Step(self.postgres.start),
             "seaweedfs": Step(self.s3.start),
-            "compare": Step(self.services["compare"].start),
             "bucket": Step(lambda: asyncio.to_thread(self.s3.make_bucket, BUCKET), after=["seaweedfs"]),
             "schemas": Step(self._prepare_database, after=["postgres"]),
             "ingest migrations": Step(self.migrations["ingest"].start, after=["schemas"]),
@@ -93,6 +92,8 @@ class Parts:
             "ingest": Step(self.services["ingest"].start, after=["ingest migrations", "bucket"]),
             "embed": Step(self.services["embed"].start, after=["embed migrations"]),
             **{name: Step(worker.start, after=["embed migrations"]) for name, worker in self.workers.items()},
+            # Not earlier: its channel to embed waits longer after each time that embed was not there.
+            "compare": Step(self.services["compare"].start, after=["embed migrations"]),
             "gateway": Step(self.gateway.start, after=list(_SERVICES)),
         }
 

@@ -10,8 +10,9 @@ from sage_local.probes import grpc_serves
 from sage_local.process import Process
 from sage_local.waiting import until_ready
 
-# Longer than the services' own grace, so that the supervisor's kill comes only where that has failed.
-_SERVICE_GRACE_S = 5
+# The services' own grace is shorter than the supervisor's, whose kill comes only where theirs has failed. They look
+# often whether they are well: what begins before a sibling is there should not take five seconds to notice it.
+_DEFAULTS = {"SAGE_GRACE_SECONDS": "5", "SAGE_HEALTH_INTERVAL_SECONDS": "0.5"}
 _KILL_AFTER_S = 8.0
 
 
@@ -38,7 +39,7 @@ class GrpcProcess:
             name,
             [*launcher(), sys.executable, "-m", module, command],
             log=log,
-            environment={"SAGE_GRACE_SECONDS": str(_SERVICE_GRACE_S), **environment},
+            environment={**_DEFAULTS, **environment},
             grace_s=_KILL_AFTER_S,
         )
 
