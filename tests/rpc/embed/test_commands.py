@@ -1,0 +1,72 @@
+"""`python -m sage_embed` as it is started."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage_local.ports import free_port
+
+
+def start(command: str, **environment: str) -> subprocess.Popen:
+    """Start a command with these variables and without any other of ours."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "sage_embed", command],
+        env={**inherited, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_migrating_again_is_fine(make_database):
+    """The schema is made once, and a second run ends as well as the first."""
+    dsn = make_database()
+    for applied in (2, 0):
+        process = start("migrate", SAGE_DATABASE_URL=dsn)
+        _, log = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert log.count('"migrated"') == applied
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
+def test_what_is_not_set_is_named(command):
+    """Without a database the process ends with code 2 and a line that names the variable."""
+    process = start(command)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors == "error: SAGE_DATABASE_URL: is required and not set\n"
+
+
+def test_a_database_that_is_away_is_one_line():
+    """Migrating without a database ends with code 2 and a sentence, not with a traceback."""
+    process = start("migrate", SAGE_DATABASE_URL="postgresql://127.0.0.1:1/none")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors.startswith("error: the database was not migrated: ")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("command", "variable"), [("serve", "SAGE_EMBED_LISTEN"), ("worker", "SAGE_WORKER_LISTEN")])
+async def test_a_process_serves_health_and_ends_when_asked(database_url, command, variable):
+    """It is SERVING with its database, and SIGTERM ends it with code 0."""
+    address = f"127.0.0.1:{free_port()}"
+    process = start(command, SAGE_DATABASE_URL=database_url, SAGE_LOG_LEVEL="error", **{variable: address})
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+            assert (await check).status == health_pb2.HealthCheckResponse.SERVING
+            if command == "serve":
+                stub = embed_pb2_grpc.EmbedServiceStub(channel)
+                models = (await stub.ListModels(embed_pb2.ListModelsRequest())).models
+                assert [model.provider for model in models] == ["local"] * len(models) != []
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    finally:
+        process.kill()
+        process.communicate()
