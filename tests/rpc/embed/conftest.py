@@ -15,6 +15,7 @@ import grpc
 import psycopg
 import pytest
 from fakes.embed import FakeIngest, Script, ScriptedEngine
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2_grpc
 from sage_embed.adapters.schema import migrate_all
@@ -235,6 +236,22 @@ def stored(embed, until) -> Callable:
             return (await embed.GetEmbedding(request)).embedding.tracks[0].segment_count >= count
 
         await until(there)
+
+    return wait
+
+
+@pytest.fixture
+def serving() -> Callable:
+    """Wait until the server behind a channel says that it is SERVING."""
+
+    async def wait(channel: grpc.aio.Channel) -> None:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=20
+        )
+        # It may be NOT_SERVING first, until it has reached its database.
+        while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
+            pass
+        watch.cancel()
 
     return wait
 

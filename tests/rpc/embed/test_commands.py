@@ -8,7 +8,6 @@ import sys
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage_local.ports import free_port
 
@@ -53,14 +52,13 @@ def test_a_database_that_is_away_is_one_line():
 
 
 @pytest.mark.parametrize(("command", "variable"), [("serve", "SAGE_EMBED_LISTEN"), ("worker", "SAGE_WORKER_LISTEN")])
-async def test_a_process_serves_health_and_ends_when_asked(database_url, command, variable):
+async def test_a_process_serves_health_and_ends_when_asked(database_url, serving, command, variable):
     """It is SERVING with its database, and SIGTERM ends it with code 0."""
     address = f"127.0.0.1:{free_port()}"
     process = start(command, SAGE_DATABASE_URL=database_url, SAGE_LOG_LEVEL="error", **{variable: address})
     try:
         async with grpc.aio.insecure_channel(address) as channel:
-            check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
-            assert (await check).status == health_pb2.HealthCheckResponse.SERVING
+            await serving(channel)
             if command == "serve":
                 stub = embed_pb2_grpc.EmbedServiceStub(channel)
                 models = (await stub.ListModels(embed_pb2.ListModelsRequest())).models
