@@ -29,7 +29,7 @@ FRAME_RATE = 24
 SAMPLE_RATE = 44_100
 
 # Frame numbers in the source. The cuts begin in the middle of a shot, so that the replaced shot lies across clips.
-FIRST = 153
+FIRST = 162
 OLD_FRAMES = 480
 NEW_FRAMES = 540
 REPLACEMENT_FIRST = 1120
@@ -69,7 +69,7 @@ class Edit:
     what: str
 
 
-SHOT = Edit(71, 139, "the shot is replaced by another from later in the film")
+SHOT = Edit(62, 130, "the shot is replaced by another from later in the film")
 CARD = Edit(216, 264, "a title card covers the picture")
 BLACK = Edit(366, 408, "the picture is black")
 EDITS = (SHOT, CARD, BLACK)
