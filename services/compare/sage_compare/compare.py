@@ -69,6 +69,7 @@ class Comparer:
             mode=request.mode,
             metric=request.metric,
             threshold=threshold,
+            same_video=a.video_id == b.video_id,
         )
         return Comparison(
             mode=request.mode,
@@ -91,6 +92,7 @@ def compare_clips(
     mode: Mode,
     metric: Metric,
     threshold: float,
+    same_video: bool = False,
 ) -> tuple[Series, Findings]:
     """Return the distances of two sequences of clips and what the threshold makes of them.
 
@@ -102,6 +104,7 @@ def compare_clips(
         mode: How the two timelines are laid on each other.
         metric: How distances are measured.
         threshold: Distances above it are differences, in the unit of the metric.
+        same_video: Whether both were made from one video. What no clip covers is no difference then: it is the same.
     """
     layout = _LAY_OUT[mode](a, b, a_duration=a_duration, b_duration=b_duration)
     series = Series(
@@ -110,7 +113,8 @@ def compare_clips(
         lengths=layout.lengths,
         distances=distances(a, b, layout.a_rows, layout.b_rows, metric=metric),
     )
-    return series, find_differences(series, unpaired=layout.unpaired, threshold=threshold)
+    unpaired = () if same_video else layout.unpaired
+    return series, find_differences(series, unpaired=unpaired, threshold=threshold)
 
 
 def _check_completed(embedding: Embedding) -> None:

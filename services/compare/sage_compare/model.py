@@ -38,7 +38,7 @@ class Kind(Enum):
     ONLY_IN_B = auto()
     """b goes on after a has ended."""
     NOT_COMPARED = auto()
-    """Both have something there, but no clip of one or both covers it."""
+    """Both have something there, but no clip of one or both covers it, and they are different videos."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,14 @@ async def test_an_embedding_beside_itself_has_no_differences():
     assert reader.reads == {(one.id, "visual"): 1}
 
 
+async def test_what_no_clip_covers_is_no_difference_within_one_video():
+    """An embedding beside itself, or another of the same video, has no differences where it has no clips."""
+    one = stored(OLD, duration=13.5)
+    for other in (one, one.but()):
+        found = await compare(one, other)
+        assert (found.findings.differences, found.findings.similarity_percent) == ((), 100.0)
+
+
 async def test_both_metrics_mark_the_same_by_default():
     """The default thresholds of both metrics mark the same intervals."""
     random = np.random.default_rng(2)
@@ -81,7 +89,7 @@ async def test_both_metrics_mark_the_same_by_default():
 
 async def test_duration_is_the_videos_and_not_the_last_clips():
     """What clips leave out at the end is shown as not compared, not dropped."""
-    a, b = stored(OLD).but(duration=13.5), stored(OLD).but(duration=15.0)
+    a, b = stored(OLD, duration=13.5), stored(OLD, duration=15.0)
     found = await compare(a, b)
     assert [(d.kind, d.start) for d in found.findings.differences] == [
         (Kind.NOT_COMPARED, 12.0),

@@ -89,7 +89,9 @@ class _DifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Differ
     DIFFERENCE_KIND_ONLY_IN_B: _DifferenceKind.ValueType  # 3
     """b goes on after a has ended."""
     DIFFERENCE_KIND_NOT_COMPARED: _DifferenceKind.ValueType  # 4
-    """Both have something there, but no clip of one or both covers it, so it was not compared."""
+    """Both have something there, but no clip of one or both covers it, so it was not compared. Never between two
+    embeddings of one video, which has the same there.
+    """
 
 class DifferenceKind(_DifferenceKind, metaclass=_DifferenceKindEnumTypeWrapper):
     """What kind of difference."""
@@ -103,7 +105,9 @@ DIFFERENCE_KIND_ONLY_IN_A: DifferenceKind.ValueType  # 2
 DIFFERENCE_KIND_ONLY_IN_B: DifferenceKind.ValueType  # 3
 """b goes on after a has ended."""
 DIFFERENCE_KIND_NOT_COMPARED: DifferenceKind.ValueType  # 4
-"""Both have something there, but no clip of one or both covers it, so it was not compared."""
+"""Both have something there, but no clip of one or both covers it, so it was not compared. Never between two
+embeddings of one video, which has the same there.
+"""
 Global___DifferenceKind: _TypeAlias = DifferenceKind  # noqa: Y015
 
 @_typing.final
