@@ -9,17 +9,15 @@ from grpc_status import rpc_status
 
 DOMAIN = "sage"
 
+# What to do about a reason with this command. The server's own sentence says the rest.
 _NEXT_STEPS = {
-    "VIDEO_NOT_FOUND": "`sage videos` lists what there is.",
-    "EMBEDDING_NOT_FOUND": "`sage embeddings` lists what there is.",
-    "VIDEO_UNREADABLE": "If a player can play it, upload it in another container, such as MP4.",
+    "VIDEO_NOT_FOUND": "`sage videos` lists them.",
+    "EMBEDDING_NOT_FOUND": "`sage embeddings` lists them.",
     "CONTENT_TYPE_NOT_VIDEO": "If it is a video, say which kind: --content-type video/mp4.",
     "MODEL_UNKNOWN": "`sage models` lists the models of this server.",
     "MODEL_UNAVAILABLE": "`sage models` says which models can be used now.",
     "MODELS_DIFFER": "`sage diff` embeds both the same way; --model and --clip-seconds say how.",
     "EMBEDDING_NOT_COMPLETED": "`sage watch` follows it to its end.",
-    "SIZE_MISMATCH": "Did the file change while it was read? Run the command again.",
-    "CHECKSUM_MISMATCH": "Did the file change while it was read? Run the command again.",
     "STORE_UNAVAILABLE": "Wait a moment and run the command again; what has been done is not done twice.",
     "SERVICE_UNAVAILABLE": "Wait a moment and run the command again; what has been done is not done twice.",
     "PROVIDER_UNREACHABLE": "Wait a moment and run the command again; what has been done is not done twice.",

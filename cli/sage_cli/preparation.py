@@ -112,7 +112,14 @@ class Preparation:
             video = await find_video(self._client, print_)
             if video is None:
                 line.begin_bytes("uploading", print_.size_bytes)
-                video = await upload(self._client, target, print_, content_type=media_type, advance=line.advance)
+                video = await upload(
+                    self._client,
+                    target,
+                    print_,
+                    content_type=media_type,
+                    advance=line.advance,
+                    sent=lambda: line.begin_wait("checking"),
+                )
         line.finish("uploaded")
         return video
 

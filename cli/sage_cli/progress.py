@@ -40,6 +40,13 @@ class _DetailColumn(ProgressColumn):
         return Text(" · ".join(parts), style="dim")
 
 
+class _PercentColumn(ProgressColumn):
+    """How far a line is, where anybody knows."""
+
+    def render(self, task: Task) -> Text:
+        return Text("    " if task.total is None else f"{task.percentage:>3.0f}%")
+
+
 @dataclass(frozen=True)
 class Line:
     """The progress of one film.
@@ -66,7 +73,11 @@ class Line:
         """Begin a phase that the server reports on."""
         self._begin(phase, 1.0, counts_bytes=False)
 
-    def _begin(self, phase: str, total: float, *, counts_bytes: bool) -> None:
+    def begin_wait(self, phase: str) -> None:
+        """Begin a phase of which nobody knows how far it is."""
+        self._begin(phase, None, counts_bytes=False)
+
+    def _begin(self, phase: str, total: float | None, *, counts_bytes: bool) -> None:
         # A reset forgets the fields of a task, so each of them is given again.
         self._progress.reset(
             self._task,
@@ -99,7 +110,7 @@ class ProgressBoard:
             ),
             TextColumn("{task.description}", markup=False, style="cyan", table_column=Column(min_width=9)),
             BarColumn(bar_width=None, table_column=Column(ratio=1)),
-            TextColumn("{task.percentage:>3.0f}%", markup=False),
+            _PercentColumn(),
             _DetailColumn(roomy=terminal.err.width >= ROOMY),
             console=terminal.err,
             expand=True,

@@ -73,7 +73,13 @@ async def find_video(client: Client, print_: Fingerprint) -> ingest_pb2.Video | 
 
 
 async def upload(
-    client: Client, target: FileTarget, print_: Fingerprint, *, content_type: str, advance: Advance
+    client: Client,
+    target: FileTarget,
+    print_: Fingerprint,
+    *,
+    content_type: str,
+    advance: Advance,
+    sent: Callable[[], None],
 ) -> ingest_pb2.Video:
     """Send a file and return the video that it has become.
 
@@ -85,6 +91,7 @@ async def upload(
         print_: Its fingerprint.
         content_type: Its media type.
         advance: Told how many more bytes have been taken by the connection.
+        sent: Called after the last byte, when the server has yet to check what it got.
 
     Raises:
         Trouble: The file got shorter while it was read.
@@ -111,6 +118,7 @@ async def upload(
             left -= len(chunk)
             yield ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=chunk))
             advance(len(chunk))
+        sent()
 
     with await _open(target) as file:
         try:
