@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sage_local.display import TerminalDisplay
+from sage_local.display import TerminalDisplay, relative
 from sage_local.errors import StackError
 from sage_local.project import project_file
 from sage_local.running import RunningStack
@@ -20,7 +20,7 @@ from sage_local.signals import stop_on_signals
 from sage_local.stack import StopRequest, run_stack
 
 _STOPPED = 130
-_KINDS = {"changed": "changed", "only_in_a": "only in the old cut", "only_in_b": "only in the new cut"}
+_KINDS = {"changed": "changed", "only_in_a": "only in old", "only_in_b": "only in new"}
 
 
 async def run_demo(state: Path) -> int:
@@ -62,9 +62,10 @@ async def _compare(running: RunningStack, display: TerminalDisplay, stop: StopRe
     try:
         old, new = project_file("samples/old.mp4"), project_file("samples/new.mp4")
         truth = json.loads(project_file("samples/truth.json").read_text())
-        display.note(f"\n$ sage diff {_short(old)} {_short(new)}\n")
+        arguments = ["diff", relative(old), relative(new)]
+        display.note(f"\n$ {' '.join(['sage', *arguments])}\n")
         command = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sage_cli", "diff", str(old), str(new),
+            sys.executable, "-m", "sage_cli", *arguments,
             env={**os.environ, "SAGE_ADDRESS": running.address},
         )  # fmt: skip
         try:
@@ -77,24 +78,27 @@ async def _compare(running: RunningStack, display: TerminalDisplay, stop: StopRe
             raise StackError(
                 f"sage diff failed (exit code {code}).", next_step=f"The logs of its services: {running.logs}"
             )
-        _show_truth(truth["edits"])
+        _show_truth(truth)
         return 0
     finally:
         stop.asked.set()
 
 
-def _show_truth(edits: list[dict[str, Any]]) -> None:
-    table = Table(title="The edits that were made, to hold beside it (samples/truth.json)", title_justify="left")
-    for column in ("", "old cut", "new cut", "what"):
-        table.add_column(column)
-    for edit in edits:
-        table.add_row(_KINDS[edit["kind"]], _range(edit["a"]), _range(edit["b"]), edit["what"])
-    Console().print("", table, sep="\n")
+def _show_truth(truth: dict[str, Any]) -> None:
+    """Show the edits in the notation of `sage diff`, whose table stands above."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for edit in truth["edits"]:
+        sides = [_range(edit[side], truth["frame_rate"]) for side in ("a", "b")]
+        table.add_row(_KINDS[edit["kind"]], *sides, edit["what"])
+    console = Console(highlight=False)
+    console.print("\nTo hold beside it: the edits that were made (samples/truth.json).\n")
+    console.print(table)
 
 
-def _range(seconds: list[float] | None) -> str:
-    return "" if seconds is None else f"{seconds[0]:.2f} to {seconds[1]:.2f} s"
+def _range(seconds: list[float] | None, frame_rate: int) -> str:
+    return "-" if seconds is None else "-".join(_timecode(second, frame_rate) for second in seconds)
 
 
-def _short(path: Path) -> str:
-    return str(Path(path.parent.name, path.name))
+def _timecode(seconds: float, frame_rate: int) -> str:
+    whole, frames = divmod(round(seconds * frame_rate), frame_rate)
+    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}:{frames:02}"

@@ -76,12 +76,12 @@ class TerminalDisplay(Display):
         show(f"  {'s3':<10}{running.s3.endpoint_url}, bucket {running.s3.bucket}")
         show(f"  {'postgres':<10}{running.database_urls['postgres'].rpartition('@')[2]}")
         show(f"  {'settings':<10}{command_path('sage-local')} env")
-        show(f"  {'logs':<10}tail -F {_relative(running.logs)}/*.log")
+        show(f"  {'logs':<10}tail -F {relative(running.logs)}/*.log")
         show("\nIn another terminal:\n")
         prefix = "" if default else f"SAGE_ADDRESS={address} "
         show(f"  {prefix}{sage} diff samples/old.mp4 samples/new.mp4")
         show(f"  {command_path('grpcurl')} -plaintext {address} list")
-        show("\nCtrl-C stops it; its state stays in " + _relative(running.state) + ".")
+        show("\nCtrl-C stops it; its state stays in " + relative(running.state) + ".")
 
     def worker_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
         """Say which, how, and what it said last."""
@@ -95,8 +95,9 @@ class TerminalDisplay(Display):
         self._console.print("Stopping.")
 
     def stopped(self) -> None:
-        """Leave the terminal as it was."""
+        """Say so."""
         self._end_status()
+        self._console.print("Stopped.")
 
     def note(self, text: str) -> None:
         """Show a sentence."""
@@ -121,9 +122,10 @@ class TerminalDisplay(Display):
 
 def command_path(name: str) -> str:
     """Return how to call a command of this environment from the current folder."""
-    return _relative(Path(sys.executable).parent / name)
+    return relative(Path(sys.executable).parent / name)
 
 
-def _relative(path: Path) -> str:
+def relative(path: Path) -> str:
+    """Return a path as people in the current folder would write it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -70,8 +70,8 @@ class SeaweedFS:
             "master.telemetry": "false",
             # One master needs no election; waiting for it took a second.
             "master.peers": "none",
-            # Volumes are files that grow, seven for every bucket. The default of 8, or 0 (free space by 30 GB: one or two
-            # on a usual disk), runs out with the second bucket, which is then refused every part.
+            # Volumes are files that grow, seven for every bucket. The default of 8, or 0 (free space by 30 GB: one or
+            # two on a usual disk), runs out with the second bucket, which is then refused every part.
             "volume.max": 10_000,
             "volume.port": ports.volume,
             "volume.port.grpc": ports.volume_grpc,

@@ -173,8 +173,7 @@ class Supervisor:
 
     async def stop(self, stop: StopRequest) -> None:
         """Stop every part: what others need is stopped after them, what is independent at once."""
-        if any(part.process.running for part in self._parts.everything()):
-            self._display.stopping()
+        self._display.stopping()
         hurrying = asyncio.ensure_future(self._kill_when_hurried(stop))
         try:
             for stage in self._parts.stop_order():

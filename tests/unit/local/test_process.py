@@ -78,14 +78,14 @@ async def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
 def test_it_ends_when_its_supervisor_is_killed(tmp_path: Path) -> None:
     """`kill -9` of the parent ends the child, which nobody is left to stop."""
     child = [*launcher(), sys.executable, "-c", _SLEEP]
-    code = f"import subprocess; c = subprocess.Popen({child!r}); print(c.pid, flush=True); c.wait()"
+    code = f"import subprocess as s; c = s.Popen({child!r}, stdout=s.DEVNULL); print(c.pid, flush=True); c.wait()"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     while psutil.Process(pid).name() == "setpriv":  # it has not asked for the signal yet
         time.sleep(0.01)
     parent.kill()
-    parent.communicate()
+    parent.communicate(timeout=10)
     assert gone(pid)
 
 

@@ -11,6 +11,8 @@ from botocore.exceptions import ClientError
 from sage_local.database import DATABASE, prepare_database
 from sage_local.ports import choose_ports, free_port
 from sage_local.postgres import Postgres
+from sage_local.privileges import launcher, owner_for
+from sage_local.process import Process
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
 
 _SEAWEED_PORTS = ("s3", "s3_grpc", "filer", "filer_grpc", "volume", "volume_grpc", "master", "master_grpc")
@@ -70,14 +72,22 @@ async def test_a_database_survives_kill_and_a_recycled_pid(tmp_path: Path) -> No
     await first.process.wait(timeout_s=5)
     lock = tmp_path / "postgres" / "postmaster.pid"
     lines = lock.read_text().splitlines()
-    lock.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
     second = make_postgres(tmp_path)
+    stranger = Process(
+        "stranger",
+        [*launcher(user_id=owner_for(lock.parent)), "sleep", "60"],
+        log=tmp_path / "stranger",
+        folder=Path("/"),
+    )
+    stranger.start()
+    lock.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
     try:
         await second.start()
         with psycopg.connect(second.dsn()) as connection:
             assert connection.execute("SELECT value FROM kept").fetchone() == (42,)
     finally:
         await second.process.stop()
+        await stranger.stop()
     assert second.process.exit_code == 0
 
 
