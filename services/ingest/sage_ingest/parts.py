@@ -13,8 +13,9 @@ MAX_PARTS = 10_000
 
 def part_size(total_bytes: int, *, default_bytes: int) -> int:
     """Return how large the parts of a file are: the default, or as many whole MiB as 10,000 parts need."""
-    needed = -(-total_bytes // MAX_PARTS)
-    return max(default_bytes, -(-needed // MIB) * MIB)
+    if total_bytes <= default_bytes * MAX_PARTS:
+        return default_bytes
+    return -(-total_bytes // (MAX_PARTS * MIB)) * MIB
 
 
 class PartBuffers:

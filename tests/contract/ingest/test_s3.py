@@ -1,0 +1,176 @@
+"""S3 where it misbehaves, and the URLs it signs."""
+
+import asyncio
+import contextlib
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import ConnectionClosedError
+from moto import mock_aws
+from sage_ingest.adapters.s3 import S3VideoObjects, open_client
+from sage_runtime.errors import Reason, SageError
+
+KEY = "videos/video_01"
+LAST = b"the rest"
+
+
+class Trouble:
+    """S3 by moto whose answers can be replaced.
+
+    Attributes:
+        objects: The adapter.
+        client: Its client.
+        answers: For each operation, statuses that stand in for its next answers. It is carried out all the same.
+        cut: Operations whose connection is closed before they are carried out.
+        calls: Operations in the order they were called.
+    """
+
+    def __init__(self) -> None:
+        session = boto3.session.Session("test", "test", region_name="us-east-1")
+        self.client = open_client(session, endpoint_url="", connections=4)
+        self.client.create_bucket(Bucket="bucket")
+        self.objects = S3VideoObjects(self.client, url_client=self.client, bucket="bucket", part_threads=2)
+        self.answers: dict[str, list[int]] = {}
+        self.cut: set[str] = set()
+        self.calls: list[str] = []
+        # Before moto's own handler: the first answer counts.
+        self.client.meta.events.register_first("before-send.s3.*", self._answer)
+
+    def _answer(self, *, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse | None:
+        operation = event_name.rpartition(".")[2]
+        self.calls.append(operation)
+        if operation in self.cut:
+            raise ConnectionClosedError(endpoint_url=request.url)
+        if self.answers.get(operation):
+            return _failed(request, self.answers[operation].pop(0))
+        return None
+
+
+def _failed(request: AWSPreparedRequest, status: int) -> AWSResponse:
+    class Raw:
+        def stream(self, **_: object) -> Iterator[bytes]:
+            yield b"<Error><Code>Trouble</Code><Message>a test wants it</Message></Error>"
+
+    return AWSResponse(request.url, status, {}, Raw())
+
+
+@pytest.fixture
+def trouble(monkeypatch) -> Iterator[Trouble]:
+    """Return S3 by moto."""
+    # Retries wait for random times up to seconds otherwise.
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+    with mock_aws():
+        trouble = Trouble()
+        with contextlib.closing(trouble.objects):
+            yield trouble
+
+
+async def _begin(trouble: Trouble) -> str:
+    return await trouble.objects.begin(KEY, content_type="video/mp4")
+
+
+async def _put(trouble: Trouble, multipart_id: str) -> str:
+    return await trouble.objects.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
+
+
+async def test_a_part_is_sent_again_after_errors(trouble: Trouble) -> None:
+    """A part that S3 answers with 500 and 503 is stored by a later attempt."""
+    multipart_id = await _begin(trouble)
+    trouble.answers["UploadPart"] = [500, 503]
+    tag = await _put(trouble, multipart_id)
+    await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
+    assert await trouble.objects.read(KEY, offset=0, length=100) == LAST
+    assert trouble.calls.count("UploadPart") == 3
+
+
+@pytest.mark.parametrize("status", [500, 503, 403, 404])
+async def test_errors_that_last_are_told(trouble: Trouble, status: int) -> None:
+    """A store that keeps failing, refuses us or has no bucket is STORE_UNAVAILABLE; the detail has its code."""
+    trouble.answers["CreateMultipartUpload"] = [status] * 9
+    with pytest.raises(SageError) as raised:
+        await _begin(trouble)
+    assert raised.value.reason is Reason.STORE_UNAVAILABLE
+    assert raised.value.detail == "CreateMultipartUpload: Trouble"
+    assert trouble.calls.count("CreateMultipartUpload") == (4 if status in (500, 503) else 1)
+
+
+async def test_a_completion_without_an_answer_is_a_completion(trouble: Trouble) -> None:
+    """Where joining the parts succeeded and the answer was lost, the object that is there counts."""
+    multipart_id = await _begin(trouble)
+    tag = await _put(trouble, multipart_id)
+    trouble.answers["CompleteMultipartUpload"] = [500] * 9
+    await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
+    assert await trouble.objects.read(KEY, offset=0, length=100) == LAST
+
+
+async def test_a_completion_that_failed_is_told(trouble: Trouble) -> None:
+    """Where joining the parts fails and there is no object, it is STORE_UNAVAILABLE."""
+    multipart_id = await _begin(trouble)
+    tag = await _put(trouble, multipart_id)
+    trouble.cut.add("CompleteMultipartUpload")
+    with pytest.raises(SageError, match="STORE_UNAVAILABLE"):
+        await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
+
+
+async def test_an_object_of_another_size_is_no_completion(trouble: Trouble) -> None:
+    """An object that does not have the file's size does not pass for a lost answer."""
+    multipart_id = await _begin(trouble)
+    tag = await _put(trouble, multipart_id)
+    trouble.answers["CompleteMultipartUpload"] = [500] * 9
+    with pytest.raises(SageError, match="STORE_UNAVAILABLE"):
+        await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=999)
+
+
+async def test_an_address_where_nobody_listens_is_told() -> None:
+    """A store that cannot be reached is STORE_UNAVAILABLE, soon."""
+    session = boto3.session.Session("test", "test", region_name="us-east-1")
+    client = open_client(session, endpoint_url="http://127.0.0.1:9", connections=4)
+    with contextlib.closing(S3VideoObjects(client, url_client=client, bucket="b", part_threads=1)) as objects:
+        async with asyncio.timeout(30):
+            with pytest.raises(SageError, match="STORE_UNAVAILABLE"):
+                await objects.check()
+
+
+async def test_a_cancelled_call_ends_with_its_thread(trouble: Trouble) -> None:
+    """A call that is cancelled, even twice, ends when nothing of it is on its way any more."""
+    begun, release = threading.Event(), threading.Event()
+
+    def wait(**_: object) -> None:
+        begun.set()
+        release.wait(10)
+
+    trouble.client.meta.events.register_first("before-send.s3.HeadBucket", wait)
+    call = asyncio.ensure_future(trouble.objects.check())
+    await asyncio.to_thread(begun.wait, 10)
+    for _ in range(2):
+        call.cancel()
+        await asyncio.sleep(0)
+    assert not call.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+
+@pytest.mark.parametrize("filename", ['a"b.mp4', "🎬 ü.mp4", "../a\\b;c%.mp4", "a" * 255])
+async def test_a_playback_url_plays(s3_objects, filename: str) -> None:
+    """The URL serves ranges without credentials, as the media type, inline and under the label, whatever is in it."""
+    multipart_id = await s3_objects.store.begin(KEY, content_type="video/webm")
+    tag = await s3_objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
+    await s3_objects.store.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
+    url = await s3_objects.store.playback_url(KEY, filename=filename, content_type="video/webm", validity_s=60)
+
+    def play() -> tuple[int, bytes, str, str]:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Range": "bytes=4-7"}), timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers["Content-Type"], answer.headers["Content-Disposition"]
+
+    status, data, content_type, disposition = await asyncio.to_thread(play)
+    assert (status, data, content_type) == (206, LAST[4:8], "video/webm")
+    kind, plain, encoded = disposition.split("; ", 2)
+    assert kind == "inline"
+    assert plain.startswith('filename="')
+    assert urllib.parse.unquote(encoded.removeprefix("filename*=UTF-8''")) == filename

@@ -1,0 +1,90 @@
+"""What holds for the bytes of videos, wherever they are."""
+
+import asyncio
+
+import pytest
+from sage_runtime.errors import Reason, SageError
+
+MIB = 1024 * 1024
+KEY = "videos/video_01"
+FIRST, LAST = bytes(range(256)) * (5 * MIB // 256), b"the rest"
+
+
+async def _store(objects, key: str = KEY) -> None:
+    multipart_id = await objects.store.begin(key, content_type="video/mp4")
+    tags = await asyncio.gather(
+        *(
+            objects.store.put_part(key, multipart_id=multipart_id, part_number=number, data=bytearray(data))
+            for number, data in enumerate((FIRST, LAST), start=1)
+        )
+    )
+    await objects.store.complete(key, multipart_id=multipart_id, tags=tags, size_bytes=len(FIRST) + len(LAST))
+
+
+async def test_parts_become_one_object(objects) -> None:
+    """Parts sent at once are joined in order, and no multipart upload is left."""
+    await _store(objects)
+    assert objects.left(KEY) == (True, 0)
+    assert await objects.store.read(KEY, offset=0, length=len(FIRST)) == FIRST
+    assert await objects.store.read(KEY, offset=len(FIRST) - 2, length=6) == FIRST[-2:] + b"the "
+    assert await objects.store.read(KEY, offset=len(FIRST), length=1000) == LAST
+
+
+async def test_completing_again_succeeds(objects) -> None:
+    """An upload that was completed although the answer was lost may be completed again."""
+    if objects.store.__class__.__name__.startswith("InMemory"):
+        pytest.skip("the store in memory loses no answers by itself")
+    multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
+    tag = await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
+    for _ in range(2):
+        await objects.store.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
+
+
+async def test_discarding_leaves_nothing(objects) -> None:
+    """Objects and every unfinished upload of a key are gone, whichever there are; other keys stay."""
+    await _store(objects)
+    await _store(objects, KEY + "0")
+    await objects.store.begin(KEY + "0", content_type="video/mp4")
+    for _ in range(2):
+        multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
+        await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(FIRST))
+    assert objects.left(KEY) == (True, 2)
+    await objects.store.discard(KEY)
+    assert objects.left(KEY) == (False, 0)
+    assert objects.left(KEY + "0") == (True, 1)
+
+
+async def test_discarding_nothing_succeeds(objects) -> None:
+    """A key that nothing is left of may be discarded again."""
+    await objects.store.discard(KEY)
+    assert objects.left(KEY) == (False, 0)
+
+
+async def test_a_part_of_no_upload_is_refused(objects) -> None:
+    """After an upload was discarded its parts go nowhere."""
+    multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
+    await objects.store.discard(KEY)
+    with pytest.raises(SageError) as raised:
+        await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
+    assert raised.value.reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_an_upload_that_was_discarded_cannot_be_completed(objects) -> None:
+    """After an upload was discarded it does not become an object."""
+    multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
+    tag = await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
+    await objects.store.discard(KEY)
+    with pytest.raises(SageError):
+        await objects.store.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
+    assert objects.left(KEY) == (False, 0)
+
+
+async def test_a_missing_object_cannot_be_read(objects) -> None:
+    """Reading what is not there is an error."""
+    with pytest.raises(SageError):
+        await objects.store.read(KEY, offset=0, length=1)
+
+
+async def test_a_store_that_answers_passes_the_check(objects) -> None:
+    """The health check passes where the store can be used."""
+    await objects.store.check()

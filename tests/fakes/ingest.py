@@ -1,0 +1,250 @@
+"""Ingest's ports in memory."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from sage_ingest.errors import store_unavailable
+from sage_ingest.model import Audio, Media, Video
+from sage_ingest.ports import ByteSource, LeaseLostError, RequestIdTakenError
+from sage_runtime.errors import SageError
+
+MEDIA = Media(
+    duration_seconds=2.0,
+    start_offset_seconds=0.0,
+    container="mov,mp4,m4a,3gp,3g2,mj2",
+    video_codec="h264",
+    width=64,
+    height=48,
+    rotation_degrees=0,
+    frame_rate=Fraction(30000, 1001),
+    frame_count=60,
+    audio=Audio(codec="aac", channels=2, sample_rate=48000),
+)
+
+
+def unavailable() -> SageError:
+    """What a store that is away raises."""
+    return store_unavailable("store", detail="a test took it away")
+
+
+class Failures:
+    """Makes methods fail or wait, by name.
+
+    Attributes:
+        errors: Raised by the method instead of doing its work.
+        late_errors: Raised by the method after it has done its work, as where the answer was lost.
+        gates: Waited for by the method before its work.
+        calls: How often each method was called.
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[str, BaseException] = {}
+        self.late_errors: dict[str, BaseException] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        self.calls: Counter[str] = Counter()
+
+    def close(self, method: str) -> asyncio.Event:
+        """Make a method wait until the event that is returned is set."""
+        gate = self.gates[method] = asyncio.Event()
+        return gate
+
+    async def before(self, method: str) -> None:
+        """Count a call, wait and fail as asked."""
+        self.calls[method] += 1
+        if method in self.gates:
+            await self.gates[method].wait()
+        if method in self.errors:
+            raise self.errors[method]
+
+    def after(self, method: str) -> None:
+        """Fail as asked."""
+        if method in self.late_errors:
+            raise self.late_errors[method]
+
+
+@dataclass
+class _Pending:
+    holder: str
+    lease_until: float
+
+
+class InMemoryVideoRecords:
+    """`VideoRecords` in dictionaries.
+
+    Args:
+        clock: What leases run on, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.failures = Failures()
+        self.videos: dict[str, Video] = {}
+        self.pending: dict[str, _Pending] = {}
+        self._clock = clock
+
+    async def add_pending(self, key: str, *, holder: str, lease_s: float) -> None:
+        await self.failures.before("add_pending")
+        self.pending[key] = _Pending(holder, self._clock() + lease_s)
+
+    async def renew(self, key: str, *, holder: str, lease_s: float) -> None:
+        await self.failures.before("renew")
+        self._held(key, holder).lease_until = self._clock() + lease_s
+
+    async def forget(self, key: str, *, holder: str) -> None:
+        await self.failures.before("forget")
+        if key in self.pending and self.pending[key].holder == holder:
+            del self.pending[key]
+
+    async def claim_expired(self, *, holder: str, lease_s: float, limit: int) -> list[str]:
+        await self.failures.before("claim_expired")
+        now = self._clock()
+        expired = sorted((entry.lease_until, key) for key, entry in self.pending.items() if entry.lease_until < now)
+        keys = [key for _, key in expired[:limit]]
+        for key in keys:
+            self.pending[key] = _Pending(holder, now + lease_s)
+        return keys
+
+    async def add_video(self, video: Video, *, key: str, holder: str) -> None:
+        await self.failures.before("add_video")
+        self._held(key, holder)
+        if video.request_id and await self.find_video(video.request_id):
+            raise RequestIdTakenError(video.request_id)
+        del self.pending[key]
+        self.videos[video.id] = video
+        self.failures.after("add_video")
+
+    async def remove_video(self, video_id: str, *, key: str, holder: str, lease_s: float) -> bool:
+        await self.failures.before("remove_video")
+        if self.videos.pop(video_id, None) is None:
+            return False
+        self.pending[key] = _Pending(holder, self._clock() + lease_s)
+        return True
+
+    async def get_video(self, video_id: str) -> Video | None:
+        await self.failures.before("get_video")
+        return self.videos.get(video_id)
+
+    async def find_video(self, request_id: str) -> Video | None:
+        return next((video for video in self.videos.values() if video.request_id == request_id), None)
+
+    async def list_videos(self, *, before_id: str | None, limit: int, filename_contains: str) -> list[Video]:
+        await self.failures.before("list_videos")
+        wanted = filename_contains.casefold()
+        found = [
+            video
+            for video_id, video in sorted(self.videos.items(), reverse=True)
+            if (before_id is None or video_id < before_id) and wanted in video.filename.casefold()
+        ]
+        return found[:limit]
+
+    async def check(self) -> None:
+        await self.failures.before("check")
+
+    def _held(self, key: str, holder: str) -> _Pending:
+        entry = self.pending.get(key)
+        if entry is None or entry.holder != holder:
+            raise LeaseLostError(key)
+        return entry
+
+
+@dataclass
+class _Multipart:
+    key: str
+    parts: dict[int, bytes] = field(default_factory=dict)
+
+
+class InMemoryVideoObjects:
+    """`VideoObjects` in dictionaries."""
+
+    def __init__(self) -> None:
+        self.failures = Failures()
+        self.objects: dict[str, bytes] = {}
+        self.multiparts: dict[str, _Multipart] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left in it, finished or not."""
+        return not self.objects and not self.multiparts
+
+    async def begin(self, key: str, *, content_type: str) -> str:
+        await self.failures.before("begin")
+        multipart_id = f"multipart-{self.failures.calls['begin']}"
+        self.multiparts[multipart_id] = _Multipart(key)
+        self.failures.after("begin")
+        return multipart_id
+
+    async def put_part(self, key: str, *, multipart_id: str, part_number: int, data: bytearray) -> str:
+        await self.failures.before("put_part")
+        if multipart_id not in self.multiparts:
+            raise unavailable()
+        self.multiparts[multipart_id].parts[part_number] = bytes(data)
+        return f"tag-{part_number}"
+
+    async def complete(self, key: str, *, multipart_id: str, tags: Sequence[str], size_bytes: int) -> None:
+        await self.failures.before("complete")
+        if multipart_id not in self.multiparts:
+            raise unavailable()
+        parts = self.multiparts[multipart_id].parts
+        assert list(tags) == [f"tag-{number}" for number in sorted(parts)]
+        self.objects[key] = b"".join(parts[number] for number in sorted(parts))
+        del self.multiparts[multipart_id]
+        self.failures.after("complete")
+
+    async def discard(self, key: str) -> None:
+        await self.failures.before("discard")
+        self.multiparts = {name: upload for name, upload in self.multiparts.items() if upload.key != key}
+        self.objects.pop(key, None)
+
+    async def read(self, key: str, *, offset: int, length: int) -> bytes:
+        await self.failures.before("read")
+        if key not in self.objects:
+            raise unavailable()
+        return self.objects[key][offset : offset + length]
+
+    async def playback_url(self, key: str, *, filename: str, content_type: str, validity_s: int) -> str:
+        await self.failures.before("playback_url")
+        return f"memory://{key}?validity_s={validity_s}"
+
+    async def check(self) -> None:
+        await self.failures.before("check")
+
+
+class StubProber:
+    """A `Prober` that answers what it is told to.
+
+    Attributes:
+        answer: Returned, or raised where it is an error.
+    """
+
+    def __init__(self, answer: Media | Exception = MEDIA) -> None:
+        self.answer = answer
+        self.failures = Failures()
+
+    async def probe(self, source: ByteSource) -> Media:
+        await self.failures.before("probe")
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class BytesSource:
+    """A `ByteSource` over bytes.
+
+    Attributes:
+        read_bytes: How many were read.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.read_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self._data)
+
+    async def read(self, *, offset: int, length: int) -> bytes:
+        self.read_bytes += length
+        return self._data[offset : offset + length]

@@ -1,0 +1,62 @@
+"""The rules for what a client says of a video."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sage_ingest.model import VideoSpec
+from sage_ingest.spec import check_spec
+from sage_runtime.errors import Reason, SageError
+
+GOOD = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 10, "sha256": "", "max_video_bytes": 100}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason", "field"),
+    [
+        ({"filename": ""}, Reason.FIELD_INVALID, "spec.filename"),
+        ({"filename": "a" * 300}, Reason.FIELD_INVALID, "spec.filename"),
+        ({"filename": "a\0b"}, Reason.FIELD_INVALID, "spec.filename"),
+        ({"filename": "a\nb"}, Reason.FIELD_INVALID, "spec.filename"),
+        ({"content_type": ""}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
+        ({"content_type": "image/png"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
+        ({"content_type": "video/"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
+        ({"content_type": "video/mp4\r\nx: y"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
+        ({"content_type": "xvideo/mp4"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
+        ({"size_bytes": None}, Reason.FIELD_INVALID, "spec.size_bytes"),
+        ({"size_bytes": -1}, Reason.FIELD_INVALID, "spec.size_bytes"),
+        ({"size_bytes": 0}, Reason.VIDEO_UNREADABLE, "content"),
+        ({"size_bytes": 101}, Reason.VIDEO_TOO_LARGE, "spec.size_bytes"),
+        ({"sha256": "12"}, Reason.FIELD_INVALID, "spec.sha256"),
+        ({"sha256": "g" * 64}, Reason.FIELD_INVALID, "spec.sha256"),
+    ],
+)
+def test_a_broken_rule_names_the_field(wrong: dict, reason: Reason, field: str) -> None:
+    """Each broken rule has its reason and the field at fault."""
+    with pytest.raises(SageError) as raised:
+        check_spec(**{**GOOD, **wrong})
+    assert raised.value.reason is reason
+    assert [violation.field for violation in raised.value.violations] == [field]
+
+
+def test_a_spec_is_put_into_normal_form() -> None:
+    """Media types lose case and parameters, checksums their case; the limit itself is allowed."""
+    spec = check_spec(
+        filename="a.mp4",
+        content_type="Video/MP4; codecs=avc1",
+        size_bytes=100,
+        sha256="AB" * 32,
+        max_video_bytes=100,
+    )
+    assert spec == VideoSpec("a.mp4", "video/mp4", 100, "ab" * 32)
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=255))
+def test_any_other_text_is_a_label(filename: str) -> None:
+    """Whatever has no control characters is kept as it is, path separators and emoji included."""
+    assert check_spec(**{**GOOD, "filename": filename}).filename == filename
+
+
+@pytest.mark.parametrize("filename", ["../../etc/passwd", "C:\\film.mp4", "a" * 255, "🎬🍿.mp4", "фильм.mp4"])
+def test_odd_labels_are_kept(filename: str) -> None:
+    """A label may look like a path, be long, or have any alphabet."""
+    assert check_spec(**{**GOOD, "filename": filename}).filename == filename
