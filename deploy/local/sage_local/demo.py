@@ -74,6 +74,8 @@ async def _compare(running: RunningStack, display: TerminalDisplay, stop: StopRe
             if command.returncode is None:
                 command.terminate()
                 await command.wait()
+        if stop.asked.is_set():  # Ctrl-C reached both
+            return _STOPPED
         if code not in (0, 1):
             raise StackError(
                 f"sage diff failed (exit code {code}).", next_step=f"The logs of its services: {running.logs}"
@@ -87,6 +89,9 @@ async def _compare(running: RunningStack, display: TerminalDisplay, stop: StopRe
 def _show_truth(truth: dict[str, Any]) -> None:
     """Show the edits in the notation of `sage diff`, whose table stands above."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for width in (14, 24, 24):
+        table.add_column(no_wrap=True, min_width=width)
+    table.add_column()
     for edit in truth["edits"]:
         sides = [_range(edit[side], truth["frame_rate"]) for side in ("a", "b")]
         table.add_row(_KINDS[edit["kind"]], *sides, edit["what"])
