@@ -32,7 +32,7 @@ MAX_PLAY_MINUTES = 7 * 24 * 60
 @json_option
 @session_options
 def upload(session: Session, files: tuple[str, ...], *, content_type: str | None, as_json: bool) -> None:
-    """Upload video files and print their ids.
+    """Upload video files and print their ids, in the order of the files.
 
     A file that SAGE has already under the same name is not sent again.
     """
@@ -56,8 +56,10 @@ def upload(session: Session, files: tuple[str, ...], *, content_type: str | None
         if as_json:
             session.terminal.say_json({"videos": [message_document(video) for video in videos]})
         else:
+            # People want to know which is which; a script wants `sage embed $(sage upload film.mp4)`.
+            named = session.terminal.out.is_terminal
             for video in videos:
-                session.terminal.say(Text(f"{video.id}  {printable(video.filename)}"))
+                session.terminal.say(Text(f"{video.id}  {printable(video.filename)}" if named else video.id))
         for result in results:
             if isinstance(result, Trouble):
                 session.terminal.complain(result)

@@ -12,11 +12,16 @@ MISSING_VIDEO = f"video_{'0' * 32}"
 
 
 async def test_upload_prints_ids(sage, fake, films):
-    """Each file becomes a video whose id comes first in its line, in the order of the files."""
+    """Each file becomes a video, whose id has a line for itself, in the order of the files."""
     outcome = await sage("upload", *films)
     assert outcome.exit_code == 0, outcome.err
-    ids = [line.split()[0] for line in outcome.out.splitlines()]
-    assert [fake.videos[video_id].filename for video_id in ids] == list(films)
+    assert [fake.videos[video_id].filename for video_id in outcome.out.splitlines()] == list(films)
+
+
+async def test_upload_names_films_to_people(sage_in_terminal, fake, films):
+    """In a terminal the name stands beside the id."""
+    outcome = await sage_in_terminal("upload", films[0])
+    assert f"{next(iter(fake.videos))}  {films[0]}" in outcome.out
 
 
 async def test_upload_goes_on_past_a_bad_file(sage, fake, films):
@@ -43,7 +48,7 @@ async def test_odd_file_names_become_labels(sage, fake, tmp_path):
         (tmp_path / name).write_bytes(name.encode())
         outcome = await sage("upload", name)
         assert outcome.exit_code == 0, outcome.err
-        assert len(outcome.out.splitlines()) == 1
+    assert len((await sage("videos")).out.splitlines()) == 3
     assert [video.filename for video in fake.videos.values()] == ["🎬 film.mp4", "a\\x0ab.mp4"]
 
 

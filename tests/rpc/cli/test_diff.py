@@ -69,7 +69,8 @@ async def test_failed_embedding_is_made_again(sage, fake, films):
     failed = await sage("diff", *films)
     assert failed.exit_code == 2
     assert failed.out == ""
-    assert "old.mp4 could not be embedded: local failed: the stream cannot be decoded after 12.4 s." in failed.err
+    # Either film may be the first to fail, and the other is not waited for.
+    assert ".mp4 could not be embedded: local failed: the stream cannot be decoded after 12.4 s." in failed.err
     fake.fail_embeddings = False
     assert (await sage("diff", *films)).exit_code == 1
 
@@ -272,7 +273,8 @@ async def test_interrupt_cancels_what_was_begun(environ, fake, films, tmp_path, 
 async def test_name_that_the_encoding_lacks_is_escaped(sage, films, tmp_path):
     """Output in an old encoding shows what it can and escapes the rest."""
     (tmp_path / "映画.mp4").write_bytes(b"film")
-    outcome = await sage("upload", "映画.mp4", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    await sage("upload", "映画.mp4")
+    outcome = await sage("videos", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
     assert outcome.exit_code == 0, outcome.err
     assert "\\u6620\\u753b.mp4" in outcome.out
     outcome = await sage("diff", *films, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
