@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sage_local.background import running_stack
 from sage_local.running import RunningStack
+from support.sage_command import Sage
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +13,9 @@ def stack() -> Iterator[RunningStack]:
     """The whole stack on free ports, ready: gateway, services, one worker, PostgreSQL and S3."""
     with running_stack() as running:
         yield running
+
+
+@pytest.fixture
+def sage(stack: RunningStack) -> Sage:
+    """The `sage` command at that stack's gateway."""
+    return Sage(stack.address)

@@ -78,10 +78,10 @@ async def test_any_container_that_plays_can_be_compared(sage: Sage, tmp_path: Pa
 
 async def test_every_command_works_on_what_was_made(sage: Sage) -> None:
     """Upload, embed, watch, compare, play, cancel, list and delete work one by one."""
-    video_id = (await sage("upload", str(SAMPLES / "old.mp4"))).line()
+    video_id = (await sage("upload", str(SAMPLES / "old.mp4"))).word()
     assert video_id in (await sage("videos")).out
-    assert (await sage("play", video_id)).line().startswith("http")
-    embedding_id = (await sage("embed", video_id)).line()
+    assert (await sage("play", video_id)).word().startswith("http")
+    embedding_id = (await sage("embed", video_id)).word()
     assert (await sage("watch", embedding_id)).code == 0
     assert embedding_id in (await sage("embeddings")).out
     assert "local" in (await sage("models")).out

@@ -80,7 +80,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_job_goes_on(
 ) -> None:
     """`kill -9` of every worker in the middle of a film: the embedding completes with every clip."""
     film = re_encode(SAMPLES / "new.mp4", tmp_path / "long.mp4", crf=30, width=320, height=180, times=8)
-    video_id = (await sage("upload", str(film))).line()
+    video_id = (await sage("upload", str(film))).word()
     workers = {name: pid for name, pid in stack.pids.items() if name.startswith("worker")}
     assert workers
     embedding = asyncio.create_task(sage("embed", video_id))
@@ -96,7 +96,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_job_goes_on(
 async def test_cancel_takes_effect_at_once(sage: Sage, stack: RunningStack, tmp_path: Path) -> None:
     """An embedding under way is CANCELLED when `sage cancel` returns, and stays so."""
     film = re_encode(SAMPLES / "new.mp4", tmp_path / "other.mp4", crf=31, width=320, height=180, times=8)
-    video_id = (await sage("upload", str(film))).line()
+    video_id = (await sage("upload", str(film))).word()
     following = asyncio.create_task(sage("embed", video_id))
     await until(lambda: _segment_count(stack, video_id) > 0, timeout_s=60)
     embedding_id = _newest_embedding(stack, video_id)

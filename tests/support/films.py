@@ -1,0 +1,62 @@
+"""Films for tests, made from the samples."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+# Fine enough for every frame rate, and coarse enough for MPEG-4, which has 16 bits for it.
+TIME_BASE = Fraction(1, 24_000)
+
+
+def re_encode(
+    source: Path,
+    target: Path,
+    *,
+    crf: int,
+    codec: str = "libx264",
+    width: int | None = None,
+    height: int | None = None,
+    start_seconds: float = 0.0,
+    times: int = 1,
+) -> Path:
+    """Encode a film's pictures anew and return where it is.
+
+    Args:
+        source: The film.
+        target: Where to; its ending chooses the container.
+        crf: Quality of H.264, 0 (lossless) to 51.
+        codec: Encoder of the picture.
+        width: Pixels. None: as it is.
+        height: Pixels. None: as it is.
+        start_seconds: Timestamp of the first frame.
+        times: How often it is repeated.
+    """
+    with av.open(target, "w") as out:
+        stream = None
+        offset = 0
+        for _ in range(times):
+            with av.open(source) as film:
+                picture = film.streams.video[0]
+                rate = picture.average_rate or Fraction(24)
+                if stream is None:
+                    stream = out.add_stream(codec, rate=rate)
+                    stream.width, stream.height = width or picture.width, height or picture.height
+                    stream.pix_fmt = "yuv420p"
+                    stream.time_base = TIME_BASE
+                    stream.codec_context.time_base = TIME_BASE
+                    if codec == "libx264":
+                        stream.options = {"crf": str(crf), "preset": "veryfast"}
+                    else:
+                        stream.bit_rate = 1_500_000
+                for frame in film.decode(picture):
+                    small = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
+                    small.time_base = TIME_BASE
+                    small.pts = round((Fraction(start_seconds) + offset / rate) / TIME_BASE)
+                    small.pict_type = av.video.frame.PictureType.NONE
+                    out.mux(stream.encode(small))
+                    offset += 1
+        assert stream is not None
+        out.mux(stream.encode(None))
+    return target
