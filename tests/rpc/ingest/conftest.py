@@ -1,0 +1,183 @@
+"""A real ingest server with a real prober, over stores in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from fakes.ingest import InMemoryVideoObjects, InMemoryVideoRecords
+from google.api import httpbody_pb2
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from sage_ingest.__main__ import service
+from sage_ingest.adapters.pyav import PyAVProber
+from sage_ingest.config import IngestSettings
+from sage_runtime.server import RunningServer, running_server
+from support.small_films import small_film
+
+FILM = small_film()
+
+
+def settings(**changes: Any) -> IngestSettings:
+    """Return the settings of a server for tests."""
+    return IngestSettings(
+        **{
+            "listen": "127.0.0.1:0",
+            "database_url": "postgresql://nobody@127.0.0.1:9/none",
+            "s3_bucket": "none",
+            "grace_s": 0,
+            "max_video_bytes": 10 * 1024 * 1024,
+            **changes,
+        }
+    )
+
+
+@dataclass
+class Ingest:
+    """What a test talks to, and what it looks behind.
+
+    Attributes:
+        stub: The service.
+        server: The server.
+        records: Its records.
+        objects: Its object store.
+        stack: Ends the server.
+    """
+
+    stub: ingest_pb2_grpc.IngestServiceStub
+    server: RunningServer
+    records: InMemoryVideoRecords
+    objects: InMemoryVideoObjects
+    stack: AsyncExitStack
+
+    async def stop(self) -> None:
+        """Stop the server as a signal would, and wait for what it cleans up."""
+        await self.stack.aclose()
+
+    def upload(self, data: bytes = FILM, *, request_id: str = "", metadata: Any = None, **spec: Any) -> Any:
+        """Begin an upload of these bytes and return the call; `spec` changes what is said of them."""
+        return self.stub.UploadVideo(messages(data, request_id=request_id, **spec), metadata=metadata, timeout=30)
+
+    async def upload_film(self, filename: str = "a.mp4", data: bytes = FILM) -> ingest_pb2.Video:
+        """Upload a film and return the video."""
+        return (await self.upload(data, filename=filename)).video
+
+    @property
+    def nothing_is_left(self) -> bool:
+        """Whether there is no row, no object and no multipart upload."""
+        return not self.records.videos and not self.records.pending and self.objects.is_empty
+
+
+def messages(
+    data: bytes = FILM,
+    *,
+    request_id: str = "",
+    chunk_bytes: int = 1000,
+    **spec: Any,
+) -> Iterator[ingest_pb2.UploadVideoRequest]:
+    """Yield an upload of these bytes: the spec first, then data. A field of the spec that is None is left out."""
+    fields = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(data), **spec}
+    yield ingest_pb2.UploadVideoRequest(
+        spec=ingest_pb2.VideoSpec(**{name: value for name, value in fields.items() if value is not None}),
+        request_id=request_id,
+    )
+    yield from data_messages(data, chunk_bytes=chunk_bytes)
+
+
+def data_messages(data: bytes, *, chunk_bytes: int = 1000) -> Iterable[ingest_pb2.UploadVideoRequest]:
+    """Return messages with data alone."""
+    return (
+        ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=data[start : start + chunk_bytes]))
+        for start in range(0, len(data), chunk_bytes)
+    )
+
+
+@pytest.fixture
+async def make_ingest() -> AsyncIterator[Callable[..., Any]]:
+    """A call starts a server with changed settings."""
+    async with AsyncExitStack() as all_of_them:
+
+        async def make(**changes: Any) -> Ingest:
+            stack = await all_of_them.enter_async_context(AsyncExitStack())
+            wanted = settings(**changes)
+            records, objects = InMemoryVideoRecords(), InMemoryVideoObjects()
+            prober = PyAVProber(
+                timeout_s=wanted.probe_timeout_s, max_bytes=wanted.probe_max_bytes, at_once=wanted.probes_at_once
+            )
+            registration = await stack.enter_async_context(
+                service(wanted, records=records, objects=objects, prober=prober)
+            )
+            server = await stack.enter_async_context(running_server(settings=wanted, services=[registration]))
+            channel = await all_of_them.enter_async_context(grpc.aio.insecure_channel(server.address))
+            return Ingest(ingest_pb2_grpc.IngestServiceStub(channel), server, records, objects, stack)
+
+        yield make
+
+
+@pytest.fixture
+async def ingest(make_ingest) -> Ingest:
+    """A server with the usual settings."""
+    return await make_ingest()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as a client sees it.
+
+    Attributes:
+        code: The status.
+        text: The message for people.
+        reason: Of its ErrorInfo.
+        facts: Of its ErrorInfo.
+        fields: The fields at fault, of its BadRequest.
+    """
+
+    code: grpc.StatusCode
+    text: str
+    reason: str
+    facts: dict[str, str]
+    fields: list[str]
+
+
+async def refusal(call: Any) -> Refusal:
+    """Return the error that a call ends with."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await asyncio.wait_for(call, 30)
+    error = raised.value
+    status = rpc_status.from_call(error)
+    assert status is not None, f"{error.code()}: {error.details()}"
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    for detail in status.details:
+        if detail.Is(info.DESCRIPTOR):
+            detail.Unpack(info)
+        if detail.Is(bad.DESCRIPTOR):
+            detail.Unpack(bad)
+    return Refusal(
+        code=error.code(),
+        text=error.details() or "",
+        reason=info.reason,
+        facts=dict(info.metadata),
+        fields=[violation.field for violation in bad.field_violations],
+    )
+
+
+@pytest.fixture(name="refusal")
+def refusal_fixture() -> Callable[[Any], Any]:
+    """Return what turns a failing call into its error."""
+    return refusal
+
+
+@pytest.fixture(name="messages")
+def messages_fixture() -> Callable[..., Any]:
+    """Return what makes the messages of an upload."""
+    return messages
+
+
+@pytest.fixture(name="data_messages")
+def data_messages_fixture() -> Callable[..., Any]:
+    """Return what makes messages with data alone."""
+    return data_messages

@@ -1,0 +1,192 @@
+"""Ingest as a process over PostgreSQL and S3: what it keeps, and what it leaves when it is killed."""
+
+import asyncio
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from sage_local.ports import free_port
+from support.small_films import png, small_film
+from support.waiting import until
+
+MIB = 1024 * 1024
+# Three parts of 5 MiB: a film, and a box that players skip.
+FILM = small_film() + (12 * MIB).to_bytes(4, "big") + b"free" + bytes(12 * MIB - 8)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """PostgreSQL and S3 of one test.
+
+    Attributes:
+        environment: What a process needs to use them.
+        rows: Returns how many rows each table has, videos first.
+        keys: Returns the keys of the objects.
+        multiparts: Returns how many multipart uploads there are.
+    """
+
+    environment: dict[str, str]
+    rows: Callable[[], tuple[int, int]]
+    keys: Callable[[], list[str]]
+    multiparts: Callable[[], int]
+
+    def are_empty(self) -> bool:
+        """Whether there is no row, no object and no multipart upload."""
+        return self.rows() == (0, 0) and not self.keys() and not self.multiparts()
+
+
+@pytest.fixture
+async def stores(make_database, make_bucket, s3_server) -> AsyncIterator[Stores]:
+    """A database with ingest's tables, and a bucket."""
+    dsn, bucket = make_database(), make_bucket()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SAGE_DATABASE_URL": dsn,
+        "S3_BUCKET_NAME": bucket,
+        "S3_REGION": s3_server.region,
+        "S3_ENDPOINT_URL": s3_server.endpoint_url,
+        "AWS_ACCESS_KEY_ID": s3_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
+        "SAGE_UPLOAD_PART_BYTES": str(5 * MIB),
+        "SAGE_UPLOAD_LEASE_SECONDS": "2",
+        "SAGE_SWEEP_INTERVAL_SECONDS": "0.2",
+        "SAGE_GRACE_SECONDS": "0",
+    }
+    migrating = await asyncio.create_subprocess_exec(sys.executable, "-m", "sage_ingest", "migrate", env=environment)
+    assert await migrating.wait() == 0
+
+    with closing(s3_server.client()) as client, psycopg.connect(dsn, autocommit=True) as connection:
+
+        def rows() -> tuple[int, int]:
+            row = connection.execute(
+                "SELECT (SELECT count(*) FROM ingest.videos), (SELECT count(*) FROM ingest.pending_objects)"
+            ).fetchone()
+            assert row is not None
+            return row[0], row[1]
+
+        def keys() -> list[str]:
+            return [found["Key"] for found in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+        def multiparts() -> int:
+            return len(client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+
+        yield Stores(environment, rows, keys, multiparts)
+
+
+@asynccontextmanager
+async def _serving(stores: Stores) -> AsyncIterator[tuple[asyncio.subprocess.Process, Any]]:
+    """Run a process and yield it with a stub, once it answers."""
+    address = f"127.0.0.1:{free_port()}"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sage_ingest", "serve", env={**stores.environment, "SAGE_INGEST_LISTEN": address}
+    )
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = ingest_pb2_grpc.IngestServiceStub(channel)
+            await stub.ListVideos(ingest_pb2.ListVideosRequest(), wait_for_ready=True, timeout=30)
+            yield process, stub
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def test_a_video_is_stored_played_and_deleted(stores, messages) -> None:
+    """A film of several parts is kept over a restart, plays from its URL, and leaves nothing when it is deleted."""
+    async with _serving(stores) as (process, stub):
+        video = (await stub.UploadVideo(messages(FILM, chunk_bytes=MIB))).video
+        assert video.media.frame_count == 48
+        process.terminate()
+        assert await process.wait() == 0
+    assert (stores.rows(), stores.keys(), stores.multiparts()) == ((1, 0), [f"videos/{video.id}"], 0)
+    async with _serving(stores) as (_, stub):
+        assert (await stub.GetVideo(ingest_pb2.GetVideoRequest(video_id=video.id))).video == video
+        url = (await stub.GetPlaybackUrl(ingest_pb2.GetPlaybackUrlRequest(video_id=video.id))).url
+        assert await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=30).read()) == FILM
+        await stub.DeleteVideo(ingest_pb2.DeleteVideoRequest(video_id=video.id))
+        assert stores.are_empty()
+
+
+async def test_what_is_refused_leaves_nothing_in_s3(stores, messages, refusal) -> None:
+    """Neither a picture nor half a film leaves anything in PostgreSQL or S3."""
+    async with _serving(stores) as (_, stub):
+        for data, size in ((png(), None), (FILM[: 7 * MIB], len(FILM)), (small_film()[:-100], None)):
+            spec = {} if size is None else {"size_bytes": size}
+            await refusal(stub.UploadVideo(messages(data, chunk_bytes=MIB, **spec)))
+            assert stores.are_empty()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_process_that_ends_in_an_upload_leaves_nothing_for_good(stores, messages, how) -> None:
+    """Stopped, it cleans up before it ends; killed, another process sweeps what it left."""
+
+    async def stalling():
+        for message in messages(FILM[: 7 * MIB], size_bytes=len(FILM), chunk_bytes=MIB):
+            yield message
+        await asyncio.Event().wait()
+
+    async with AsyncExitStack() as stack:
+        process, stub = await stack.enter_async_context(_serving(stores))
+        call = stub.UploadVideo(stalling())
+        await until(lambda: stores.multiparts() == 1, timeout_s=20)
+        assert stores.rows() == (0, 1)
+        process.send_signal(how)
+        await process.wait()
+        call.cancel()
+    if how is signal.SIGTERM:
+        assert stores.are_empty()
+        return
+    assert stores.multiparts() == 1
+    async with _serving(stores):
+        await until(stores.are_empty, timeout_s=20)
+
+
+async def test_an_upload_that_runs_is_not_swept(stores, messages) -> None:
+    """With two processes sweeping, an upload that takes longer than a lease is left alone."""
+    go_on = asyncio.Event()
+
+    async def slow():
+        for number, message in enumerate(messages(FILM, chunk_bytes=MIB)):
+            if number == 7:
+                await go_on.wait()
+            yield message
+
+    async with _serving(stores) as (_, stub), _serving(stores):
+        call = asyncio.ensure_future(stub.UploadVideo(slow()))
+        await until(lambda: stores.multiparts() == 1, timeout_s=20)
+        # Longer than the lease of two seconds, so that only renewing it keeps the sweeps away.
+        await asyncio.sleep(3)
+        go_on.set()
+        assert (await call).video.size_bytes == len(FILM)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["serve"], {"S3_BUCKET_NAME": ""}, "S3_BUCKET_NAME: is required and not set"),
+        (["serve"], {"SAGE_UPLOAD_PART_BYTES": "1"}, "SAGE_UPLOAD_PART_BYTES: "),
+        (["serve"], {"SAGE_UPLOAD_PARTS_IN_FLIGHT": "9"}, "must not be above SAGE_UPLOAD_TOTAL_PARTS_IN_FLIGHT"),
+        (["serve"], {"S3_PROFILE": "nobody"}, "nobody"),
+        (["migrate"], {"SAGE_DATABASE_URL": ""}, "SAGE_DATABASE_URL: is required and not set"),
+        ([], {}, "usage: python -m sage_ingest serve|migrate"),
+    ],
+)
+async def test_a_process_that_cannot_start_says_why(arguments, environment, said) -> None:
+    """Bad settings end the process with code 2 and a line that names the variable."""
+    good = {"PATH": os.environ["PATH"], "SAGE_DATABASE_URL": "postgresql://127.0.0.1:9/none", "S3_BUCKET_NAME": "b"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sage_ingest", *arguments, env={**good, **environment}, stderr=asyncio.subprocess.PIPE
+    )
+    _, error = await process.communicate()
+    assert process.returncode == 2
+    assert said in error.decode()
+    assert "Traceback" not in error.decode()

@@ -1,0 +1,229 @@
+"""UploadVideo: what is taken, what is refused, and that nothing is left of what was refused."""
+
+import asyncio
+import hashlib
+
+import grpc
+import pytest
+from google.api import httpbody_pb2
+from sage.ingest.v1 import ingest_pb2
+from sage_ingest.model import object_key
+from support.small_films import png, small_film, sound_with_cover
+from support.waiting import until
+
+FILM = small_film()
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_film_becomes_a_ready_video(ingest) -> None:
+    """The answer has everything about the video, and the bytes are in the store under its id."""
+    film = small_film(audio_codec="aac")
+    video = (await ingest.upload(film, sha256=hashlib.sha256(film).hexdigest().upper())).video
+    assert (video.filename, video.content_type, video.size_bytes) == ("a.mp4", "video/mp4", len(film))
+    assert video.sha256 == hashlib.sha256(film).hexdigest()
+    assert video.state == ingest_pb2.VIDEO_STATE_READY
+    media = video.media
+    assert (media.duration_seconds, media.width, media.height, media.frame_count) == (2.0, 64, 48, 48)
+    assert (media.frame_rate.numerator, media.frame_rate.denominator) == (24, 1)
+    assert (media.video_codec, media.audio.codec, media.audio.sample_rate) == ("h264", "aac", 48_000)
+    assert video.HasField("create_time")
+    assert ingest.objects.objects == {object_key(video.id): film}
+    assert not ingest.records.pending
+
+
+async def test_optional_facts_are_unset_where_there_are_none(ingest) -> None:
+    """A film without sound has no audio, and a container that counts no frames gives no count."""
+    video = await ingest.upload_film(data=small_film("matroska"))
+    assert not video.media.HasField("audio")
+    assert not video.media.HasField("frame_count")
+
+
+async def test_the_first_message_may_carry_data(ingest) -> None:
+    """A whole file may come with the spec in one message."""
+    message = ingest_pb2.UploadVideoRequest(
+        spec=ingest_pb2.VideoSpec(filename="a.mp4", content_type="video/mp4", size_bytes=len(FILM)),
+        content=httpbody_pb2.HttpBody(data=FILM),
+    )
+    assert (await ingest.stub.UploadVideo(iter([message]))).video.size_bytes == len(FILM)
+
+
+async def test_the_bodys_type_stands_in_for_the_specs(ingest) -> None:
+    """Over JSON the body's Content-Type says what the file is, and Content-Length how long it is."""
+    first = ingest_pb2.UploadVideoRequest(
+        spec=ingest_pb2.VideoSpec(filename="a.mp4"),
+        content=httpbody_pb2.HttpBody(content_type="video/webm", data=FILM),
+    )
+    call = ingest.stub.UploadVideo(iter([first]), metadata=[("x-upload-content-length", str(len(FILM)))])
+    video = (await call).video
+    assert (video.content_type, video.size_bytes) == ("video/webm", len(FILM))
+
+
+async def test_the_specs_size_counts_before_the_gateways(ingest, refusal) -> None:
+    """A size in the spec is the declared one, whatever the gateway says."""
+    call = ingest.upload(size_bytes=1, metadata=[("x-upload-content-length", str(len(FILM)))])
+    assert (await refusal(call)).reason == "SIZE_MISMATCH"
+
+
+@pytest.mark.parametrize("filename", ["../../etc/passwd", "C:\\a.mp4", "🎬🍿 фильм.mp4", "a" * 255])
+async def test_odd_file_names_are_labels(ingest, filename: str) -> None:
+    """A name with path separators, emoji or 255 characters is kept as it is and never gets into a key."""
+    video = await ingest.upload_film(filename)
+    assert video.filename == filename
+    assert list(ingest.objects.objects) == [f"videos/{video.id}"]
+
+
+@pytest.mark.parametrize(
+    ("data", "spec", "reason", "field"),
+    [
+        pytest.param(png(), {}, "VIDEO_UNREADABLE", "content", id="a picture"),
+        pytest.param(b"text\n" * 999, {}, "VIDEO_UNREADABLE", "content", id="text"),
+        pytest.param(b"", {}, "VIDEO_UNREADABLE", "content", id="zero bytes"),
+        pytest.param(sound_with_cover(), {}, "VIDEO_UNREADABLE", "content", id="sound with a cover"),
+        pytest.param(FILM[:-100], {}, "VIDEO_UNREADABLE", "content", id="a truncated file"),
+        pytest.param(
+            small_film(options=(("movflags", "faststart"),))[:-300], {}, "VIDEO_UNREADABLE", "content",
+            id="a truncated file whose index is first",
+        ),
+        pytest.param(FILM, {"content_type": "image/png"}, "CONTENT_TYPE_NOT_VIDEO", "spec.content_type", id="type"),
+        pytest.param(FILM, {"content_type": None}, "CONTENT_TYPE_NOT_VIDEO", "spec.content_type", id="no type"),
+        pytest.param(FILM, {"size_bytes": len(FILM) + 1}, "SIZE_MISMATCH", "spec.size_bytes", id="too few bytes"),
+        pytest.param(FILM, {"size_bytes": len(FILM) - 1}, "SIZE_MISMATCH", "spec.size_bytes", id="too many bytes"),
+        pytest.param(FILM, {"sha256": "0" * 64}, "CHECKSUM_MISMATCH", "spec.sha256", id="other bytes"),
+        pytest.param(FILM, {"sha256": "abc"}, "FIELD_INVALID", "spec.sha256", id="no checksum"),
+        pytest.param(FILM, {"size_bytes": None}, "FIELD_INVALID", "spec.size_bytes", id="no size"),
+        pytest.param(FILM, {"size_bytes": -1}, "FIELD_INVALID", "spec.size_bytes", id="negative size"),
+        pytest.param(FILM, {"size_bytes": 2**40}, "VIDEO_TOO_LARGE", "spec.size_bytes", id="too large"),
+        pytest.param(FILM, {"filename": None}, "FIELD_INVALID", "spec.filename", id="no name"),
+        pytest.param(FILM, {"filename": "a\x07.mp4"}, "FIELD_INVALID", "spec.filename", id="control character"),
+        pytest.param(FILM, {"filename": "a" * 300}, "FIELD_INVALID", "spec.filename", id="300 characters"),
+        pytest.param(FILM, {"request_id": "r" * 129}, "FIELD_INVALID", "request_id", id="long request id"),
+    ],
+)  # fmt: skip
+async def test_bad_input_is_refused_and_leaves_nothing(ingest, refusal, data, spec, reason, field) -> None:
+    """Each kind of bad input has its reason, names its field, and leaves no row, object or multipart upload."""
+    error = await refusal(ingest.upload(data, **spec))
+    assert (error.code, error.reason, error.fields) == (INVALID, reason, [field])
+    assert "?" not in error.text
+    assert ingest.nothing_is_left
+
+
+async def test_a_broken_content_length_is_refused(ingest, refusal) -> None:
+    """A length from the gateway that is no number is refused."""
+    error = await refusal(ingest.upload(size_bytes=None, metadata=[("x-upload-content-length", "many")]))
+    assert (error.reason, error.fields) == ("FIELD_INVALID", ["spec.size_bytes"])
+    assert ingest.nothing_is_left
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+async def test_a_first_message_without_a_spec_is_refused(ingest, refusal, data_messages, with_data) -> None:
+    """A stream that begins with data, or is empty, says that the spec is missing."""
+    error = await refusal(ingest.stub.UploadVideo(iter(data_messages(FILM if with_data else b""))))
+    assert (error.code, error.reason, error.fields) == (INVALID, "SPEC_MISSING", ["spec"])
+    assert ingest.nothing_is_left
+
+
+async def test_a_second_spec_is_refused(ingest, refusal, messages) -> None:
+    """A second description in one stream is refused."""
+    error = await refusal(ingest.stub.UploadVideo(iter([*messages(size_bytes=10 * len(FILM)), *messages()])))
+    assert (error.code, error.reason, error.fields) == (INVALID, "SPEC_REPEATED", ["spec"])
+    assert ingest.nothing_is_left
+
+
+async def test_bytes_in_excess_are_refused_before_the_stream_ends(ingest, refusal, messages) -> None:
+    """A client that goes on sending past what it declared gets its error while it sends."""
+
+    async def without_end():
+        for message in messages(FILM, size_bytes=100):
+            yield message
+        await asyncio.Event().wait()
+
+    assert (await refusal(ingest.stub.UploadVideo(without_end()))).reason == "SIZE_MISMATCH"
+    assert ingest.nothing_is_left
+
+
+@pytest.mark.parametrize("how", ["cancel", "channel", "deadline"])
+async def test_a_client_that_vanishes_leaves_nothing(ingest, messages, how: str) -> None:
+    """Whether it cancels, its connection is lost or its deadline passes: nothing is left."""
+
+    async def stalling():
+        for message in messages(FILM, size_bytes=10 * len(FILM)):
+            yield message
+        await asyncio.Event().wait()
+
+    channel = grpc.aio.insecure_channel(ingest.server.address)
+    stub = type(ingest.stub)(channel)
+    call = stub.UploadVideo(stalling(), timeout=0.5 if how == "deadline" else None)
+    await until(lambda: bool(ingest.objects.multiparts), timeout_s=10)
+    if how == "cancel":
+        call.cancel()
+    await channel.close(grace=5 if how == "deadline" else None)
+    await until(lambda: ingest.nothing_is_left, timeout_s=10)
+
+
+async def test_a_client_that_stops_sending_is_given_up(make_ingest, refusal, messages) -> None:
+    """A stream without data for too long ends with the limit, and nothing is left."""
+    ingest = await make_ingest(upload_idle_s=0.2)
+
+    async def stalling():
+        for message in messages(FILM, size_bytes=10 * len(FILM)):
+            yield message
+        await asyncio.Event().wait()
+
+    error = await refusal(ingest.stub.UploadVideo(stalling()))
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+    assert error.facts["max"] == "0.2"
+    assert ingest.nothing_is_left
+
+
+async def test_one_upload_too_many_is_refused(make_ingest, refusal, messages) -> None:
+    """Past the limit an upload is refused with the limit; the ones that run go on."""
+    ingest = await make_ingest(max_concurrent_uploads=1)
+    go_on = asyncio.Event()
+
+    async def slow():
+        for number, message in enumerate(messages(FILM)):
+            if number == 2:
+                await go_on.wait()
+            yield message
+
+    first = ingest.stub.UploadVideo(slow())
+    await until(lambda: bool(ingest.objects.multiparts), timeout_s=10)
+    error = await refusal(ingest.upload())
+    assert (error.code, error.reason, error.facts["max"]) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "LIMIT_EXCEEDED",
+        "1",
+    )
+    go_on.set()
+    assert (await first).video.size_bytes == len(FILM)
+
+
+async def test_a_repeated_request_id_answers_the_same_video(ingest) -> None:
+    """An upload that is repeated stores nothing and answers as before, whether or not its bytes come."""
+    first = (await ingest.upload(request_id="r1")).video
+    again = (await ingest.upload(request_id="r1")).video
+    assert first == again
+    assert len(ingest.objects.objects) == 1
+
+
+async def test_a_request_id_of_another_file_is_refused(ingest, refusal) -> None:
+    """A request id that another file was uploaded under is refused."""
+    await ingest.upload(request_id="r1")
+    error = await refusal(ingest.upload(filename="b.mp4", request_id="r1"))
+    assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED")
+    assert len(ingest.objects.objects) == 1
+
+
+async def test_a_server_that_stops_leaves_nothing(ingest, messages) -> None:
+    """A server that is stopped cancels its uploads and waits for what they clean up."""
+
+    async def stalling():
+        for message in messages(FILM, size_bytes=10 * len(FILM)):
+            yield message
+        await asyncio.Event().wait()
+
+    call = ingest.stub.UploadVideo(stalling())
+    await until(lambda: bool(ingest.objects.multiparts), timeout_s=10)
+    await ingest.stop()
+    assert ingest.nothing_is_left
+    call.cancel()
