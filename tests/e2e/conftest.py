@@ -11,7 +11,10 @@ from support.sage_command import Sage
 @pytest.fixture(scope="session")
 def stack() -> Iterator[RunningStack]:
     """The whole stack on free ports, ready: gateway, services, one worker, PostgreSQL and S3."""
-    with running_stack() as running:
+    # A dead worker is noticed sooner than by default, so that no test waits for it.
+    noticing = {"HEARTBEAT": "1", "LOST_AFTER": "4", "SWEEP": "1"}
+    environment = {f"SAGE_WORKER_{name}_SECONDS": value for name, value in noticing.items()}
+    with running_stack(environment=environment) as running:
         yield running
 
 

@@ -40,7 +40,7 @@ def _engines() -> list[Engine]:
 def _migrate(settings: EmbedSettings) -> None:
     configure_logging("embed-migrate", settings.log_level, settings.log_format)
     try:
-        migrate_all(settings.database_url, schema=SCHEMA)
+        migrate_all(settings.database_url.get_secret_value(), schema=SCHEMA)
     except (MigrationError, psycopg.Error) as error:
         fail(f"the database was not migrated: {error}")
 

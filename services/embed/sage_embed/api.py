@@ -33,9 +33,10 @@ async def run_api(
 @asynccontextmanager
 async def registrations(settings: ApiSettings, engines: Sequence[Engine]) -> AsyncIterator[list[ServiceRegistration]]:
     """Yield what the server serves; what it holds is freed at the end of the block."""
-    feed = PostgresChangeFeed(settings.database_url, max_subscriptions=settings.max_watches)
+    dsn = settings.database_url.get_secret_value()
+    feed = PostgresChangeFeed(dsn, max_subscriptions=settings.max_watches)
     async with (
-        await open_pool(settings.database_url, schema=SCHEMA, max_size=settings.pool_size) as pool,
+        await open_pool(dsn, schema=SCHEMA, max_size=settings.database_connections) as pool,
         open_channel(settings.ingest_address) as channel,
         feed.running(),
     ):

@@ -1,6 +1,6 @@
 """The settings of embed's processes, each from its environment variable."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from sage_runtime.settings import ListenAddress, OptionalListenAddress, ServerSettings
 
 SCHEMA = "embed"
@@ -11,13 +11,13 @@ class EmbedSettings(ServerSettings):
 
     Attributes:
         database_url: PostgreSQL, as a role that owns the schema `embed`.
-        pool_size: Database connections of the process, besides one that listens.
+        database_connections: Connections to PostgreSQL at the most, besides one that listens.
         ingest_address: Where ingest serves.
         url_validity_s: Seconds for which a worker may read a video through one URL.
     """
 
-    database_url: str = Field(validation_alias="SAGE_DATABASE_URL")
-    pool_size: int = Field(default=10, ge=2, le=100, validation_alias="SAGE_DATABASE_POOL_SIZE")
+    database_url: SecretStr = Field(validation_alias="SAGE_DATABASE_URL")
+    database_connections: int = Field(default=10, ge=2, le=1000, validation_alias="SAGE_DATABASE_CONNECTIONS")
     ingest_address: str = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_ADDRESS")
     url_validity_s: int = Field(
         default=6 * 3600, ge=60, le=7 * 24 * 3600, validation_alias="SAGE_EMBED_URL_VALIDITY_SECONDS"

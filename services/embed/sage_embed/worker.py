@@ -66,9 +66,9 @@ async def working(settings: WorkerSettings, engines: Sequence[Engine]) -> AsyncI
     """Work for the length of the block."""
     async with AsyncExitStack() as stack:
         # Each job writes while procrastinate fetches, beats and polls.
-        pool_size = settings.pool_size + settings.concurrency
+        pool_size = settings.database_connections + settings.concurrency
         pool = await stack.enter_async_context(
-            await open_pool(settings.database_url, schema=SCHEMA, max_size=pool_size)
+            await open_pool(settings.database_url.get_secret_value(), schema=SCHEMA, max_size=pool_size)
         )
         channel = await stack.enter_async_context(open_channel(settings.ingest_address))
         if settings.listen:

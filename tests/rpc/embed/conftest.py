@@ -99,7 +99,7 @@ def start_api(database_url, ingest, engine) -> Callable[..., AbstractAsyncContex
                 "database_url": database_url,
                 "ingest_address": ingest.address,
                 "grace_s": 0,
-                "pool_size": 4,
+                "database_connections": 4,
                 "watch_poll_s": 30,
                 **changes,
             }

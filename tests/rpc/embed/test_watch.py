@@ -88,7 +88,7 @@ async def test_a_watch_of_nothing_is_refused(embed, create):
 async def test_many_watchers_need_no_connection_each(start_api, create, start_worker):
     """A pool of two connections serves a hundred watches, and each sees the end."""
     embedding_id = (await create()).id
-    async with start_api(pool_size=2) as embed:
+    async with start_api(database_connections=2) as embed:
         calls = [watching(embed, embedding_id) for _ in range(100)]
         for call in calls:
             await call.read()

@@ -85,7 +85,7 @@ class EmbedServiceServicer:
         """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
 
         Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-        REQUEST_ID_REUSED, STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+        REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +125,8 @@ class EmbedServiceServicer:
         final state; a stream that ends without it was cut off, and can be watched again from `after_revision`. Any
         replica may answer. States in between may be left out where they follow each other fast; the final one never is.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched).
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched), LIMIT_EXCEEDED (too many
+        watches).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

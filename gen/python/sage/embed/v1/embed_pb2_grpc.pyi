@@ -40,7 +40,7 @@ class EmbedServiceStub:
     """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
 
     Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-    REQUEST_ID_REUSED, STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+    REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
     """
     GetEmbedding: _grpc.UnaryUnaryMultiCallable[_embed_pb2.GetEmbeddingRequest, _embed_pb2.GetEmbeddingResponse]
     """Answers one embedding as it is now.
@@ -64,7 +64,8 @@ class EmbedServiceStub:
     final state; a stream that ends without it was cut off, and can be watched again from `after_revision`. Any
     replica may answer. States in between may be left out where they follow each other fast; the final one never is.
 
-    Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched).
+    Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched), LIMIT_EXCEEDED (too many
+    watches).
     """
     CancelEmbedding: _grpc.UnaryUnaryMultiCallable[_embed_pb2.CancelEmbeddingRequest, _embed_pb2.CancelEmbeddingResponse]
     """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent.
@@ -89,7 +90,7 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
 
     Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-    REQUEST_ID_REUSED, STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+    REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
     """
     GetEmbedding: _aio.UnaryUnaryMultiCallable[_embed_pb2.GetEmbeddingRequest, _embed_pb2.GetEmbeddingResponse]  # type: ignore[assignment]
     """Answers one embedding as it is now.
@@ -113,7 +114,8 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     final state; a stream that ends without it was cut off, and can be watched again from `after_revision`. Any
     replica may answer. States in between may be left out where they follow each other fast; the final one never is.
 
-    Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched).
+    Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched), LIMIT_EXCEEDED (too many
+    watches).
     """
     CancelEmbedding: _aio.UnaryUnaryMultiCallable[_embed_pb2.CancelEmbeddingRequest, _embed_pb2.CancelEmbeddingResponse]  # type: ignore[assignment]
     """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent.
@@ -141,7 +143,7 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
 
         Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-        REQUEST_ID_REUSED, STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+        REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -189,7 +191,8 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         final state; a stream that ends without it was cut off, and can be watched again from `after_revision`. Any
         replica may answer. States in between may be left out where they follow each other fast; the final one never is.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched).
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched), LIMIT_EXCEEDED (too many
+        watches).
         """
 
     @_abc_1.abstractmethod
