@@ -1,9 +1,10 @@
 """What people see of a stack as it starts, runs and stops."""
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -37,11 +38,30 @@ class Display:
         """Nothing runs any more."""
 
 
+class _Unbreakable:
+    """A text stream whose reader may go away: a closed terminal must not keep a stack from being stopped in order."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class TerminalDisplay(Display):
     """Shows it on standard error: a line for each step, and in a terminal what is being waited for."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = Console(file=cast("IO[str]", _Unbreakable(sys.stderr)), highlight=False, soft_wrap=True)
         self._status: Status | None = None
         self._waiting: list[str] = []
 

@@ -91,15 +91,15 @@ class SeaweedFS:
         self.process = Process(
             "seaweedfs",
             [
-                *launcher(),
+                *launcher(death_signal="KILL"),
                 str(Path(sys.executable).parent / "weed"),
                 "-logtostderr=true",
                 "server",
                 *(f"-{flag}={value}" for flag, value in flags.items()),
             ],
             log=log,
-            # Its volume server goes before its filer has flushed the change log that replicas would read, and the filer
-            # then waits for it without end. Objects are in their files by then, so nothing is lost by ending it.
+            # Asked to end, its volume server goes before its filer has flushed the change log that replicas would read,
+            # and the filer then waits for it without end. Objects are in their files by then, so killing loses nothing.
             grace_s=1.0,
             litter=[Path(f"/tmp/seaweedfs-{socket}.sock") for socket in _sockets(ports)],  # noqa: S108 -- its choice
         )
