@@ -28,7 +28,7 @@ trap 'rm -f "$config"' EXIT
 sage-local gateway-config >"$config"
 check "Envoy takes the configuration" "configuration '.*' OK" envoy --mode validate -c "$config"
 
-for service in ingest.v1.IngestService embed.v1.EmbedService embed.v1.ApiKeyService compare.v1.CompareService; do
+for service in ingest.v1.IngestService embed.v1.EmbedService compare.v1.CompareService; do
   check "reflection lists sage.$service" "^sage.$service\$" call "$address" list
 done
 check "reflection describes a method of each" "rpc WatchEmbedding" call "$address" describe sage.embed.v1.EmbedService

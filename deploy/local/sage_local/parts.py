@@ -20,7 +20,6 @@ _SERVICES = {
     "embed": "sage.embed.v1.EmbedService",
     "compare": "sage.compare.v1.CompareService",
 }
-_API_KEYS = "sage.embed.v1.ApiKeyService"
 _WORKER_HEALTH = "sage.embed.worker"
 _SEAWEED_PORTS = {field.name: field.name.replace("_", "-") for field in fields(SeaweedPorts)}
 
@@ -133,7 +132,7 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
     settings = {
         "ingest": common | s3.environment(BUCKET) | {"SAGE_DATABASE_URL": urls["ingest"]},
         "embed": common | {"SAGE_DATABASE_URL": urls["embed"]},
-        "compare": common | {"SAGE_REFLECT_ALSO": ",".join([*_SERVICES.values(), _API_KEYS])},
+        "compare": common | {"SAGE_REFLECT_ALSO": ",".join(_SERVICES.values())},
     }
 
     def service(name: str) -> GrpcProcess:
