@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-# The recipe: changing it changes the vectors, and with them the model's revision.
-SAMPLES_PER_SECOND = 4
+# The recipe: changing it changes the vectors, and with them the model's revision. Measured on 2 s clips of four films,
+# re-encoded eight ways (H.264, crf 23 to 33, 240p to 360p, 12 to 30 frames/s): the 95th percentile of a clip's distance
+# to its own re-encode is 0.059 with 2 or 4 samples a second, and grows with 1. Centring or whitening the features moves
+# harmless and real differences alike and separates them worse.
+SAMPLES_PER_SECOND = 2
 # A last clip shorter than this is not covered: it would hold a frame or two. A video that is shorter has one clip.
 MIN_CLIP_SECONDS = 0.5
 

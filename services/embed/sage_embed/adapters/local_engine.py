@@ -11,8 +11,8 @@ from sage_embed.adapters.local_network import DIMENSIONS, Network
 from sage_embed.adapters.local_run import TRACK, LocalRun
 from sage_embed.engine import EngineEvent, EngineRequest, ModelInfo, Progressed, SegmentsProduced
 
-# Weights and recipe. It changes with either, as vectors of two recipes cannot be compared.
-REVISION = "efficientnet-lite0-112/1"
+# The weights, by the first digits of their SHA-256, and the recipe. Vectors of two revisions cannot be compared.
+REVISION = "efficientnet-lite0-112-75dba1d5/1"
 _URL_TIMEOUT_S = 30.0
 
 

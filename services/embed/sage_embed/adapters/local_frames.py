@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import av
@@ -26,6 +26,7 @@ _MAX_LOST_SECONDS = 1.0
 # How far before the first moment to seek, until a frame is found that starts before it: indexes may be by decoding
 # time, which runs ahead, and formats without an index are sought by guessing. None: the beginning.
 _SEEK_BACK_SECONDS: Final = (0.0, 2.0, 20.0, None)
+_NO_SEEK: Final = (None,)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class FrameReader:
             return
         shown: VideoFrame | None = None
         end = 0.0
-        for start, length, frame in self._frames_from(upcoming[1], duration=grid.duration_seconds):
+        for start, length, frame in self._frames(grid, first_clip=first_clip):
             while upcoming is not None and start > upcoming[1] + _ROUNDING_SECONDS:
                 # Before the first frame there is nothing to show but that frame.
                 yield Sample(upcoming[0], shown or frame)
@@ -91,27 +92,27 @@ class FrameReader:
             shown, end = frame, start + length
         if shown is None:
             raise _failed("no frame could be decoded")
-        end = min(end + _ROUNDING_SECONDS, grid.duration_seconds)
+        if end > grid.duration_seconds - _ROUNDING_SECONDS:
+            end = grid.duration_seconds
         while upcoming is not None and (upcoming[1] < end or upcoming == (0, grid.samples(0)[0])):
             yield Sample(upcoming[0], shown)
             upcoming = next(moments, None)
         yield End(end)
 
-    def _frames_from(self, moment: float, *, duration: float) -> Iterator[tuple[float, float, VideoFrame]]:
-        """Return start, length and frame from the one on screen at a moment, or one before it, to the end."""
-        for back in _SEEK_BACK_SECONDS:
+    def _frames(self, grid: ClipGrid, *, first_clip: int) -> Iterator[tuple[float, float, VideoFrame]]:
+        """Return start, length and frame from the first moment of a clip, or before it, to the end."""
+        moment = grid.samples(first_clip)[0]
+        for back in _SEEK_BACK_SECONDS if first_clip else _NO_SEEK:
             # Always opened anew: a demuxer that sought in vain may not find its way back.
             with self._translated(), self._open() as container:
                 stream = _picture(container)
                 stream.codec_context.thread_type = "AUTO"
                 stream.codec_context.thread_count = self._threads
-                target = None if back is None or moment <= back else moment - back
-                if target is not None and stream.time_base:
-                    container.seek(int((self._origin + target) / stream.time_base), stream=stream, backward=True)
-                frames = self._decode(container, stream, duration=duration, sought=target is not None)
+                if back is not None and not _seek(container, stream, self._origin + moment - back):
+                    continue
+                frames = self._decode(container, stream, duration=grid.duration_seconds, sought=back is not None)
                 first = next(frames, None)
-                # A video without a frame before the moment has none that was missed.
-                if target is not None and (first is None or first[0] > moment + _ROUNDING_SECONDS):
+                if back is not None and (first is None or first[0] > moment + _ROUNDING_SECONDS):
                     continue
                 if first is not None:
                     yield first
@@ -125,34 +126,35 @@ class FrameReader:
         usual_length = float(1 / rate) if rate else 0.0
         last_start = float("-inf")
         end: float | None = None
-        broken: Exception | None = None
+        lost: list[_Lost] = []
         for result in _decoded(container, stream):
             self._raise_source_error()
-            if isinstance(result, Exception):
-                # Before the first frame, packets may refer to what was before the place that was sought, or recorded.
-                broken = result if end is not None else None
+            start = self._start(result, stream, otherwise=end or 0.0)
+            if isinstance(result, _Lost):
+                lost.append(replace(result, start_seconds=start))
                 continue
-            ticks = result.pts if result.pts is not None else result.dts
-            if ticks is None or not stream.time_base:
-                start = end or 0.0
-            else:
-                start = float(ticks * stream.time_base) - self._origin
-            if broken is not None and end is not None:
-                _check_loss(end, start, broken)
-                broken = None
             if start < last_start:
                 # Timestamps that jump back: what follows has been shown already.
                 continue
+            # Before the first frame, packets may refer to what was before the place that was sought, or recorded.
+            if end is not None:
+                _check_loss(lost, end, min(start, duration))
+                # Threads report what they lost a few frames late.
+                lost = [one for one in lost if one.start_seconds > start]
             if start >= duration:
                 return
             length = float(result.duration * stream.time_base) if result.duration and stream.time_base else usual_length
             last_start, end = start, start + length
             yield start, length, result
         self._raise_source_error()
-        if broken is not None and end is not None:
-            _check_loss(end, duration, broken)
-        if end is None and not sought:
+        if end is not None:
+            _check_loss(lost, end, duration)
+        elif not sought:
             raise _failed("no frame could be decoded")
+
+    def _start(self, result: "VideoFrame | _Lost", stream: VideoStream, *, otherwise: float) -> float:
+        ticks = result.pts if result.pts is not None else result.dts
+        return otherwise if ticks is None or not stream.time_base else float(ticks * stream.time_base) - self._origin
 
     def _raise_source_error(self) -> None:
         if self._source.error is not None:
@@ -189,15 +191,43 @@ def _picture(container: InputContainer) -> VideoStream:
     return streams[0]
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | Exception]:
-    """Return frames, and in their place the errors of packets that cannot be decoded."""
+def _seek(container: InputContainer, stream: VideoStream, timestamp: float) -> bool:
+    """Go to the last keyframe up to a timestamp. Returns whether there is one to go to."""
+    if not stream.time_base:
+        return False
+    try:
+        container.seek(int(timestamp / stream.time_base), stream=stream, backward=True)
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """What could not be decoded.
+
+    Attributes:
+        error: Why.
+        pts: Its timestamps, in the stream's time base.
+        dts: See `pts`.
+        start_seconds: Where it would have been on the timeline.
+    """
+
+    error: Exception
+    pts: int | None
+    dts: int | None
+    start_seconds: float = 0.0
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | _Lost]:
+    """Return frames, and in their place what cannot be decoded."""
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
         except av.error.InvalidDataError as error:
             # The container itself is broken here; what the decoder still holds is good.
-            yield error
+            yield _Lost(error, None, None)
             packet = None
         try:
             frames = stream.decode(packet)
@@ -205,16 +235,20 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFr
             # The container's own end has emptied the decoder already.
             return
         except av.error.InvalidDataError as error:
-            yield error
+            yield _Lost(error, packet.pts if packet else None, packet.dts if packet else None)
             frames = []
         yield from (frame for frame in frames if isinstance(frame, VideoFrame))
         if packet is None:
             return
 
 
-def _check_loss(last_good_end: float, next_good_start: float, error: Exception) -> None:
-    if next_good_start - last_good_end > _MAX_LOST_SECONDS:
-        raise _failed(f"the picture cannot be decoded from {last_good_end:.1f} s on", detail=str(error)) from error
+def _check_loss(lost: list[_Lost], last_end: float, next_start: float) -> None:
+    """Raise where too much is missing between two frames, and missing because it could not be decoded."""
+    if next_start - last_end > _MAX_LOST_SECONDS:
+        for one in lost:
+            if one.start_seconds <= next_start:
+                why = f"the picture cannot be decoded from {last_end:.1f} s on"
+                raise _failed(why, detail=str(one.error)) from one.error
 
 
 def _failed(why: str, *, detail: str = "") -> SageError:

@@ -1,0 +1,119 @@
+"""Reading a remote file through ranged requests."""
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from sage_embed.adapters import http_source
+from sage_embed.adapters.http_source import AbortedError, HttpSource
+from sage_runtime.errors import Reason, SageError
+from support.file_server import FileServer
+
+CONTENT = bytes(range(256)) * 8192
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """A server of two megabytes."""
+    with FileServer(CONTENT).running() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries follow each other at once."""
+    monkeypatch.setattr(http_source, "_RETRY_WAITS_S", (0.0, 0.0, 0.0))
+
+
+def _read_all(source: HttpSource) -> bytes:
+    return b"".join(iter(lambda: source.read(100_000), b""))
+
+
+def test_a_file_is_read_in_one_request(server: FileServer) -> None:
+    """Reading on, and skipping a little, makes no further request; the signature in the URL is sent."""
+    source = HttpSource(lambda: server.url)
+    assert source.read(10) == CONTENT[:10]
+    source.seek(1000, io.SEEK_CUR)
+    assert source.read(10) == CONTENT[1010:1020]
+    assert _read_all(source) == CONTENT[1020:]
+    assert server.requests == [("/film?signature=1", "bytes=0-")]
+    source.close()
+
+
+def test_a_seek_asks_for_the_rest_from_there(server: FileServer) -> None:
+    """Seeking back, and to the end, reads what is there."""
+    source = HttpSource(lambda: server.url)
+    assert source.seek(-5, io.SEEK_END) == len(CONTENT) - 5
+    assert _read_all(source) == CONTENT[-5:]
+    source.seek(3)
+    assert source.read(4) == CONTENT[3:7]
+    source.close()
+
+
+def test_a_broken_connection_goes_on_where_it_was(server: FileServer) -> None:
+    """However often the connection breaks, as long as bytes came since, each byte is read once, with a fresh URL."""
+    server.cut_after = 300_000
+    urls = []
+
+    def url() -> str:
+        urls.append(server.url)
+        return server.url
+
+    source = HttpSource(url)
+    assert _read_all(source) == CONTENT
+    assert len(urls) == 7
+    source.close()
+
+
+@pytest.mark.parametrize("status", [403, 404, 500, 503])
+def test_a_server_that_refuses_is_unavailable(server: FileServer, status: int) -> None:
+    """A refusal is tried again, then it is STORE_UNAVAILABLE, which may be retried later."""
+    server.status = status
+    source = HttpSource(lambda: server.url)
+    with pytest.raises(SageError) as caught:
+        source.read(10)
+    assert caught.value.reason is Reason.STORE_UNAVAILABLE
+    assert f"HTTP {status}" in caught.value.detail
+    assert source.error is caught.value
+    assert len(server.requests) == 4
+
+
+def test_a_signature_never_shows(server: FileServer) -> None:
+    """The text for the log does not carry the presigned URL."""
+    server.status = 403
+    with pytest.raises(SageError) as caught:
+        HttpSource(lambda: server.url).read(10)
+    assert "signature" not in str(caught.value)
+
+
+def test_an_abort_ends_a_read_that_waits(server: FileServer) -> None:
+    """A thread that waits for bytes is free at once, not when its timeout comes."""
+    waiting, release = threading.Event(), threading.Event()
+
+    def hold(offset: int) -> None:
+        if offset:
+            waiting.set()
+            release.wait(30)
+
+    server.before_send = hold
+    source = HttpSource(lambda: server.url)
+    ended: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            _read_all(source)
+        except AbortedError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert waiting.wait(10)
+    begun_at = time.monotonic()
+    source.abort()
+    thread.join(5)
+    assert time.monotonic() - begun_at < 0.5
+    assert ended
+    release.set()
+    source.close()

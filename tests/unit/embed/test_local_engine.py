@@ -1,0 +1,338 @@
+"""The local engine over real films, served over HTTP."""
+
+import asyncio
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import pytest
+from sage_embed.adapters import http_source
+from sage_embed.adapters.local_engine import REVISION, LocalEngine
+from sage_embed.adapters.local_network import MODEL
+from sage_embed.adapters.local_run import THREAD_NAME
+from sage_embed.engine import EngineRequest, Progressed, Resume, SegmentsProduced, Vectors
+from sage_runtime.catalogue import public_text
+from sage_runtime.errors import Reason, SageError
+from support.file_server import FileServer
+from support.moving_films import moving_film
+from support.small_films import sound_with_cover
+
+# Cosine distance below which two encodes of the same picture, at these sizes and qualities, stay.
+SAME = 0.02
+
+
+@dataclass
+class Embedded:
+    """What came of a run."""
+
+    ranges: list[tuple[float, float]]
+    vectors: Vectors
+    progress: list[Progressed]
+
+
+@pytest.fixture(scope="module")
+def engine() -> LocalEngine:
+    """One engine for all tests, as in a worker."""
+    return LocalEngine(threads=2)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """Whatever happens in a run, its thread has ended when the run has."""
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
+
+
+def _request(
+    url: str, duration: float, *, clip_seconds: float = 2.0, start_offset: float = 0.0, stored: int = 0
+) -> EngineRequest:
+    async def video_url() -> str:
+        return url
+
+    return EngineRequest(
+        video_url=video_url,
+        duration_seconds=duration,
+        start_offset_seconds=start_offset,
+        model="local",
+        clip_seconds=clip_seconds,
+        tracks=("visual",),
+        resume=Resume(provider_task_id=None, segment_counts={"visual": stored} if stored else {}),
+    )
+
+
+async def _collect(engine: LocalEngine, request: EngineRequest) -> Embedded:
+    result = Embedded([], np.empty((0, 112), np.float32), [])
+    stored = request.resume.segment_counts.get("visual", 0)
+    async with aclosing(engine.embed(request)) as events:
+        async for event in events:
+            if isinstance(event, Progressed):
+                result.progress.append(event)
+            elif isinstance(event, SegmentsProduced):
+                segments = event.segments
+                assert segments.track == "visual"
+                assert segments.first_index == stored + len(result.ranges)
+                result.ranges += zip(segments.start_seconds, segments.end_seconds, strict=True)
+                result.vectors = np.concatenate([result.vectors, segments.vectors])
+    return result
+
+
+async def _embed(engine: LocalEngine, content: bytes, duration: float, **request: float) -> Embedded:
+    with FileServer(content).running() as server:
+        return await _collect(engine, _request(server.url, duration, **request))  # type: ignore[arg-type]
+
+
+def _distances(one: Embedded, other: Embedded) -> Vectors:
+    distances: Vectors = 1 - (one.vectors * other.vectors).sum(axis=1)
+    return distances
+
+
+def test_the_model_is_described(engine: LocalEngine) -> None:
+    """The engine offers one model, usable at once, of 112 dimensions."""
+    (model,) = engine.models()
+    assert (model.name, model.provider, model.dimensions, model.tracks) == ("local", "local", 112, ("visual",))
+    assert (model.min_clip_seconds, model.max_clip_seconds, model.unusable_reason) == (1.0, 10.0, "")
+
+
+def test_other_weights_want_another_revision() -> None:
+    """The revision names the weights by their digest, so that no vector of others is ever compared with these."""
+    assert hashlib.sha256(MODEL.read_bytes()).hexdigest()[:8] in REVISION
+
+
+async def test_a_film_becomes_clips(engine: LocalEngine) -> None:
+    """Clips follow each other to the end, with vectors of length 1 that differ, and progress ends at 1."""
+    result = await _embed(engine, moving_film(), 9.0)
+    assert result.ranges == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0), (8.0, 9.0)]
+    assert np.linalg.norm(result.vectors, axis=1) == pytest.approx(1)
+    assert result.vectors.dtype == np.float32
+    assert np.isfinite(result.vectors).all()
+    assert (1 - result.vectors @ result.vectors.T)[np.triu_indices(5, 1)].min() > 2 * SAME
+    assert result.progress[0] == Progressed(0.0, "Embedded 0 of 9 s.")
+    assert result.progress[-1] == Progressed(1.0, "Embedded 9 of 9 s.")
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "start"),
+    [("mp4", "libx264", 0.0), ("matroska", "libx264", 0.0), ("mpegts", "libx264", 1.4), ("avi", "mpeg4", 0.0)],
+)
+@pytest.mark.parametrize("stored", [1, 3, 4, 5])
+async def test_a_resumed_run_gives_the_same_vectors(
+    engine: LocalEngine, container: str, codec: str, start: float, stored: int
+) -> None:
+    """A run that begins at any stored count gives, to the bit, what the whole run gives there."""
+    options = (("preset", "veryfast"), ("g", "50"), ("bf", "2")) if codec == "libx264" else (("g", "50"),)
+    film = moving_film(container=container, codec=codec, start_seconds=start, options=options)
+    origin = _first_timestamp(film)
+    whole = await _embed(engine, film, 9.0, start_offset=origin)
+    rest = await _embed(engine, film, 9.0, start_offset=origin, stored=stored)
+    assert rest.ranges == whole.ranges[stored:]
+    assert np.array_equal(rest.vectors, whole.vectors[stored:])
+
+
+def _first_timestamp(film: bytes) -> float:
+    with av.open(io.BytesIO(film)) as container:
+        frame = next(container.decode(video=0))
+        assert frame.time is not None
+        return frame.time
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"options": (("preset", "veryfast"), ("crf", "28"))},
+        {"rate": 30},
+        {"container": "matroska"},
+        {"container": "mpegts", "start_seconds": 10.0},
+        {"codec": "mpeg4", "container": "avi", "options": (("b", "2000000"),)},
+        {"quarter_turns": 1},
+        {"quarter_turns": 2},
+        {"quarter_turns": 3},
+        {"options": (("preset", "veryfast"), ("x264-params", "interlaced=1"))},
+        {"times": tuple(np.cumsum([0.0] + [0.02, 0.05, 0.01, 0.08] * 56).round(3).tolist())},
+    ],
+    ids=lambda other: "-".join(f"{key}={value}" for key, value in other.items())[:40],
+)
+async def test_the_same_picture_in_another_file_is_the_same(engine: LocalEngine, other: dict[str, object]) -> None:
+    """Quality, frame rate, container, first timestamp, rotation, interlace and uneven frames make no difference."""
+    make: Callable[..., bytes] = moving_film
+    film = make(**other)
+    one = await _embed(engine, moving_film(), 9.0)
+    another = await _embed(engine, film, 9.0, start_offset=_first_timestamp(film))
+    assert np.allclose(another.ranges, one.ranges, atol=0.05)
+    assert _distances(one, another).max() < SAME
+
+
+async def test_rotation_matters(engine: LocalEngine) -> None:
+    """The measure of the test above can tell: a film that lies on its side is far from the upright one."""
+    upright = await _embed(engine, moving_film(), 9.0)
+    on_its_side = await _embed(engine, moving_film(quarter_turns=1, told=False), 9.0)
+    assert _distances(upright, on_its_side).min() > 2 * SAME
+
+
+async def test_frames_that_end_early_are_covered_as_far_as_they_go(engine: LocalEngine) -> None:
+    """A video whose picture ends before its declared length has clips up to where it ends."""
+    result = await _embed(engine, moving_film(), 12.5)
+    assert result.ranges[:-1] == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0)]
+    assert result.ranges[-1] == pytest.approx((8.0, 9.0), abs=0.01)
+    short = await _embed(engine, moving_film(8.25), 12.5)
+    assert short.ranges == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0)]
+
+
+async def test_a_resumed_run_that_finds_no_more_frames_ends(engine: LocalEngine) -> None:
+    """Where the frames ended early and all clips are stored, a further run adds none."""
+    result = await _embed(engine, moving_film(), 12.5, stored=5)
+    assert result.ranges == []
+
+
+async def test_a_still_of_many_seconds_is_seen_in_every_clip(engine: LocalEngine) -> None:
+    """Where the frame rate varies, a frame stays on screen until the next one."""
+    result = await _embed(engine, moving_film(times=(0.0, 0.1, 0.2, 7.9, 8.0, 8.9)), 9.0)
+    assert len(result.ranges) == 5
+    assert result.vectors[1] == pytest.approx(result.vectors[2])
+
+
+async def test_one_frame_is_one_clip(engine: LocalEngine) -> None:
+    """A video shorter than the shortest clip is covered all the same."""
+    result = await _embed(engine, moving_film(times=(0.0,)), 1 / 24)
+    assert len(result.ranges) == 1
+
+
+async def test_a_picture_broken_for_long_fails(engine: LocalEngine) -> None:
+    """Where more than a moment cannot be decoded, the run fails and says from where on."""
+    with pytest.raises(SageError) as caught:
+        await _embed(engine, _broken(moving_film(container="matroska"), 4.0, 7.0), 9.0)
+    assert caught.value.reason is Reason.PROVIDER_FAILED
+    assert caught.value.facts == {"provider": "local", "why": "the picture cannot be decoded from 4.0 s on"}
+    assert public_text(caught.value) == "local failed: the picture cannot be decoded from 4.0 s on."
+
+
+async def test_a_tail_that_is_broken_fails(engine: LocalEngine) -> None:
+    """A picture that cannot be decoded up to the end is no film that ends early."""
+    with pytest.raises(SageError) as caught:
+        await _embed(engine, _broken(moving_film(container="matroska"), 5.0, 9.0), 9.0)
+    assert caught.value.facts["why"] == "the picture cannot be decoded from 4.9 s on"
+
+
+async def test_a_few_broken_frames_are_passed_over(engine: LocalEngine) -> None:
+    """A short fault, which a player shows as a stutter, costs no more than that."""
+    result = await _embed(engine, _broken(moving_film(container="matroska"), 4.0, 4.3), 9.0)
+    assert len(result.ranges) == 5
+
+
+def _broken(film: bytes, start: float, end: float) -> bytes:
+    """Return a film whose frames between two times are rubbish, in a container that is whole."""
+    content, at = bytearray(film), 0
+    with av.open(io.BytesIO(film)) as container:
+        for packet in container.demux(video=0):
+            if packet.pts is None or not packet.time_base:
+                break
+            at = film.index(bytes(packet), at)
+            if start <= packet.pts * packet.time_base < end:
+                content[at : at + packet.size] = b"\xff" * packet.size
+            at += packet.size
+    return bytes(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"no film at all" * 1000, moving_film()[:5000], sound_with_cover()])
+async def test_what_is_no_film_fails(engine: LocalEngine, content: bytes) -> None:
+    """A file with no picture to decode ends in PROVIDER_FAILED, with a reason in words."""
+    with pytest.raises(SageError) as caught:
+        await _embed(engine, content, 9.0)
+    assert caught.value.reason is Reason.PROVIDER_FAILED
+    assert caught.value.facts["why"]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+async def test_a_store_that_goes_away_may_be_tried_again(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """A store that does not answer, from the start or midway, is STORE_UNAVAILABLE, not a short film."""
+    monkeypatch.setattr(http_source, "_RETRY_WAITS_S", (0.0,))
+    # So large that FFmpeg cannot have it all in its buffers.
+    film = moving_film(options=(("preset", "ultrafast"), ("crf", "1")))
+    server = FileServer(film)
+    if after:
+        server.cut_after = len(film) // 2
+
+        def refuse_further(offset: int) -> None:
+            server.status = 503
+
+        server.before_send = refuse_further
+    else:
+        server.status = 503
+    with server.running(), pytest.raises(SageError) as caught:
+        await _collect(engine, _request(server.url, 9.0))
+    assert caught.value.reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_the_error_of_a_url_that_cannot_be_made_is_passed_on(engine: LocalEngine) -> None:
+    """Where the video is gone from the catalogue, the caller hears just that."""
+
+    async def video_url() -> str:
+        raise SageError(Reason.VIDEO_NOT_FOUND, video_id="video_1")
+
+    request = EngineRequest(video_url, 9.0, 0.0, "local", 2.0, ("visual",), Resume(None, {}))
+    with pytest.raises(SageError) as caught:
+        await _collect(engine, request)
+    assert caught.value.reason is Reason.VIDEO_NOT_FOUND
+
+
+async def test_closing_the_events_stops_the_work(engine: LocalEngine) -> None:
+    """A run that is closed after its first segments ends at once, with most of the film unread."""
+    film = moving_film(60.0, options=(("preset", "ultrafast"), ("crf", "10")))
+    with FileServer(film).running() as server:
+        events = engine.embed(_request(server.url, 60.0))
+        async for event in events:
+            if isinstance(event, SegmentsProduced):
+                break
+        begun_at = time.monotonic()
+        await events.aclose()
+        assert time.monotonic() - begun_at < 0.5
+
+
+@pytest.mark.parametrize("moment", ["opening", "reading"])
+async def test_cancelling_ends_a_run_that_waits_for_bytes(engine: LocalEngine, moment: str) -> None:
+    """A store that hangs does not hold up a cancelled run, and neither does anything hold up the event loop."""
+    film = moving_film(options=(("preset", "ultrafast"), ("crf", "1")))
+    waiting, release = threading.Event(), threading.Event()
+
+    def hold(offset: int) -> None:
+        if moment == "opening" or offset > len(film) // 2:
+            waiting.set()
+            release.wait(30)
+
+    server = FileServer(film)
+    server.before_send = hold
+    with server.running():
+        try:
+            task = asyncio.create_task(_collect(engine, _request(server.url, 9.0)))
+            assert await asyncio.to_thread(waiting.wait, 10)
+            begun_at = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - begun_at < 0.5
+        finally:
+            release.set()
+
+
+async def test_the_event_loop_stays_free(engine: LocalEngine) -> None:
+    """While a film is embedded, the loop gets its turn."""
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.monotonic() - before)
+
+    watching = asyncio.create_task(watch())
+    await _embed(engine, moving_film(), 9.0)
+    watching.cancel()
+    assert longest < 0.5
