@@ -27,14 +27,15 @@ def main() -> None:
         case "serve":
             asyncio.run(run_api(load(ApiSettings), _engines()))
         case "worker":
-            asyncio.run(run_worker(load(WorkerSettings), _engines()))
+            settings = load(WorkerSettings)
+            asyncio.run(run_worker(settings, _engines(local_threads=settings.local_threads)))
         case "migrate":
             _migrate(load(EmbedSettings))
 
 
-def _engines() -> list[Engine]:
+def _engines(*, local_threads: int = 0) -> list[Engine]:
     """Return the engines, the best first."""
-    return [LocalEngine()]
+    return [LocalEngine(threads=local_threads)]
 
 
 def _migrate(settings: EmbedSettings) -> None:

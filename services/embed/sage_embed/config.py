@@ -48,6 +48,7 @@ class WorkerSettings(EmbedSettings):
     Attributes:
         listen: HOST:PORT of a health service; empty for none.
         concurrency: Embeddings that this process works on at once.
+        local_threads: Threads with which the local model decodes and computes; 0 for one per processor.
         poll_s: The queue is asked after so many seconds though no job was announced; retries wait for it.
         worker_heartbeat_s: Seconds between two signs of life.
         worker_lost_after_s: A worker without a sign of life for so many seconds is lost; its work goes on elsewhere.
@@ -60,6 +61,7 @@ class WorkerSettings(EmbedSettings):
 
     listen: OptionalListenAddress = Field(default="", validation_alias="SAGE_WORKER_LISTEN")
     concurrency: int = Field(default=1, ge=1, le=64, validation_alias="SAGE_WORKER_CONCURRENCY")
+    local_threads: int = Field(default=0, ge=0, le=256, validation_alias="SAGE_LOCAL_THREADS")
     poll_s: float = Field(default=2.0, gt=0, le=60, validation_alias="SAGE_WORKER_POLL_SECONDS")
     worker_heartbeat_s: float = Field(default=5.0, gt=0, validation_alias="SAGE_WORKER_HEARTBEAT_SECONDS")
     worker_lost_after_s: float = Field(default=20.0, gt=0, validation_alias="SAGE_WORKER_LOST_AFTER_SECONDS")
