@@ -1,4 +1,4 @@
-"""A protoc plugin for buf: the gRPC Python generator that lives inside grpcio-tools, which has no executable of its own."""
+"""A protoc plugin for buf: the gRPC Python generator inside grpcio-tools, which has no executable of its own."""
 
 import sys
 import tempfile

@@ -24,8 +24,8 @@ SECTIONS: list[tuple[str, type[Settings], type[Settings]]] = [
 ]
 HEAD = """# Settings
 
-Environment variables, read once at the start. A variable that is set to nothing counts as not set. What is wrong with one
-is said in a line, and the process ends with code 2. `make gen` writes this page from the code.
+Environment variables, read once at the start. A variable that is set to nothing counts as not set. What is wrong with
+one is said in a line, and the process ends with code 2. `make gen` writes this page from the code.
 
 The `sage` command has one: `SAGE_ADDRESS`, the gateway's HOST:PORT.
 """

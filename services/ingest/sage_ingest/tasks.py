@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import structlog
@@ -31,12 +31,28 @@ def _first_error(error: BaseException) -> BaseException:
 class Unabandoned:
     """Runs what must come to its end although the call that began it may be cancelled, such as cleaning up.
 
-    Closing it waits for whatever still runs; the process must not end before.
+    Closing it ends the calls that still run and waits for whatever they have begun; the process must not end before.
     """
 
     def __init__(self) -> None:
         # Tasks are held here, as the event loop itself keeps only weak references.
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Task[Any]] = set()
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Count the current task, for the length of the block, among the calls that `close` ends.
+
+        A server that stops does not wait for its calls to clean up after themselves.
+        """
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("only a task can be a call")
+        self._calls.add(task)
+        try:
+            yield
+        finally:
+            self._calls.discard(task)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of the work, which goes on where the caller is cancelled meanwhile."""
@@ -46,9 +62,11 @@ class Unabandoned:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Wait for what still runs."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Cancel the calls and wait for what still runs."""
+        for call in self._calls:
+            call.cancel()
+        while running := self._calls | self._tasks:
+            await asyncio.wait(running)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -90,7 +90,7 @@ class Uploads:
         """
         if request_id and (earlier := await self._records.find_video(request_id)):
             return _answer_again(earlier, spec, request_id=request_id)
-        with self._admitted():
+        with self._admitted(), self._unabandoned.call():
             return await self._take_in(spec, chunks, request_id=request_id)
 
     @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 import asyncio
 import subprocess
+import sys
+from pathlib import Path
 
 import grpc
 import pytest
@@ -139,11 +141,12 @@ async def test_reflection_lists_and_describes(echo, version):
 
 async def test_grpcurl_lists_the_services(settings):
     """A real grpcurl shows what there is, and what the server describes for others behind a gateway."""
+    grpcurl = Path(sys.executable).parent / "grpcurl"
     settings = settings.model_copy(update={"reflect_also": "sage.embed.v1.EmbedService, sage.ingest.v1.IngestService"})
     async with running_server(settings=settings, services=[]) as server:
         run = await asyncio.to_thread(
             subprocess.run,
-            ["grpcurl", "-plaintext", server.address, "describe", "sage.ingest.v1.IngestService.GetVideo"],
+            [grpcurl, "-plaintext", server.address, "describe", "sage.ingest.v1.IngestService.GetVideo"],
             capture_output=True,
             text=True,
             timeout=20,

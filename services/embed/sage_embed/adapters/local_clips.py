@@ -7,8 +7,9 @@ from dataclasses import dataclass
 # to its own re-encode is 0.059 with 2 or 4 samples a second, and grows with 1. Centring or whitening the features moves
 # harmless and real differences alike and separates them worse.
 SAMPLES_PER_SECOND = 2
-# A last clip shorter than this is not covered: it would hold a frame or two. A video that is shorter has one clip.
-MIN_CLIP_SECONDS = 0.5
+# A last clip shorter than this is not covered: two encodes of one film need not both have it, and a comparison takes
+# moments so close for one. A video that is shorter has one clip.
+MIN_CLIP_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
