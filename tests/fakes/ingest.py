@@ -186,6 +186,9 @@ class InMemoryVideoObjects:
     async def complete(self, key: str, *, multipart_id: str, tags: Sequence[str], size_bytes: int) -> None:
         await self.failures.before("complete")
         if multipart_id not in self.multiparts:
+            # Keys are used once: an object of this size is this upload, completed before.
+            if len(self.objects.get(key, b"")) == size_bytes:
+                return
             raise unavailable()
         parts = self.multiparts[multipart_id].parts
         assert list(tags) == [f"tag-{number}" for number in sorted(parts)]

@@ -62,7 +62,7 @@ class IngestSettings(ServerSettings, DatabaseSettings):
         default=10 * MIB, ge=MIN_PART_BYTES, le=MAX_PART_BYTES, validation_alias="SAGE_UPLOAD_PART_BYTES"
     )
     parts_in_flight: int = Field(default=4, ge=1, le=64, validation_alias="SAGE_UPLOAD_PARTS_IN_FLIGHT")
-    total_parts_in_flight: int = Field(default=6, ge=1, le=256, validation_alias="SAGE_UPLOAD_TOTAL_PARTS_IN_FLIGHT")
+    total_parts_in_flight: int = Field(default=4, ge=1, le=256, validation_alias="SAGE_UPLOAD_TOTAL_PARTS_IN_FLIGHT")
     max_concurrent_uploads: int = Field(default=16, ge=1, le=1000, validation_alias="SAGE_MAX_CONCURRENT_UPLOADS")
     upload_idle_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_UPLOAD_IDLE_SECONDS")
     upload_lease_s: float = Field(default=60.0, gt=0, le=86_400, validation_alias="SAGE_UPLOAD_LEASE_SECONDS")

@@ -60,6 +60,8 @@ async def test_lists_are_newest_first_and_paged(records) -> None:
     ("wanted", "found"),
     [
         ("100%", ["100%.mp4"]),
+        ("0%.", ["100%.mp4"]),
+        ("0%m", []),
         ("_", ["a_b.MP4"]),
         ("a_b", ["a_b.MP4"]),
         ("\\", ["c\\d.mp4"]),

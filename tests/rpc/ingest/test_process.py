@@ -19,6 +19,7 @@ from support.small_films import png, small_film
 from support.waiting import until
 
 MIB = 1024 * 1024
+LEASE_S = 2
 # Three parts of 5 MiB: a film, and a box that players skip.
 FILM = small_film() + (12 * MIB).to_bytes(4, "big") + b"free" + bytes(12 * MIB - 8)
 
@@ -32,12 +33,14 @@ class Stores:
         rows: Returns how many rows each table has, videos first.
         keys: Returns the keys of the objects.
         multiparts: Returns how many multipart uploads there are.
+        held_s: Returns how many seconds after its beginning the one pending object is leased to.
     """
 
     environment: dict[str, str]
     rows: Callable[[], tuple[int, int]]
     keys: Callable[[], list[str]]
     multiparts: Callable[[], int]
+    held_s: Callable[[], float]
 
     def are_empty(self) -> bool:
         """Whether there is no row, no object and no multipart upload."""
@@ -57,7 +60,7 @@ async def stores(make_database, make_bucket, s3_server) -> AsyncIterator[Stores]
         "AWS_ACCESS_KEY_ID": s3_server.access_key,
         "AWS_SECRET_ACCESS_KEY": s3_server.secret_key,
         "SAGE_UPLOAD_PART_BYTES": str(5 * MIB),
-        "SAGE_UPLOAD_LEASE_SECONDS": "2",
+        "SAGE_UPLOAD_LEASE_SECONDS": str(LEASE_S),
         "SAGE_SWEEP_INTERVAL_SECONDS": "0.2",
         "SAGE_GRACE_SECONDS": "0",
     }
@@ -79,7 +82,14 @@ async def stores(make_database, make_bucket, s3_server) -> AsyncIterator[Stores]
         def multiparts() -> int:
             return len(client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
 
-        yield Stores(environment, rows, keys, multiparts)
+        def held_s() -> float:
+            row = connection.execute(
+                "SELECT extract(epoch FROM lease_until - create_time) FROM ingest.pending_objects"
+            ).fetchone()
+            assert row is not None
+            return float(row[0])
+
+        yield Stores(environment, rows, keys, multiparts, held_s)
 
 
 @asynccontextmanager
@@ -163,8 +173,8 @@ async def test_an_upload_that_runs_is_not_swept(stores, messages) -> None:
     async with _serving(stores) as (_, stub), _serving(stores):
         call = asyncio.ensure_future(stub.UploadVideo(slow()))
         await until(lambda: stores.multiparts() == 1, timeout_s=20)
-        # Longer than the lease of two seconds, so that only renewing it keeps the sweeps away.
-        await asyncio.sleep(3)
+        # More than a lease after it began, only renewing keeps the sweeps away.
+        await until(lambda: stores.held_s() > 2 * LEASE_S, timeout_s=20)
         go_on.set()
         assert (await call).video.size_bytes == len(FILM)
 
