@@ -43,5 +43,5 @@ async def run_steps(steps: Mapping[str, Step], *, on_done: Callable[[str, float]
         async with asyncio.TaskGroup() as tasks:
             for name, step in steps.items():
                 tasks.create_task(run(name, step))
-    except* Exception as failures:
+    except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
