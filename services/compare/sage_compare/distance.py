@@ -1,8 +1,9 @@
 """Distances between vectors, row by row.
 
 Both metrics rest on one kernel, the squared length of the difference of two unit vectors:
-``|u - v|^2 = 2 - 2 cos``. So the Euclidean distance is its root and the cosine distance is its half. Against
-``1 - u.v`` this loses no digits where the two are close, which is where it matters, and equal rows are exactly 0 apart.
+``|u - v|^2 = 2 - 2 u.v``. So the Euclidean distance is its root and the cosine distance is its half. The right side is
+the faster one, and loses digits where the two are close. There the left side is computed, so that close rows have all
+their digits and equal rows are exactly 0 apart.
 
 A zero vector has no direction. Two of them are 0 apart, and a zero vector is at the distance of a right angle from
 every other: 1 by cosine, the root of 2 by Euclid.
@@ -17,9 +18,13 @@ from sage_compare.model import Clips, Distances, Metric, Rows, Vectors
 
 _Floating = TypeVar("_Floating", np.float32, np.float64)
 
-# A block of differences should stay in a core's second-level cache (1 MiB and more on today's servers) between being
-# written and being read again, beside the two blocks it is made of. Then a comparison reads memory once.
+# Rows that do not follow each other are copied; a block of them should stay in a core's second-level cache (1 MiB and
+# more on today's servers) between being written and being read again.
 _BLOCK_BYTES = 512 * 1024
+
+# Squared distances below it are computed from the difference itself. Above it, rounding of the product in float32 is
+# less than a thousandth of the distance.
+_CLOSE = 1e-3
 
 # Halves of squared distances: a right angle has cosine distance 1.
 _RIGHT_ANGLE_SQUARED = 2.0
@@ -85,24 +90,27 @@ def distances(a: Clips, b: Clips, a_rows: Rows, b_rows: Rows, *, metric: Metric)
 def _squared(a: Vectors, b: Vectors, a_rows: Rows, b_rows: Rows) -> Distances:
     """Return the squared lengths of the differences, computed block by block."""
     squared = np.empty(len(a_rows), np.float32)
-    difference: Vectors | None = None
-    for first, last in _blocks(len(a_rows), a.shape[1] * a.itemsize):
-        if difference is None:
-            difference = np.empty((last - first, a.shape[1]), np.float32)
-        block = difference[: last - first]
-        np.subtract(_take(a, a_rows[first:last]), _take(b, b_rows[first:last]), out=block)
-        np.vecdot(block, block, out=squared[first:last])
+    row_bytes = a.shape[1] * a.itemsize
+    for first, last in _blocks(len(a_rows), row_bytes):
+        np.vecdot(_take(a, a_rows[first:last]), _take(b, b_rows[first:last]), out=squared[first:last])
+    np.subtract(np.float32(2.0), np.multiply(squared, np.float32(2.0), out=squared), out=squared)
+    close = np.flatnonzero(squared < _CLOSE)
+    for first, last in _blocks(len(close), row_bytes):
+        rows = close[first:last]
+        difference = _take(a, a_rows[rows]) - _take(b, b_rows[rows])
+        squared[rows] = np.vecdot(difference, difference)
     return squared
 
 
 def _mark_zero(squared: Distances, a: Clips, b: Clips, a_rows: Rows, b_rows: Rows) -> None:
-    """Put the distance to a zero vector where one of the two is zero; two zero vectors are 0 apart already."""
+    """Put the distance where a vector is zero: none between two of them, a right angle to any other."""
     if a.zero is None and b.zero is None:
         return
     none = np.zeros(len(squared), np.bool_)
     a_zero = none if a.zero is None else a.zero[a_rows]
     b_zero = none if b.zero is None else b.zero[b_rows]
-    squared[a_zero != b_zero] = _RIGHT_ANGLE_SQUARED
+    squared[a_zero | b_zero] = _RIGHT_ANGLE_SQUARED
+    squared[a_zero & b_zero] = 0.0
 
 
 def _take(vectors: NDArray[_Floating], rows: Rows) -> NDArray[_Floating]:
