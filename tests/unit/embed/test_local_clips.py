@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sage_embed.adapters.local_clips import MIN_CLIP_SECONDS, ClipGrid
+from sage_embed.adapters.local.clips import MIN_CLIP_SECONDS, ClipGrid
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import av
 import numpy as np
 import pytest
-from sage_embed.adapters import http_source
-from sage_embed.adapters.local_engine import REVISION, LocalEngine
-from sage_embed.adapters.local_network import MODEL
-from sage_embed.adapters.local_run import THREAD_NAME
+from sage_embed.adapters.local import http_source
+from sage_embed.adapters.local.engine import REVISION, LocalEngine
+from sage_embed.adapters.local.network import MODEL
+from sage_embed.adapters.local.run import THREAD_NAME
 from sage_embed.engine import EngineRequest, Progressed, Resume, SegmentsProduced, Vectors
 from sage_runtime.catalogue import public_text
 from sage_runtime.errors import Reason, SageError

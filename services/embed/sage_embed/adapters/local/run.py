@@ -6,12 +6,12 @@ from time import monotonic
 
 import numpy as np
 
-from sage_embed.adapters.handover import Handover
-from sage_embed.adapters.http_source import HttpSource
-from sage_embed.adapters.local_clips import MIN_CLIP_SECONDS, ClipGrid
-from sage_embed.adapters.local_frames import End, FrameReader, Sample
-from sage_embed.adapters.local_network import Frames, Network
-from sage_embed.adapters.local_pictures import Pictures
+from sage_embed.adapters.local.clips import MIN_CLIP_SECONDS, ClipGrid
+from sage_embed.adapters.local.frames import End, FrameReader, Sample
+from sage_embed.adapters.local.handover import Handover
+from sage_embed.adapters.local.http_source import HttpSource
+from sage_embed.adapters.local.network import Frames, Network
+from sage_embed.adapters.local.pictures import Pictures
 from sage_embed.engine import Segments, Vectors
 
 TRACK = "visual"

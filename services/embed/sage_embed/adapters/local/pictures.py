@@ -4,7 +4,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from sage_embed.adapters.local_network import INPUT_SIZE, Frames
+from sage_embed.adapters.local.network import INPUT_SIZE, Frames
 
 
 class Pictures:

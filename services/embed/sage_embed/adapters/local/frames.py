@@ -12,8 +12,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from sage_runtime.errors import Reason, SageError
 
-from sage_embed.adapters.http_source import HttpSource
-from sage_embed.adapters.local_clips import ClipGrid
+from sage_embed.adapters.local.clips import ClipGrid
+from sage_embed.adapters.local.http_source import HttpSource
 
 # As where the video was checked: no pictures, and no playlists, which make FFmpeg open addresses of their own.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,dv,nut,rm,ivf"

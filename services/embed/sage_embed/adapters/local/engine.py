@@ -4,11 +4,11 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 
-from sage_embed.adapters.http_source import HttpSource
-from sage_embed.adapters.local_clips import ClipGrid
-from sage_embed.adapters.local_frames import FrameReader
-from sage_embed.adapters.local_network import DIMENSIONS, Network
-from sage_embed.adapters.local_run import TRACK, LocalRun
+from sage_embed.adapters.local.clips import ClipGrid
+from sage_embed.adapters.local.frames import FrameReader
+from sage_embed.adapters.local.http_source import HttpSource
+from sage_embed.adapters.local.network import DIMENSIONS, Network
+from sage_embed.adapters.local.run import TRACK, LocalRun
 from sage_embed.engine import EngineEvent, EngineRequest, ModelInfo, Progressed, SegmentsProduced
 
 # The weights, by the first digits of their SHA-256, and the recipe. Vectors of two revisions cannot be compared.

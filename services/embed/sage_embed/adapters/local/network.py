@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sage_embed.engine import Vectors
 
-MODEL = Path(__file__).parents[1] / "local_model" / "efficientnet_lite0_112.onnx"
+MODEL = Path(__file__).parent / "model" / "efficientnet_lite0_112.onnx"
 # Width and height of a frame.
 INPUT_SIZE = 224
 DIMENSIONS = 112
