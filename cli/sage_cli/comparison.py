@@ -51,8 +51,9 @@ class Side:
     height: int = 0
 
     def time_name(self, seconds: float) -> str:
-        """Return the timecode of a time in this film, or clock time where the frame rate is not known."""
-        return timecode(seconds, self.frame_rate) if self.frame_rate else clock(seconds)
+        """Return the timecode of a time in this film, or clock time where its frame rate has none."""
+        rate = self.frame_rate
+        return timecode(seconds, rate) if rate and rate.has_timecode else clock(seconds)
 
 
 @dataclass(frozen=True)

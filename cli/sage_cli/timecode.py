@@ -6,6 +6,9 @@ from fractions import Fraction
 # Containers give an average, which is a little off 30000/1001 where the length of a file was rounded.
 _DROP_FRAME_RATES = (Fraction(30_000, 1001), Fraction(60_000, 1001))
 _TOLERANCE = Fraction(1, 200)
+# 23.976 is a thousandth off 24, and editors count it so. A rate that is further off a whole number, such as 12.5 or the
+# average of a phone's recording, would take timecode seconds away from the clock within a minute.
+_MAX_DRIFT = Fraction(1, 500)
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,11 @@ class FrameRate:
     def nominal(self) -> int:
         """How many frames timecode counts in one of its seconds: 24 for 23.976, 30 for 29.97."""
         return max(1, round(self.frames_per_second))
+
+    @property
+    def has_timecode(self) -> bool:
+        """Whether films of this rate are counted in timecode."""
+        return abs(self.frames_per_second - self.nominal) <= self.nominal * _MAX_DRIFT
 
     @property
     def dropped_per_minute(self) -> int:
@@ -69,7 +77,7 @@ def frame_timecode(frame: int, rate: FrameRate) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a time as ``HH:MM:SS.mmm``, for a film whose frame rate is not known."""
+    """Return a time as ``HH:MM:SS.mmm``, for a film whose frame rate is not known or has no timecode."""
     milliseconds = round(seconds * 1000)
     whole, milliseconds = divmod(milliseconds, 1000)
     minutes, whole = divmod(whole, 60)

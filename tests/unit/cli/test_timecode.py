@@ -114,3 +114,18 @@ def test_rates_read_like_people_write_them():
 def test_clock_has_milliseconds():
     """Without a frame rate, a time has milliseconds and carries them over."""
     assert [clock(0), clock(61.5), clock(3599.9996)] == ["00:00:00.000", "00:01:01.500", "01:00:00.000"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "has"),
+    [
+        (Fraction(24_000, 1001), True),
+        (Fraction(60_000, 1001), True),
+        (Fraction(25), True),
+        (Fraction(25, 2), False),
+        (Fraction(294, 10), False),
+    ],
+)
+def test_only_rates_that_keep_to_the_clock_have_timecode(rate: Fraction, has: bool) -> None:
+    """Rates near a whole number are counted in timecode; others would run away from the clock."""
+    assert FrameRate(rate).has_timecode is has
