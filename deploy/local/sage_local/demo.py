@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from sage_local.display import TerminalDisplay, relative
 from sage_local.errors import StackError
@@ -88,16 +87,12 @@ async def _compare(running: RunningStack, display: TerminalDisplay, stop: StopRe
 
 def _show_truth(truth: dict[str, Any]) -> None:
     """Show the edits in the notation of `sage diff`, whose table stands above."""
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    for width in (14, 24, 24):
-        table.add_column(no_wrap=True, min_width=width)
-    table.add_column()
-    for edit in truth["edits"]:
-        sides = [_range(edit[side], truth["frame_rate"]) for side in ("a", "b")]
-        table.add_row(_KINDS[edit["kind"]], *sides, edit["what"])
     console = Console(highlight=False)
     console.print("\nTo hold beside it: the edits that were made (samples/truth.json).\n")
-    console.print(table)
+    for edit in truth["edits"]:
+        old, new = (_range(edit[side], truth["frame_rate"]) for side in ("a", "b"))
+        console.print(f"   {_KINDS[edit['kind']]:<14}{old:<25}{new}")
+        console.print(f"   {'':<14}{edit['what']}", style="dim")
 
 
 def _range(seconds: list[float] | None, frame_rate: int) -> str:
