@@ -19,7 +19,7 @@ class CompareServicer(compare_pb2_grpc.CompareServiceServicer):
     def __init__(self, comparer: Comparer) -> None:
         self._comparer = comparer
 
-    async def CompareEmbeddings(  # noqa: N802 - the contract's name
+    async def CompareEmbeddings(
         self, request: compare_pb2.CompareEmbeddingsRequest, context: _Context
     ) -> compare_pb2.CompareEmbeddingsResponse:
         """Compare two embeddings."""

@@ -44,7 +44,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
     def __init__(self, needs: Needs) -> None:
         self._needs = needs
 
-    async def CreateEmbedding(  # noqa: N802 - the contract's name
+    async def CreateEmbedding(
         self, request: embed_pb2.CreateEmbeddingRequest, context: _Context
     ) -> embed_pb2.CreateEmbeddingResponse:
         """Record an embedding and queue its work."""
@@ -57,14 +57,14 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         )
         return embed_pb2.CreateEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
-    async def GetEmbedding(  # noqa: N802 - the contract's name
+    async def GetEmbedding(
         self, request: embed_pb2.GetEmbeddingRequest, context: _Context
     ) -> embed_pb2.GetEmbeddingResponse:
         """Answer one embedding."""
         embedding = await browse.get(request.embedding_id, store=self._needs.store)
         return embed_pb2.GetEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
-    async def ListEmbeddings(  # noqa: N802 - the contract's name
+    async def ListEmbeddings(
         self, request: embed_pb2.ListEmbeddingsRequest, context: _Context
     ) -> embed_pb2.ListEmbeddingsResponse:
         """Answer a page of embeddings."""
@@ -78,14 +78,14 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             embeddings=[convert.from_embedding(embedding) for embedding in page], next_page_token=next_page_token
         )
 
-    async def DeleteEmbedding(  # noqa: N802 - the contract's name
+    async def DeleteEmbedding(
         self, request: embed_pb2.DeleteEmbeddingRequest, context: _Context
     ) -> embed_pb2.DeleteEmbeddingResponse:
         """Delete an embedding."""
         await cancel.delete(request.embedding_id, store=self._needs.store)
         return embed_pb2.DeleteEmbeddingResponse()
 
-    async def WatchEmbedding(  # noqa: N802 - the contract's name
+    async def WatchEmbedding(
         self, request: embed_pb2.WatchEmbeddingRequest, context: _Context
     ) -> AsyncIterator[embed_pb2.WatchEmbeddingResponse]:
         """Send an embedding and its changes."""
@@ -100,14 +100,14 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             async for embedding in changes:
                 yield convert.to_watch_response(embedding)
 
-    async def CancelEmbedding(  # noqa: N802 - the contract's name
+    async def CancelEmbedding(
         self, request: embed_pb2.CancelEmbeddingRequest, context: _Context
     ) -> embed_pb2.CancelEmbeddingResponse:
         """Cancel an embedding."""
         embedding = await cancel.cancel(request.embedding_id, store=self._needs.store)
         return embed_pb2.CancelEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
-    async def ReadSegments(  # noqa: N802 - the contract's name
+    async def ReadSegments(
         self, request: embed_pb2.ReadSegmentsRequest, context: _Context
     ) -> AsyncIterator[embed_pb2.ReadSegmentsResponse]:
         """Send the vectors of a track."""
@@ -118,9 +118,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             async for piece, dimensions in pieces:
                 yield convert.from_segments(piece, dimensions)
 
-    async def ListModels(  # noqa: N802 - the contract's name
-        self, request: embed_pb2.ListModelsRequest, context: _Context
-    ) -> embed_pb2.ListModelsResponse:
+    async def ListModels(self, request: embed_pb2.ListModelsRequest, context: _Context) -> embed_pb2.ListModelsResponse:
         """Answer the models."""
         models = self._needs.engines.models()
         return embed_pb2.ListModelsResponse(models=[convert.from_model(model) for model in models])

@@ -27,7 +27,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         self._videos = videos
         self._max_video_bytes = max_video_bytes
 
-    async def UploadVideo(  # noqa: N802
+    async def UploadVideo(
         self, request_iterator: AsyncIterator[ingest_pb2.UploadVideoRequest], context: Context
     ) -> ingest_pb2.UploadVideoResponse:
         """Take in one video."""
@@ -42,13 +42,11 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         )
         return ingest_pb2.UploadVideoResponse(video=convert.from_video(video))
 
-    async def GetVideo(  # noqa: N802
-        self, request: ingest_pb2.GetVideoRequest, context: Context
-    ) -> ingest_pb2.GetVideoResponse:
+    async def GetVideo(self, request: ingest_pb2.GetVideoRequest, context: Context) -> ingest_pb2.GetVideoResponse:
         """Answer one video."""
         return ingest_pb2.GetVideoResponse(video=convert.from_video(await self._videos.get(request.video_id)))
 
-    async def ListVideos(  # noqa: N802
+    async def ListVideos(
         self, request: ingest_pb2.ListVideosRequest, context: Context
     ) -> ingest_pb2.ListVideosResponse:
         """Answer a page of videos."""
@@ -59,14 +57,14 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         )
         return convert.from_page(page)
 
-    async def DeleteVideo(  # noqa: N802
+    async def DeleteVideo(
         self, request: ingest_pb2.DeleteVideoRequest, context: Context
     ) -> ingest_pb2.DeleteVideoResponse:
         """Delete a video."""
         await self._videos.delete(request.video_id)
         return ingest_pb2.DeleteVideoResponse()
 
-    async def GetPlaybackUrl(  # noqa: N802
+    async def GetPlaybackUrl(
         self, request: ingest_pb2.GetPlaybackUrlRequest, context: Context
     ) -> ingest_pb2.GetPlaybackUrlResponse:
         """Answer a playback URL."""
