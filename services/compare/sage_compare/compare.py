@@ -119,7 +119,12 @@ def compare_clips(
 
 def _check_completed(embedding: Embedding) -> None:
     if not embedding.completed:
-        raise SageError(Reason.EMBEDDING_NOT_COMPLETED, embedding_id=embedding.id, state=embedding.state)
+        raise SageError(
+            Reason.EMBEDDING_NOT_COMPLETED,
+            embedding_id=embedding.id,
+            state=embedding.state,
+            what_to_do="Wait until it is COMPLETED." if embedding.under_way else "Embed the video again.",
+        )
 
 
 def _check_same_model(a: Embedding, b: Embedding) -> None:

@@ -71,7 +71,8 @@ def to_request(message: compare_pb2.CompareEmbeddingsRequest) -> Request:
         embedding_id_b=message.embedding_id_b,
         mode=_MODES[message.mode],
         metric=_METRICS[message.metric],
-        threshold=threshold,
+        # Negative zero is zero, and answered as such.
+        threshold=None if threshold is None else abs(threshold),
         track=message.track or _DEFAULT_TRACK,
     )
 

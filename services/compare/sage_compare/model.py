@@ -102,6 +102,11 @@ class Embedding:
         """Whether all its vectors are there."""
         return self.state == "COMPLETED"
 
+    @property
+    def under_way(self) -> bool:
+        """Whether they may still come."""
+        return self.state in {"PENDING", "PROCESSING"}
+
     def track(self, name: str) -> Track | None:
         """Return the track with this name, None where there is none."""
         return next((track for track in self.tracks if track.name == name), None)

@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import dataclass
 
-from sage_runtime.errors import invalid_field
+from sage_runtime.errors import check_all, invalid_field
 from sage_runtime.fields import check_request_id
 from sage_runtime.ids import check_id, new_id
 
@@ -49,9 +49,11 @@ async def create(
         SageError: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE,
             REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
     """
-    check_id(request.video_id, prefix="video", field="video_id")
-    check_request_id(request.request_id)
-    _check_clip_seconds(request.clip_seconds)
+    check_all(
+        lambda: check_id(request.video_id, prefix="video", field="video_id"),
+        lambda: check_request_id(request.request_id),
+        lambda: _check_clip_seconds(request.clip_seconds),
+    )
     fingerprint = request.fingerprint()
     # Looked up first: the same request answers the same embedding even where the video or the model is gone by now.
     if request.request_id and (known := await store.find_request(request.request_id, fingerprint=fingerprint)):

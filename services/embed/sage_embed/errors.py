@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sage_runtime.errors import Reason, SageError
+from sage_runtime.errors import FieldViolation, Reason, SageError
 
 from sage_embed.model import Embedding
 
@@ -22,7 +22,12 @@ def embedding_finished(embedding: Embedding) -> SageError:
 
 def embedding_not_completed(embedding: Embedding) -> SageError:
     """Return the error for reading vectors that are not all there."""
-    return SageError(Reason.EMBEDDING_NOT_COMPLETED, embedding_id=embedding.id, state=embedding.state)
+    return SageError(
+        Reason.EMBEDDING_NOT_COMPLETED,
+        embedding_id=embedding.id,
+        state=embedding.state,
+        what_to_do="Embed the video again." if embedding.finished else "Wait until it is COMPLETED.",
+    )
 
 
 def track_missing(embedding: Embedding, track: str) -> SageError:
@@ -33,7 +38,9 @@ def track_missing(embedding: Embedding, track: str) -> SageError:
 
 def model_unknown(model: str, known: Sequence[str]) -> SageError:
     """Return the error for a model that no engine offers."""
-    return SageError(Reason.MODEL_UNKNOWN, model=model, models=", ".join(known) or "none")
+    names = ", ".join(known) or "none"
+    violation = FieldViolation("model", f"must be empty or one of: {names}.")
+    return SageError(Reason.MODEL_UNKNOWN, violations=(violation,), model=model, models=names)
 
 
 def model_unavailable(model: str, why: str) -> SageError:
@@ -43,7 +50,8 @@ def model_unavailable(model: str, why: str) -> SageError:
 
 def request_id_reused(request_id: str) -> SageError:
     """Return the error for an idempotency key that stands for another request."""
-    return SageError(Reason.REQUEST_ID_REUSED, request_id=request_id)
+    violation = FieldViolation("request_id", "was used for another request; choose another.")
+    return SageError(Reason.REQUEST_ID_REUSED, violations=(violation,), request_id=request_id)
 
 
 def limit_exceeded(*, limit: str, maximum: int, what_to_do: str) -> SageError:

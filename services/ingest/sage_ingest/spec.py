@@ -2,7 +2,7 @@
 
 import re
 
-from sage_runtime.errors import invalid_field
+from sage_runtime.errors import check_all, invalid_field
 from sage_runtime.fields import check_label
 
 from sage_ingest.errors import content_type_not_video, video_too_large, video_unreadable
@@ -28,18 +28,29 @@ def check_spec(
     Raises:
         SageError: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE or, for an empty file, VIDEO_UNREADABLE.
     """
-    check_label(filename, field="spec.filename", max_length=MAX_FILENAME_LENGTH)
-    media_type = content_type.partition(";")[0].strip().lower()
+    check_all(
+        lambda: check_label(filename, field="spec.filename", max_length=MAX_FILENAME_LENGTH),
+        lambda: _check_size(size_bytes),
+        lambda: _check_sha256(sha256),
+    )
+    media_type = content_type.partition(";")[0].strip(" \t").lower()
     if not _VIDEO_TYPE.fullmatch(media_type):
         raise content_type_not_video(content_type)
-    if size_bytes is None:
-        raise invalid_field("spec.size_bytes", "is required: the size of the whole file in bytes.")
-    if size_bytes < 0:
-        raise invalid_field("spec.size_bytes", "must not be negative: it is the size of the whole file in bytes.")
+    size_bytes = size_bytes or 0
     if size_bytes > max_video_bytes:
         raise video_too_large(size_bytes, max_bytes=max_video_bytes)
     if size_bytes == 0:
         raise video_unreadable(filename, why="it has no bytes")
+    return VideoSpec(filename=filename, content_type=media_type, size_bytes=size_bytes, sha256=sha256.lower())
+
+
+def _check_size(size_bytes: int | None) -> None:
+    if size_bytes is None:
+        raise invalid_field("spec.size_bytes", "is required: the size of the whole file in bytes.")
+    if size_bytes < 0:
+        raise invalid_field("spec.size_bytes", "must not be negative: it is the size of the whole file in bytes.")
+
+
+def _check_sha256(sha256: str) -> None:
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise invalid_field("spec.sha256", "must be 64 hexadecimal digits, or empty.")
-    return VideoSpec(filename=filename, content_type=media_type, size_bytes=size_bytes, sha256=sha256.lower())

@@ -12,6 +12,9 @@ DOMAIN = "sage"
 
 # All of an error travels in trailers, which clients limit to 8 KiB by default: what is longer loses the whole error.
 _MAX_TEXT_BYTES = 1024
+# What a caller sent is shown shortened, so that the rule and the next step behind it are seen as well.
+_MAX_SHOWN_BYTES = 120
+_SENTENCES = frozenset({"rules", "why", "what_to_do", "models", "tracks"})
 _MAX_FACT_BYTES = 512
 _MAX_VIOLATIONS = 10
 
@@ -49,7 +52,8 @@ CATALOGUE: dict[Reason, Entry] = {
     ),
     Reason.SIZE_MISMATCH: Entry(
         _INVALID,
-        "{declared_bytes} bytes were declared and {received_bytes} arrived. Nothing was kept; upload the file again.",
+        "{declared_bytes} bytes were declared and {received_bytes} had arrived when the upload ended. Nothing was "
+        "kept; declare the size of the whole file and upload it again.",
     ),
     Reason.CHECKSUM_MISMATCH: Entry(
         _INVALID,
@@ -81,7 +85,7 @@ CATALOGUE: dict[Reason, Entry] = {
     Reason.PROVIDER_UNREACHABLE: Entry(_RETRY, "{provider} cannot be reached. Try again.", 5.0),
     Reason.EMBEDDING_FINISHED: Entry(_STATE, "Embedding {embedding_id} is {state} already and cannot be cancelled."),
     Reason.EMBEDDING_NOT_COMPLETED: Entry(
-        _STATE, "Embedding {embedding_id} is {state} and has no vectors to read. Wait until it is COMPLETED."
+        _STATE, "Embedding {embedding_id} is {state} and has no vectors to read. {what_to_do}"
     ),
     Reason.MODELS_DIFFER: Entry(
         _STATE, "The embeddings cannot be compared: a is {a}; b is {b}. Embed both videos the same way."
@@ -100,6 +104,9 @@ CATALOGUE: dict[Reason, Entry] = {
         "Request id {request_id!r} was used before for something else. Choose another.",
     ),
     Reason.SERVICE_UNAVAILABLE: Entry(_RETRY, "The {service} service cannot be reached. Try again.", 2.0),
+    Reason.UNIMPLEMENTED: Entry(
+        grpc.StatusCode.UNIMPLEMENTED, "This server does not offer {method}. Reflection shows what it does offer."
+    ),
     Reason.INTERNAL: Entry(
         grpc.StatusCode.INTERNAL, "Internal error. The log has the details under request id {request_id}."
     ),
@@ -115,7 +122,10 @@ class _Facts(dict[str, str]):
 
 def public_text(error: SageError) -> str:
     """Return the message that the caller sees, cut where it would be too long to send."""
-    return _cut(CATALOGUE[error.reason].text.format_map(_Facts(error.facts)), _MAX_TEXT_BYTES)
+    shown = _Facts(
+        {name: value if name in _SENTENCES else _cut(value, _MAX_SHOWN_BYTES) for name, value in error.facts.items()}
+    )
+    return _cut(CATALOGUE[error.reason].text.format_map(shown), _MAX_TEXT_BYTES)
 
 
 def to_status(error: SageError) -> status_pb2.Status:

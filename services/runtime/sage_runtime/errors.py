@@ -3,6 +3,7 @@
 A use case raises a `SageError`; `sage_runtime.catalogue` decides what the caller sees of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     REQUEST_ID_REUSED = auto()
     SERVICE_UNAVAILABLE = auto()
     INTERNAL = auto()
+    UNIMPLEMENTED = auto()
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,24 @@ def invalid(*violations: FieldViolation) -> SageError:
         fields=",".join(violation.field for violation in violations),
         rules=" ".join(f"{violation.field}: {violation.rule}" for violation in violations),
     )
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Run every check, so that one answer names all fields that break rules.
+
+    Raises:
+        SageError: FIELD_INVALID with the violations of all checks; any other reason as the check raised it.
+    """
+    violations: list[FieldViolation] = []
+    for check in checks:
+        try:
+            check()
+        except SageError as error:
+            if error.reason is not Reason.FIELD_INVALID:
+                raise
+            violations += error.violations
+    if violations:
+        raise invalid(*violations)
 
 
 def invalid_field(field: str, rule: str) -> SageError:

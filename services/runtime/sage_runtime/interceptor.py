@@ -43,11 +43,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MaybeHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> MaybeHandler:
-        """Return the handler wrapped, or None for a method that nobody serves."""
+        """Return the handler wrapped; for a method that nobody serves one that says so."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        return self._wrap(handler, handler_call_details.method)
+        # Of streams, so that it answers calls of every shape.
+        refusal: _Handler = grpc.stream_stream_rpc_method_handler(_refuse)
+        return self._wrap(handler or refusal, handler_call_details.method)
 
     def _wrap(self, handler: _Handler, method: str) -> _Handler:
         # Requests that come alone are decoded here rather than by grpcio, which would send the decoder's exception to
@@ -112,8 +112,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             outcome = Outcome(_code_of(context))
             raise
         except Exception as error:
-            outcome = _outcome_of(error, _code_of(context), request_id)
-            await _abort(context, outcome, request_id)
+            sage_error = _translate(error, _code_of(context), method=method, request_id=request_id)
+            outcome = Outcome(CATALOGUE[sage_error.reason].status, sage_error, cause=error)
+            await _abort(context, sage_error, request_id)
         finally:
             duration_s = time.monotonic() - started
             # Neither an end nor an error: the task was cancelled, or the generator closed.
@@ -144,16 +145,24 @@ def _cancelled(duration_s: float, timeout_s: float | None) -> Outcome:
     return Outcome(grpc.StatusCode.DEADLINE_EXCEEDED if out_of_time else grpc.StatusCode.CANCELLED)
 
 
-def _outcome_of(error: Exception, set_code: grpc.StatusCode, request_id: str) -> Outcome:
+async def _refuse(_requests: object, _context: Context) -> None:
+    raise SageError(Reason.UNIMPLEMENTED)
+
+
+def _translate(error: Exception, set_code: grpc.StatusCode, *, method: str, request_id: str) -> SageError:
+    """Return what the caller is told of an error."""
     if isinstance(error, NotImplementedError) and set_code is grpc.StatusCode.UNIMPLEMENTED:
-        return Outcome(set_code)  # This is how the generated base classes say it.
-    if isinstance(error, DecodeError):
+        # This is how the generated base classes say it.
+        sage_error = SageError(Reason.UNIMPLEMENTED)
+    elif isinstance(error, DecodeError):
         sage_error = invalid_field("request", "must be a valid message of the method's request type.")
     else:
         sage_error = _expected(error) or SageError(Reason.INTERNAL)
+    if sage_error.reason is Reason.UNIMPLEMENTED:
+        sage_error.facts["method"] = method
     if sage_error.reason is Reason.INTERNAL:
         sage_error.facts["request_id"] = request_id
-    return Outcome(CATALOGUE[sage_error.reason].status, sage_error, cause=error)
+    return sage_error
 
 
 def _expected(error: BaseException) -> SageError | None:
@@ -166,13 +175,13 @@ def _expected(error: BaseException) -> SageError | None:
     return None
 
 
-async def _abort(context: Context, outcome: Outcome, request_id: str) -> Never:
-    trailers: tuple[tuple[str, str | bytes], ...] = ((REQUEST_ID_KEY, request_id),)
-    if outcome.error is None:
-        await context.abort(outcome.status, "This server does not implement the method.", trailers)
-    status = to_status(outcome.error)
-    trailers = (*trailers, (_STATUS_DETAILS_KEY, status.SerializeToString()))
-    await context.abort(outcome.status, status.message, trailers)
+async def _abort(context: Context, error: SageError, request_id: str) -> Never:
+    status = to_status(error)
+    trailers: tuple[tuple[str, str | bytes], ...] = (
+        (REQUEST_ID_KEY, request_id),
+        (_STATUS_DETAILS_KEY, status.SerializeToString()),
+    )
+    await context.abort(CATALOGUE[error.reason].status, status.message, trailers)
 
 
 async def _send_request_id(context: Context, request_id: str) -> None:

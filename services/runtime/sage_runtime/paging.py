@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 
-from sage_runtime.errors import Reason, SageError
+from sage_runtime.errors import FieldViolation, Reason, SageError
 
 _DIGEST_BYTES = 12
 
@@ -31,10 +31,15 @@ def read_page_token(token: str, *, scope: str) -> str | None:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         last_id = raw[_DIGEST_BYTES:].decode()
     except (binascii.Error, ValueError) as error:
-        raise SageError(Reason.PAGE_TOKEN_INVALID) from error
+        raise _invalid_token() from error
     if raw[:_DIGEST_BYTES] != _digest(last_id, scope):
-        raise SageError(Reason.PAGE_TOKEN_INVALID)
+        raise _invalid_token()
     return last_id
+
+
+def _invalid_token() -> SageError:
+    rule = "must be empty, or `next_page_token` of the page before with the same filters."
+    return SageError(Reason.PAGE_TOKEN_INVALID, violations=(FieldViolation("page_token", rule),))
 
 
 def _digest(last_id: str, scope: str) -> bytes:

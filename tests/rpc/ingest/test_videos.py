@@ -181,3 +181,4 @@ async def test_resumable_uploads_are_unimplemented(ingest) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await ingest.stub.GetUpload(ingest_pb2.GetUploadRequest(upload_id=new_id("upload")))
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "IngestService/GetUpload" in raised.value.details()

@@ -115,8 +115,17 @@ async def test_method_of_the_contract_that_is_not_written_yet_is_unimplemented(s
         ):
             stub = compare_pb2_grpc.CompareServiceStub(channel)
             error = await _error(stub.CompareEmbeddings(compare_pb2.CompareEmbeddingsRequest()))
-    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert (error.code(), _info(error).reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
     assert [line["log_level"] for line in logs if line["event"] == "call"] == ["info"]
+
+
+@pytest.mark.parametrize("shape", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
+async def test_method_that_nobody_serves_is_unimplemented(echo, shape):
+    """A method or a service that is not there is UNIMPLEMENTED with its name, whatever the shape of the call."""
+    call = getattr(echo.channel, shape)("/sage.nobody.v1.NoService/Nothing")
+    error = await _error(call(iter([b""]) if shape.startswith("stream") else b""))
+    assert (error.code(), _info(error).reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+    assert "NoService/Nothing" in error.details()
 
 
 async def test_cancelled_call_is_cancelled_and_no_defect(echo):

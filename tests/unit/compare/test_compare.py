@@ -141,7 +141,9 @@ async def test_embedding_that_is_not_completed_is_refused(state):
     b = stored(OLD).but(state=state, model="other", tracks={})
     error = await refusal(stored(OLD), b)
     assert error.reason is Reason.EMBEDDING_NOT_COMPLETED
-    assert error.facts == {"embedding_id": b.id, "state": state}
+    waiting = state in {"PENDING", "PROCESSING"}
+    what_to_do = "Wait until it is COMPLETED." if waiting else "Embed the video again."
+    assert error.facts == {"embedding_id": b.id, "state": state, "what_to_do": what_to_do}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from google.rpc import error_details_pb2
 from sage.errors.v1 import error_reason_pb2
 from sage_runtime.catalogue import CATALOGUE, public_text, to_status
-from sage_runtime.errors import FieldViolation, Reason, SageError, invalid, invalid_field
+from sage_runtime.errors import FieldViolation, Reason, SageError, check_all, invalid, invalid_field
 
 _KINDS = {
     "info": error_details_pb2.ErrorInfo,
@@ -101,3 +101,30 @@ def test_status_fits_into_trailers(character):
         base64_encoded = len(status.SerializeToString()) * 4 / 3
         assert percent_encoded + base64_encoded < 8 * 1024
     assert len(_details(to_status(invalid(*many)))["bad"].field_violations) == 10
+
+
+def test_what_a_caller_sent_is_shortened_and_the_next_step_is_seen():
+    """However long a value is, the sentence around it stays whole."""
+    text = public_text(SageError(Reason.MODEL_UNKNOWN, model="x" * 5000, models="local"))
+    assert text.endswith("This server has: local.")
+    assert len(text) < 300
+
+
+def test_all_fields_that_break_rules_are_named_at_once():
+    """Checks run to the last one; another reason than FIELD_INVALID passes as it is."""
+
+    def fails(field):
+        def check():
+            raise invalid_field(field, "is wrong.")
+
+        return check
+
+    with pytest.raises(SageError) as caught:
+        check_all(fails("one"), lambda: "fine", fails("two"))
+    assert [violation.field for violation in caught.value.violations] == ["one", "two"]
+
+    def other():
+        raise SageError(Reason.VIDEO_NOT_FOUND)
+
+    with pytest.raises(SageError, match="VIDEO_NOT_FOUND"):
+        check_all(fails("one"), other)

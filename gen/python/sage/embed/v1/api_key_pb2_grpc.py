@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ApiKeyServiceStub:
-    """Keeps the TwelveLabs key. The key goes in and never comes out.
+    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class ApiKeyServiceStub:
 
 
 class ApiKeyServiceServicer:
-    """Keeps the TwelveLabs key. The key goes in and never comes out.
+    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service.
     """
 
     def SetApiKey(self, request, context):
@@ -107,7 +107,7 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApiKeyService:
-    """Keeps the TwelveLabs key. The key goes in and never comes out.
+    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApiKeyServiceStub:
-    """Keeps the TwelveLabs key. The key goes in and never comes out."""
+    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,7 +46,7 @@ class ApiKeyServiceStub:
 
 @_typing.type_check_only
 class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
-    """Keeps the TwelveLabs key. The key goes in and never comes out."""
+    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetApiKey: _aio.UnaryUnaryMultiCallable[_api_key_pb2.SetApiKeyRequest, _api_key_pb2.SetApiKeyResponse]  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     """Deletes the key. Idempotent. Work that was begun with it may fail."""
 
 class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the TwelveLabs key. The key goes in and never comes out."""
+    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service."""
 
     @_abc_1.abstractmethod
     def SetApiKey(

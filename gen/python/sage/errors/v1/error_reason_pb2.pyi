@@ -3,8 +3,9 @@
 isort:skip_file
 The reasons that SAGE gives when a call does not succeed.
 
-Every error status of every service carries a `google.rpc.ErrorInfo` with `domain` "sage" and `reason` set to the
-name of one of these values without its `ERROR_REASON_` prefix. Clients branch on the reason, never on the message.
+Every error status that a service sends carries a `google.rpc.ErrorInfo` with `domain` "sage" and `reason` set to the
+name of one of these values without its `ERROR_REASON_` prefix. What ends a call on the way (a message over 4 MiB, a
+deadline, a gateway without a backend) has the status alone. Clients branch on the reason, never on the message.
 Bad input also carries a `google.rpc.BadRequest` that names each field; what may be tried again as it is carries a
 `google.rpc.RetryInfo`.
 """
@@ -220,6 +221,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         { "reason": "INTERNAL", "domain": "sage", "metadata": { "request_id": "0192f0c1..." } }
     """
+    ERROR_REASON_UNIMPLEMENTED: _ErrorReason.ValueType  # 36
+    """UNIMPLEMENTED. This server, or its version, does not offer the method.
+
+        { "reason": "UNIMPLEMENTED", "domain": "sage",
+          "metadata": { "method": "/sage.ingest.v1.IngestService/CreateUpload" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call did not succeed. Each value says which status it comes with and shows an example of its `ErrorInfo`."""
@@ -415,5 +422,11 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """INTERNAL. Something broke that should not have; the log has the details under the request id.
 
     { "reason": "INTERNAL", "domain": "sage", "metadata": { "request_id": "0192f0c1..." } }
+"""
+ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 36
+"""UNIMPLEMENTED. This server, or its version, does not offer the method.
+
+    { "reason": "UNIMPLEMENTED", "domain": "sage",
+      "metadata": { "method": "/sage.ingest.v1.IngestService/CreateUpload" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -3,8 +3,9 @@
 isort:skip_file
 The reasons that SAGE gives when a call does not succeed.
 
-Every error status of every service carries a `google.rpc.ErrorInfo` with `domain` "sage" and `reason` set to the
-name of one of these values without its `ERROR_REASON_` prefix. Clients branch on the reason, never on the message.
+Every error status that a service sends carries a `google.rpc.ErrorInfo` with `domain` "sage" and `reason` set to the
+name of one of these values without its `ERROR_REASON_` prefix. What ends a call on the way (a message over 4 MiB, a
+deadline, a gateway without a backend) has the status alone. Clients branch on the reason, never on the message.
 Bad input also carries a `google.rpc.BadRequest` that names each field; what may be tried again as it is carries a
 `google.rpc.RetryInfo`.
 """

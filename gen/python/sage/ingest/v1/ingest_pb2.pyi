@@ -392,8 +392,9 @@ class UploadVideoRequest(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """An id of the client's choice, at most 128 characters. An upload with the id of one that succeeded answers the
-    same video and stores nothing. Empty: every call is a new video. Read from the first message.
+    """An id of the client's choice, at most 128 characters. An upload with the id of one that succeeded and with the
+    same spec answers the same video; its bytes are not looked at, so declare the SHA-256 where they could be others.
+    Empty: every call is a new video. Read from the first message.
     """
     @_builtins.property
     def spec(self) -> Global___VideoSpec:
@@ -401,8 +402,8 @@ class UploadVideoRequest(_message.Message):
 
     @_builtins.property
     def content(self) -> _httpbody_pb2.HttpBody:
-        """The next bytes of the file in `data`, at most 4 MiB a message; 256 KiB to 1 MiB are fastest. Empty data is
-        allowed. `content_type` of the first message stands in for the spec's where that is empty.
+        """The next bytes of the file in `data`. A message with all that is in it may have 4 MiB; 256 KiB to 1 MiB are
+        fastest. Empty data is allowed. `content_type` of the first message stands in for the spec's where that is empty.
         """
 
     def __init__(

@@ -97,10 +97,11 @@ class IngestServiceServicer:
         The first message carries `spec`, and perhaps data; the messages after it carry data only. The end of the stream
         is not a commit: the video is kept only where the declared size, and the SHA-256 where one was declared, match
         what arrived, and where the container holds a video that can be decoded. On every other end nothing is left
-        behind. Memory on the server does not grow with the size of the file.
+        behind. The container has to be complete, as far as its format can tell, and its picture is decoded where it is
+        looked at; damage in between shows when it is embedded. Memory on the server does not grow with the file.
 
         Over JSON the body is the file and the spec goes into the query:
-        `curl -T a.mp4 'http://localhost:8080/v1/videos?spec.filename=a.mp4&spec.content_type=video/mp4'`.
+        `curl -X POST -T a.mp4 'http://HOST/v1/videos?spec.filename=a.mp4&spec.content_type=video/mp4'`.
 
         Errors: SPEC_MISSING, SPEC_REPEATED, FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, SIZE_MISMATCH,
         CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE.
@@ -110,7 +111,8 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateUpload(self, request, context):
-        """Begins an upload in parts, for clients that cannot stream or that lose their network. Stores no bytes.
+        """Begins an upload in parts, for clients that cannot stream or that lose their network. Stores no bytes. Servers
+        before version 0.2 answer this and the other calls of uploads in parts with UNIMPLEMENTED.
 
         Errors: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
         """
