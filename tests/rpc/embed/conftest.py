@@ -104,13 +104,14 @@ def start_api(database_url, ingest, engine) -> Callable[..., AbstractAsyncContex
                 **changes,
             }
         )
-        # The channel outlives the server, so that a test sees how a server ends.
+        # The channel outlives the server and gives calls time to hear of its end: a test sees how a server ends.
         async with (
             AsyncExitStack() as stack,
             registrations(settings, [engine]) as services,
             running_server(settings=settings, services=services) as server,
         ):
-            channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.address))
+            channel = grpc.aio.insecure_channel(server.address)
+            stack.push_async_callback(channel.close, 5.0)
             yield embed_pb2_grpc.EmbedServiceStub(channel)
 
     return start
