@@ -67,7 +67,7 @@ async def test_a_crash_of_the_engine_says_nothing_of_its_inside(worker, create, 
     engine.failures = {1: [RuntimeError("the secret is 42")]}
     failed = await finish((await create()).id)
     assert failed.failure.reason == error_reason_pb2.ERROR_REASON_INTERNAL
-    assert "42" not in failed.failure.message
+    assert "secret" not in failed.failure.message
     assert failed.id in failed.failure.message
 
 
