@@ -94,7 +94,7 @@ async def test_broken_watch_goes_on_where_it_broke(sage, fake, films):
 async def test_servers_own_failure_is_not_tried_again(sage, fake, films):
     """An error that the server answers with is told at once, with the request id that its log has."""
     fake.fail_watches = True
-    outcome = await sage("diff", films[0], films[0])
+    outcome = await sage("embed", films[0])
     assert outcome.exit_code == 2
     assert "request id request-7" in outcome.err
     assert fake.watches == 1
