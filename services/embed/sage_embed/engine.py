@@ -7,10 +7,12 @@ and segments that were yielded are never computed again.
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sage_runtime.errors import SageError
 
 Vectors = NDArray[np.float32]
 
@@ -27,8 +29,14 @@ class ModelInfo:
         tracks: The tracks that it can make.
         min_clip_seconds: The shortest clip.
         max_clip_seconds: The longest clip.
+        whole_clip_seconds: Whether the length of a clip has to be a whole number of seconds.
+        min_video_seconds: The shortest video.
         max_video_seconds: The longest video; None where there is no limit.
-        unusable_reason: Why it cannot be used now, for people; empty where it can.
+        max_video_bytes: The largest file; None where there is no limit.
+        min_resolution: Width and height that the picture has to have at least; None where there is no limit.
+        max_resolution: Width and height of the largest picture, whichever way it is turned; None where there is no
+            limit.
+        unusable: Why it cannot be used now, as the error that asking for it raises; None where it can.
     """
 
     name: str
@@ -38,8 +46,13 @@ class ModelInfo:
     tracks: tuple[str, ...]
     min_clip_seconds: float
     max_clip_seconds: float
+    whole_clip_seconds: bool = False
+    min_video_seconds: float = 0.0
     max_video_seconds: float | None = None
-    unusable_reason: str = ""
+    max_video_bytes: int | None = None
+    min_resolution: tuple[int, int] | None = None
+    max_resolution: tuple[int, int] | None = None
+    unusable: SageError | None = None
 
 
 @dataclass(frozen=True)
@@ -48,10 +61,15 @@ class Resume:
 
     Attributes:
         provider_task_id: The provider's task, where one was started.
+        submitted_url: The URL that the provider was asked with last, where it was asked: there may be a task whose id was
+            never heard.
+        submitted_at: When it was asked with it.
         segment_counts: For each track, how many segments are stored: the index of the next.
     """
 
     provider_task_id: str | None
+    submitted_url: str | None
+    submitted_at: datetime | None
     segment_counts: Mapping[str, int]
 
 
@@ -63,6 +81,7 @@ class EngineRequest:
         video_url: Makes a fresh URL that the video can be read from with ranged requests.
         duration_seconds: Length of the video's timeline.
         start_offset_seconds: The timestamp of the first frame in the container; the timeline counts from there.
+        has_audio: Whether the video has sound.
         model: One of the engine's models.
         clip_seconds: Length of a clip. The last one may be shorter.
         tracks: The tracks to make.
@@ -72,6 +91,7 @@ class EngineRequest:
     video_url: Callable[[], Awaitable[str]]
     duration_seconds: float
     start_offset_seconds: float
+    has_audio: bool
     model: str
     clip_seconds: float
     tracks: tuple[str, ...]
@@ -95,6 +115,13 @@ class Segments:
     start_seconds: Sequence[float]
     end_seconds: Sequence[float]
     vectors: Vectors
+
+
+@dataclass(frozen=True)
+class Submitting:
+    """The provider is about to be asked for a task. Where its answer is lost, the URL tells which task is this one."""
+
+    source_url: str
 
 
 @dataclass(frozen=True)
@@ -124,7 +151,7 @@ class SegmentsProduced:
     segments: Segments
 
 
-EngineEvent = TaskStarted | Progressed | SegmentsProduced
+EngineEvent = Submitting | TaskStarted | Progressed | SegmentsProduced
 
 
 class Engine(Protocol):
@@ -134,7 +161,7 @@ class Engine(Protocol):
     resume point; every other reason is final.
     """
 
-    def models(self) -> Sequence[ModelInfo]:
+    async def models(self) -> Sequence[ModelInfo]:
         """Return the models that it offers, usable or not, the best first."""
         ...
 

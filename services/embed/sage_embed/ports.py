@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -170,4 +171,41 @@ class ChangeFeed(Protocol):
         Raises:
             SageError: LIMIT_EXCEEDED.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class ProviderKey:
+    """A provider's key that is ready for use.
+
+    Attributes:
+        secret: The key itself.
+        fingerprint: Tells keys apart without giving them away: what workers that share a key know it by.
+    """
+
+    secret: str = field(repr=False)
+    fingerprint: str
+
+
+class ProviderKeys(Protocol):
+    """Gives out providers' keys."""
+
+    async def current(self) -> ProviderKey | None:
+        """Return the key to use now; None where none is set.
+
+        Raises:
+            SageError: STORE_UNAVAILABLE, or ENCRYPTION_KEY_MISSING where one is stored that cannot be decrypted.
+        """
+        ...
+
+
+class ProviderPace(Protocol):
+    """Spaces out the requests that all workers send under one key, so that its rate limit holds."""
+
+    async def wait_turn(self, key: ProviderKey) -> None:
+        """Return when the next request may be sent."""
+        ...
+
+    async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:
+        """Say that the provider refused a request for its rate: every worker on the key waits, then goes slower."""
         ...

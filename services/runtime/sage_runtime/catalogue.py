@@ -79,6 +79,10 @@ CATALOGUE: dict[Reason, Entry] = {
     Reason.MODEL_UNAVAILABLE: Entry(_STATE, "Model {model} cannot be used here: {why}."),
     Reason.API_KEY_MISSING: Entry(_STATE, "{provider} wants an API key and none is set. Set one with SetApiKey."),
     Reason.API_KEY_INVALID: Entry(_STATE, "{provider} refused the API key. Set a valid one with SetApiKey."),
+    Reason.ENCRYPTION_KEY_MISSING: Entry(
+        _STATE,
+        "This server does not store API keys: it has nothing to encrypt them with. Its operator sets {setting}.",
+    ),
     Reason.PROVIDER_QUOTA_EXCEEDED: Entry(_FULL, "The quota at {provider} is used up: {why}.", 60.0),
     Reason.PROVIDER_REJECTED_VIDEO: Entry(_STATE, "{provider} does not take this video: {why}."),
     Reason.PROVIDER_FAILED: Entry(grpc.StatusCode.ABORTED, "{provider} failed: {why}."),

@@ -51,6 +51,7 @@ class Reason(StrEnum):
     SERVICE_UNAVAILABLE = auto()
     INTERNAL = auto()
     UNIMPLEMENTED = auto()
+    ENCRYPTION_KEY_MISSING = auto()
 
 
 @dataclass(frozen=True)

@@ -297,6 +297,8 @@ class CompareEmbeddingsRequest(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     TRACK_FIELD_NUMBER: _builtins.int
+    SECOND_TRACK_FIELD_NUMBER: _builtins.int
+    SECOND_THRESHOLD_FIELD_NUMBER: _builtins.int
     embedding_id_a: _builtins.str
     """The embedding of the one cut, usually the older. Required."""
     embedding_id_b: _builtins.str
@@ -309,6 +311,10 @@ class CompareEmbeddingsRequest(_message.Message):
     """Distances above it are differences, 0 to 2. Unset: the default of mode, metric and model, which the answer says."""
     track: _builtins.str
     """The track to compare, not `video`, which has no clips. Empty: `visual`."""
+    second_track: _builtins.str
+    """Another track to compare on the same two timelines, such as `audio` to find a dub under the same picture. Empty: none."""
+    second_threshold: _builtins.float
+    """The threshold for the second track, 0 to 2. Unset: its default."""
     def __init__(
         self,
         *,
@@ -318,13 +324,20 @@ class CompareEmbeddingsRequest(_message.Message):
         metric: Global___Metric.ValueType = ...,
         threshold: _builtins.float | None = ...,
         track: _builtins.str = ...,
+        second_track: _builtins.str = ...,
+        second_threshold: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_second_threshold", b"_second_threshold", "_threshold", b"_threshold", "second_threshold", b"second_threshold", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "embedding_id_a", b"embedding_id_a", "embedding_id_b", b"embedding_id_b", "metric", b"metric", "mode", b"mode", "threshold", b"threshold", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_second_threshold", b"_second_threshold", "_threshold", b"_threshold", "embedding_id_a", b"embedding_id_a", "embedding_id_b", b"embedding_id_b", "metric", b"metric", "mode", b"mode", "second_threshold", b"second_threshold", "second_track", b"second_track", "threshold", b"threshold", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__second_threshold: _TypeAlias = _typing.Literal["second_threshold"]  # noqa: Y015
+    _WhichOneofArgType__second_threshold: _TypeAlias = _typing.Literal["_second_threshold", b"_second_threshold"]  # noqa: Y015
     _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
     _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__second_threshold) -> _WhichOneofReturnType__second_threshold | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
 
 Global___CompareEmbeddingsRequest: _TypeAlias = CompareEmbeddingsRequest  # noqa: Y015
@@ -347,6 +360,7 @@ class CompareEmbeddingsResponse(_message.Message):
     DIFFERING_COUNT_FIELD_NUMBER: _builtins.int
     DIFFERENCES_FIELD_NUMBER: _builtins.int
     SERIES_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
     mode: Global___CompareMode.ValueType
     """The mode that was used."""
     metric: Global___Metric.ValueType
@@ -379,6 +393,10 @@ class CompareEmbeddingsResponse(_message.Message):
     def series(self) -> Global___Series:
         """Every interval with its distance."""
 
+    @_builtins.property
+    def second(self) -> Global___TrackComparison:
+        """The comparison of the second track. Unset where none was asked for."""
+
     def __init__(
         self,
         *,
@@ -394,11 +412,78 @@ class CompareEmbeddingsResponse(_message.Message):
         differing_count: _builtins.int = ...,
         differences: _abc.Iterable[Global___Difference] | None = ...,
         series: Global___Series | None = ...,
+        second: Global___TrackComparison | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "series", b"series"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "second", b"second", "series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "compared_count", b"compared_count", "differences", b"differences", "differing_count", b"differing_count", "metric", b"metric", "mode", b"mode", "model", b"model", "series", b"series", "similarity_percent", b"similarity_percent", "threshold", b"threshold", "track", b"track"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "compared_count", b"compared_count", "differences", b"differences", "differing_count", b"differing_count", "metric", b"metric", "mode", b"mode", "model", b"model", "second", b"second", "series", b"series", "similarity_percent", b"similarity_percent", "threshold", b"threshold", "track", b"track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompareEmbeddingsResponse: _TypeAlias = CompareEmbeddingsResponse  # noqa: Y015
+
+@_typing.final
+class TrackComparison(_message.Message):
+    """The comparison of a second track, in the same mode, by the same metric and the same rules.
+
+    Both embeddings must have asked for the track. Where one has it and the other, silent, does not, all of it is
+    ONLY_IN_A or ONLY_IN_B. Where both are silent there is no difference.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACK_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    A_COVERED_FIELD_NUMBER: _builtins.int
+    B_COVERED_FIELD_NUMBER: _builtins.int
+    SIMILARITY_PERCENT_FIELD_NUMBER: _builtins.int
+    COMPARED_COUNT_FIELD_NUMBER: _builtins.int
+    DIFFERING_COUNT_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    track: _builtins.str
+    """The track."""
+    threshold: _builtins.float
+    """The threshold that was used."""
+    similarity_percent: _builtins.float
+    """How much of the two is the same, 0 to 100."""
+    compared_count: _builtins.int
+    """How many intervals were compared."""
+    differing_count: _builtins.int
+    """How many of them differ."""
+    @_builtins.property
+    def a_covered(self) -> Global___TimeRange:
+        """What the segments of the track cover in a. Unset: a has none."""
+
+    @_builtins.property
+    def b_covered(self) -> Global___TimeRange:
+        """What the segments of the track cover in b. Unset: b has none."""
+
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]:
+        """The differences, in the order of time."""
+
+    @_builtins.property
+    def series(self) -> Global___Series:
+        """Every interval with its distance."""
+
+    def __init__(
+        self,
+        *,
+        track: _builtins.str = ...,
+        threshold: _builtins.float = ...,
+        a_covered: Global___TimeRange | None = ...,
+        b_covered: Global___TimeRange | None = ...,
+        similarity_percent: _builtins.float = ...,
+        compared_count: _builtins.int = ...,
+        differing_count: _builtins.int = ...,
+        differences: _abc.Iterable[Global___Difference] | None = ...,
+        series: Global___Series | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "compared_count", b"compared_count", "differences", b"differences", "differing_count", b"differing_count", "series", b"series", "similarity_percent", b"similarity_percent", "threshold", b"threshold", "track", b"track"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrackComparison: _TypeAlias = TrackComparison  # noqa: Y015

@@ -46,6 +46,30 @@ API_KEY_STATUS_UNKNOWN: ApiKeyStatus.ValueType  # 3
 """It could not be told: no network, a rate limit, trouble on the provider's side."""
 Global___ApiKeyStatus: _TypeAlias = ApiKeyStatus  # noqa: Y015
 
+class _ApiKeySource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApiKeySourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApiKeySource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    API_KEY_SOURCE_UNSPECIFIED: _ApiKeySource.ValueType  # 0
+    """There is no key, or it was only checked."""
+    API_KEY_SOURCE_STORED: _ApiKeySource.ValueType  # 1
+    """It was set with SetApiKey. It goes before one from the environment."""
+    API_KEY_SOURCE_ENVIRONMENT: _ApiKeySource.ValueType  # 2
+    """The server was started with it."""
+
+class ApiKeySource(_ApiKeySource, metaclass=_ApiKeySourceEnumTypeWrapper):
+    """Where a key comes from."""
+
+API_KEY_SOURCE_UNSPECIFIED: ApiKeySource.ValueType  # 0
+"""There is no key, or it was only checked."""
+API_KEY_SOURCE_STORED: ApiKeySource.ValueType  # 1
+"""It was set with SetApiKey. It goes before one from the environment."""
+API_KEY_SOURCE_ENVIRONMENT: ApiKeySource.ValueType  # 2
+"""The server was started with it."""
+Global___ApiKeySource: _TypeAlias = ApiKeySource  # noqa: Y015
+
 @_typing.final
 class ApiKey(_message.Message):
     """What is known of a key."""
@@ -57,6 +81,7 @@ class ApiKey(_message.Message):
     LAST_FOUR_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     CHECK_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """Whose key it is: `twelvelabs`."""
     present: _builtins.bool
@@ -65,9 +90,11 @@ class ApiKey(_message.Message):
     """Its last four characters, to tell keys apart."""
     status: Global___ApiKeyStatus.ValueType
     """What the provider said of it."""
+    source: Global___ApiKeySource.ValueType
+    """Where it comes from."""
     @_builtins.property
     def check_time(self) -> _timestamp_pb2.Timestamp:
-        """When the provider was asked."""
+        """When the provider was asked. Unset: never."""
 
     def __init__(
         self,
@@ -77,10 +104,11 @@ class ApiKey(_message.Message):
         last_four: _builtins.str = ...,
         status: Global___ApiKeyStatus.ValueType = ...,
         check_time: _timestamp_pb2.Timestamp | None = ...,
+        source: Global___ApiKeySource.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "last_four", b"last_four", "present", b"present", "provider", b"provider", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "last_four", b"last_four", "present", b"present", "provider", b"provider", "source", b"source", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -93,16 +121,22 @@ class SetApiKeyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """The key, 8 to 512 characters. Required. Never logged, never answered."""
+    """The key, 8 to 512 characters. Required, but where `validate_only` is set: then an empty one stands for the key that
+    is in use. Never logged, never answered.
+    """
+    validate_only: _builtins.bool
+    """Whether to check the key only. Nothing is stored, and a key that the provider refuses is an answer, not an error."""
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -110,7 +144,7 @@ Global___SetApiKeyRequest: _TypeAlias = SetApiKeyRequest  # noqa: Y015
 
 @_typing.final
 class SetApiKeyResponse(_message.Message):
-    """What is known of the key that was set."""
+    """What is known of the key that was set or checked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ApiKeyServiceStub:
-    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service.
+    """Keeps the TwelveLabs key. The key goes in and never comes out.
     """
 
     def __init__(self, channel):
@@ -53,14 +53,15 @@ class ApiKeyServiceStub:
 
 
 class ApiKeyServiceServicer:
-    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service.
+    """Keeps the TwelveLabs key. The key goes in and never comes out.
     """
 
     def SetApiKey(self, request, context):
         """Checks a key with its provider and stores it encrypted, in place of the one before. A key that the provider
-        refuses is not stored.
+        refuses is not stored; one of which nothing could be told is, with the status UNKNOWN.
 
-        Errors: FIELD_INVALID, API_KEY_INVALID, STORE_UNAVAILABLE.
+        Errors: FIELD_INVALID, API_KEY_INVALID, ENCRYPTION_KEY_MISSING (the server has nothing to encrypt it with),
+        STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +108,7 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApiKeyService:
-    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service.
+    """Keeps the TwelveLabs key. The key goes in and never comes out.
     """
 
     @staticmethod

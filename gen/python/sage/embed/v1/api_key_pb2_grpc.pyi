@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ApiKeyServiceStub:
-    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service."""
+    """Keeps the TwelveLabs key. The key goes in and never comes out."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,9 +35,10 @@ class ApiKeyServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ApiKeyServiceAsyncStub: ...
     SetApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_pb2.SetApiKeyRequest, _api_key_pb2.SetApiKeyResponse]
     """Checks a key with its provider and stores it encrypted, in place of the one before. A key that the provider
-    refuses is not stored.
+    refuses is not stored; one of which nothing could be told is, with the status UNKNOWN.
 
-    Errors: FIELD_INVALID, API_KEY_INVALID, STORE_UNAVAILABLE.
+    Errors: FIELD_INVALID, API_KEY_INVALID, ENCRYPTION_KEY_MISSING (the server has nothing to encrypt it with),
+    STORE_UNAVAILABLE.
     """
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_pb2.GetApiKeyRequest, _api_key_pb2.GetApiKeyResponse]
     """Answers whether there is a key and what is known of it, never the key. No key is an answer, not an error."""
@@ -46,14 +47,15 @@ class ApiKeyServiceStub:
 
 @_typing.type_check_only
 class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
-    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service."""
+    """Keeps the TwelveLabs key. The key goes in and never comes out."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetApiKey: _aio.UnaryUnaryMultiCallable[_api_key_pb2.SetApiKeyRequest, _api_key_pb2.SetApiKeyResponse]  # type: ignore[assignment]
     """Checks a key with its provider and stores it encrypted, in place of the one before. A key that the provider
-    refuses is not stored.
+    refuses is not stored; one of which nothing could be told is, with the status UNKNOWN.
 
-    Errors: FIELD_INVALID, API_KEY_INVALID, STORE_UNAVAILABLE.
+    Errors: FIELD_INVALID, API_KEY_INVALID, ENCRYPTION_KEY_MISSING (the server has nothing to encrypt it with),
+    STORE_UNAVAILABLE.
     """
     GetApiKey: _aio.UnaryUnaryMultiCallable[_api_key_pb2.GetApiKeyRequest, _api_key_pb2.GetApiKeyResponse]  # type: ignore[assignment]
     """Answers whether there is a key and what is known of it, never the key. No key is an answer, not an error."""
@@ -61,7 +63,7 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     """Deletes the key. Idempotent. Work that was begun with it may fail."""
 
 class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the TwelveLabs key. The key goes in and never comes out. Servers before version 0.2 do not have this service."""
+    """Keeps the TwelveLabs key. The key goes in and never comes out."""
 
     @_abc_1.abstractmethod
     def SetApiKey(
@@ -70,9 +72,10 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_pb2.SetApiKeyResponse, _abc.Awaitable[_api_key_pb2.SetApiKeyResponse]]:
         """Checks a key with its provider and stores it encrypted, in place of the one before. A key that the provider
-        refuses is not stored.
+        refuses is not stored; one of which nothing could be told is, with the status UNKNOWN.
 
-        Errors: FIELD_INVALID, API_KEY_INVALID, STORE_UNAVAILABLE.
+        Errors: FIELD_INVALID, API_KEY_INVALID, ENCRYPTION_KEY_MISSING (the server has nothing to encrypt it with),
+        STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

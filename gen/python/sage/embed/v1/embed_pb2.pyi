@@ -83,6 +83,7 @@ class Embedding(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    REQUESTED_TRACKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id, `embed_` and 32 hexadecimal digits."""
     video_id: _builtins.str
@@ -111,7 +112,9 @@ class Embedding(_message.Message):
 
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Track]:
-        """What it holds. While the work goes on: what has been stored so far."""
+        """What it holds. While the work goes on: what has been stored so far. Once it has completed, a track that was asked
+        for and is not here does not exist: the video has no sound, or nobody speaks in it.
+        """
 
     @_builtins.property
     def failure(self) -> Global___Failure:
@@ -128,6 +131,10 @@ class Embedding(_message.Message):
     @_builtins.property
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When it came to its end. Unset before."""
+
+    @_builtins.property
+    def requested_tracks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tracks that were asked for."""
 
     def __init__(
         self,
@@ -149,10 +156,11 @@ class Embedding(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
+        requested_tracks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "failure", b"failure", "finish_time", b"finish_time", "progress", b"progress", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_seconds", b"clip_seconds", "create_time", b"create_time", "dimensions", b"dimensions", "failure", b"failure", "finish_time", b"finish_time", "id", b"id", "model", b"model", "model_revision", b"model_revision", "progress", b"progress", "provider", b"provider", "provider_task_id", b"provider_task_id", "revision", b"revision", "start_time", b"start_time", "state", b"state", "tracks", b"tracks", "video_duration_seconds", b"video_duration_seconds", "video_id", b"video_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_seconds", b"clip_seconds", "create_time", b"create_time", "dimensions", b"dimensions", "failure", b"failure", "finish_time", b"finish_time", "id", b"id", "model", b"model", "model_revision", b"model_revision", "progress", b"progress", "provider", b"provider", "provider_task_id", b"provider_task_id", "requested_tracks", b"requested_tracks", "revision", b"revision", "start_time", b"start_time", "state", b"state", "tracks", b"tracks", "video_duration_seconds", b"video_duration_seconds", "video_id", b"video_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,6 +268,10 @@ class Model(_message.Message):
     MAX_VIDEO_SECONDS_FIELD_NUMBER: _builtins.int
     USABLE_FIELD_NUMBER: _builtins.int
     UNUSABLE_REASON_FIELD_NUMBER: _builtins.int
+    MIN_VIDEO_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_VIDEO_BYTES_FIELD_NUMBER: _builtins.int
+    MIN_RESOLUTION_FIELD_NUMBER: _builtins.int
+    MAX_RESOLUTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name to ask for it by."""
     revision: _builtins.str
@@ -278,9 +290,21 @@ class Model(_message.Message):
     """Whether it can be used now."""
     unusable_reason: _builtins.str
     """Why not, for people. Empty where it is usable."""
+    min_video_seconds: _builtins.float
+    """The shortest video in seconds."""
+    max_video_bytes: _builtins.int
+    """The largest file in bytes. Zero: no limit."""
     @_builtins.property
     def tracks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tracks it can make."""
+
+    @_builtins.property
+    def min_resolution(self) -> Global___Resolution:
+        """Pixels that the picture must have at least. Unset: no limit."""
+
+    @_builtins.property
+    def max_resolution(self) -> Global___Resolution:
+        """Pixels that the picture may have at the most, whichever way it is turned. Unset: no limit."""
 
     def __init__(
         self,
@@ -295,14 +319,44 @@ class Model(_message.Message):
         max_video_seconds: _builtins.float = ...,
         usable: _builtins.bool = ...,
         unusable_reason: _builtins.str = ...,
+        min_video_seconds: _builtins.float = ...,
+        max_video_bytes: _builtins.int = ...,
+        min_resolution: Global___Resolution | None = ...,
+        max_resolution: Global___Resolution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_resolution", b"max_resolution", "min_resolution", b"min_resolution"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "max_clip_seconds", b"max_clip_seconds", "max_video_seconds", b"max_video_seconds", "min_clip_seconds", b"min_clip_seconds", "name", b"name", "provider", b"provider", "revision", b"revision", "tracks", b"tracks", "unusable_reason", b"unusable_reason", "usable", b"usable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "max_clip_seconds", b"max_clip_seconds", "max_resolution", b"max_resolution", "max_video_bytes", b"max_video_bytes", "max_video_seconds", b"max_video_seconds", "min_clip_seconds", b"min_clip_seconds", "min_resolution", b"min_resolution", "min_video_seconds", b"min_video_seconds", "name", b"name", "provider", b"provider", "revision", b"revision", "tracks", b"tracks", "unusable_reason", b"unusable_reason", "usable", b"usable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Resolution(_message.Message):
+    """The size of a picture in pixels."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    width: _builtins.int
+    """Pixels from side to side."""
+    height: _builtins.int
+    """Pixels from top to bottom."""
+    def __init__(
+        self,
+        *,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
 
 @_typing.final
 class CreateEmbeddingRequest(_message.Message):
@@ -318,16 +372,16 @@ class CreateEmbeddingRequest(_message.Message):
     video_id: _builtins.str
     """The video. Required."""
     model: _builtins.str
-    """The model's name. Empty: the best that is usable."""
+    """The model's name. Empty: `marengo3.0` where a TwelveLabs key is set, else `local`."""
     clip_seconds: _builtins.float
-    """Length of a clip in seconds, within the model's bounds. Zero: 2."""
+    """Length of a clip in seconds, within the model's bounds; Marengo takes whole seconds. Zero: 2."""
     request_id: _builtins.str
     """An id of the client's choice, at most 128 characters. Creating again with the same id and the same request
     answers the same embedding, whatever its state.
     """
     @_builtins.property
     def tracks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The tracks to make. Empty: `visual`."""
+        """The tracks to make, of those that the model has; `video` is one vector for the whole. Empty: `visual`."""
 
     def __init__(
         self,

@@ -84,8 +84,10 @@ class EmbedServiceServicer:
     def CreateEmbedding(self, request, context):
         """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
 
+        The model's limits on the video are checked here, before anything is paid for.
+
         Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-        REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+        PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,7 +135,8 @@ class EmbedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelEmbedding(self, request, context):
-        """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent.
+        """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent. A provider's
+        task that has begun cannot be stopped there and may still be billed; `progress.message` says so where that is.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it completed or failed before).
         """

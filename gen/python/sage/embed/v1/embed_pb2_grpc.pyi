@@ -39,8 +39,10 @@ class EmbedServiceStub:
     CreateEmbedding: _grpc.UnaryUnaryMultiCallable[_embed_pb2.CreateEmbeddingRequest, _embed_pb2.CreateEmbeddingResponse]
     """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
 
+    The model's limits on the video are checked here, before anything is paid for.
+
     Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-    REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+    PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
     """
     GetEmbedding: _grpc.UnaryUnaryMultiCallable[_embed_pb2.GetEmbeddingRequest, _embed_pb2.GetEmbeddingResponse]
     """Answers one embedding as it is now.
@@ -68,7 +70,8 @@ class EmbedServiceStub:
     watches).
     """
     CancelEmbedding: _grpc.UnaryUnaryMultiCallable[_embed_pb2.CancelEmbeddingRequest, _embed_pb2.CancelEmbeddingResponse]
-    """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent.
+    """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent. A provider's
+    task that has begun cannot be stopped there and may still be billed; `progress.message` says so where that is.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it completed or failed before).
     """
@@ -89,8 +92,10 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     CreateEmbedding: _aio.UnaryUnaryMultiCallable[_embed_pb2.CreateEmbeddingRequest, _embed_pb2.CreateEmbeddingResponse]  # type: ignore[assignment]
     """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
 
+    The model's limits on the video are checked here, before anything is paid for.
+
     Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-    REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+    PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
     """
     GetEmbedding: _aio.UnaryUnaryMultiCallable[_embed_pb2.GetEmbeddingRequest, _embed_pb2.GetEmbeddingResponse]  # type: ignore[assignment]
     """Answers one embedding as it is now.
@@ -118,7 +123,8 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     watches).
     """
     CancelEmbedding: _aio.UnaryUnaryMultiCallable[_embed_pb2.CancelEmbeddingRequest, _embed_pb2.CancelEmbeddingResponse]  # type: ignore[assignment]
-    """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent.
+    """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent. A provider's
+    task that has begun cannot be stopped there and may still be billed; `progress.message` says so where that is.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it completed or failed before).
     """
@@ -142,8 +148,10 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_embed_pb2.CreateEmbeddingResponse, _abc.Awaitable[_embed_pb2.CreateEmbeddingResponse]]:
         """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
 
+        The model's limits on the video are checked here, before anything is paid for.
+
         Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-        REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+        PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -201,7 +209,8 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embed_pb2.CancelEmbeddingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embed_pb2.CancelEmbeddingResponse, _abc.Awaitable[_embed_pb2.CancelEmbeddingResponse]]:
-        """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent.
+        """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent. A provider's
+        task that has begun cannot be stopped there and may still be billed; `progress.message` says so where that is.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it completed or failed before).
         """

@@ -227,6 +227,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "UNIMPLEMENTED", "domain": "sage",
           "metadata": { "method": "/sage.ingest.v1.IngestService/CreateUpload" } }
     """
+    ERROR_REASON_ENCRYPTION_KEY_MISSING: _ErrorReason.ValueType  # 37
+    """FAILED_PRECONDITION. The server has no key to encrypt a provider's key with, so it does not store one.
+
+        { "reason": "ENCRYPTION_KEY_MISSING", "domain": "sage",
+          "metadata": { "setting": "SAGE_KEY_ENCRYPTION_KEYS" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call did not succeed. Each value says which status it comes with and shows an example of its `ErrorInfo`."""
@@ -428,5 +434,11 @@ ERROR_REASON_UNIMPLEMENTED: ErrorReason.ValueType  # 36
 
     { "reason": "UNIMPLEMENTED", "domain": "sage",
       "metadata": { "method": "/sage.ingest.v1.IngestService/CreateUpload" } }
+"""
+ERROR_REASON_ENCRYPTION_KEY_MISSING: ErrorReason.ValueType  # 37
+"""FAILED_PRECONDITION. The server has no key to encrypt a provider's key with, so it does not store one.
+
+    { "reason": "ENCRYPTION_KEY_MISSING", "domain": "sage",
+      "metadata": { "setting": "SAGE_KEY_ENCRYPTION_KEYS" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -101,7 +101,7 @@ class IngestServiceServicer:
         looked at; damage in between shows when it is embedded. Memory on the server does not grow with the file.
 
         Over JSON the body is the file and the spec goes into the query:
-        `curl -X POST -T a.mp4 'http://HOST/v1/videos?spec.filename=a.mp4&spec.content_type=video/mp4'`.
+        `curl -T a.mp4 'http://HOST/v1/videos?spec.filename=a.mp4'`.
 
         Errors: SPEC_MISSING, SPEC_REPEATED, FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, SIZE_MISMATCH,
         CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE.
