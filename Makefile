@@ -32,7 +32,7 @@ up: setup ## Run the whole stack until Ctrl-C, on localhost:8080
 ##@ Check
 
 .PHONY: test
-test: setup ## Run every test
+test: setup clients ## Run every test
 	@pytest
 
 .PHONY: lint
@@ -75,6 +75,10 @@ bench-embed: setup ## Embedding rate beside decoding alone
 gen: setup ## Generate code from protos/ into gen/, and docs/settings.md
 	@buf generate
 	@python tools/write_settings.py
+
+.PHONY: clients
+clients: setup ## Generate and build the example clients in clients/
+	@tools/build_clients.sh
 
 .PHONY: gen-check
 gen-check: setup ## Fail where what is generated is not current
