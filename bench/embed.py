@@ -83,10 +83,11 @@ async def embed(engine: LocalEngine, url: str, *, seconds: float) -> float:
         video_url=video_url,
         duration_seconds=seconds,
         start_offset_seconds=0.0,
+        has_audio=False,
         model="local",
         clip_seconds=CLIP_SECONDS,
         tracks=("visual",),
-        resume=Resume(provider_task_id=None, segment_counts={}),
+        resume=Resume(provider_task_id=None, submitted_url=None, submitted_at=None, segment_counts={}),
     )
     begun_at = time.perf_counter()
     events = [event async for event in engine.embed(request)]

@@ -21,7 +21,7 @@ from sage_embed.engine import (
     TaskStarted,
     Vectors,
 )
-from sage_embed.errors import request_id_reused
+from sage_embed.errors import request_id_reused, task_taken
 from sage_embed.model import (
     Embedding,
     Failure,
@@ -33,6 +33,7 @@ from sage_embed.model import (
     Track,
     Video,
     WorkLostError,
+    cancelled_message,
     states_before,
 )
 from sage_runtime.errors import Reason, SageError
@@ -112,7 +113,7 @@ class ScriptedEngine:
         self.urls: list[str] = []
         self.closed = 0
 
-    def models(self) -> Sequence[ModelInfo]:
+    async def models(self) -> Sequence[ModelInfo]:
         return [self.model]
 
     async def embed(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
@@ -292,7 +293,7 @@ class InMemoryEmbeddingStore:
         if record is None:
             return None
         if record.embedding.state in states_before(State.CANCELLED):
-            self._finish(record, State.CANCELLED, "Cancelled.")
+            self._finish(record, State.CANCELLED, cancelled_message(record.embedding))
         return record.embedding
 
     async def delete(self, embedding_id: str) -> bool:
@@ -325,8 +326,17 @@ class InMemoryEmbeddingStore:
         self._change(record, state=State.PROCESSING, start_time=start_time, progress=progress)
         return record.embedding
 
+    async def save_submission(self, embedding_id: str, job_id: int, url: str) -> None:
+        self._change(self._own(embedding_id, job_id), submitted_url=url, submitted_at=datetime.now(UTC))
+
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
-        self._change(self._own(embedding_id, job_id), provider_task_id=provider_task_id)
+        own = self._own(embedding_id, job_id)
+        for record in self.records.values():
+            other = record.embedding
+            same = (other.plan.provider, other.provider_task_id) == (own.embedding.plan.provider, provider_task_id)
+            if record is not own and same:
+                raise task_taken(provider_task_id)
+        self._change(own, provider_task_id=provider_task_id, submitted_url="")
 
     async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
         record = self._own(embedding_id, job_id)
@@ -356,7 +366,14 @@ class InMemoryEmbeddingStore:
     async def complete(self, embedding_id: str, job_id: int, message: str) -> None:
         record = self._own(embedding_id, job_id, State.COMPLETED)
         now = datetime.now(UTC)
-        self._change(record, state=State.COMPLETED, progress=Progress(1.0, message), finish_time=now)
+        self._change(
+            record,
+            state=State.COMPLETED,
+            progress=Progress(1.0, message),
+            finish_time=now,
+            tracks=tuple(track for track in record.embedding.tracks if track.segment_count),
+            submitted_url="",
+        )
 
     async def fail(self, embedding_id: str, job_id: int, failure: Failure) -> None:
         record = self._own(embedding_id, job_id, State.FAILED)
@@ -401,6 +418,7 @@ class InMemoryEmbeddingStore:
             record,
             state=state,
             finish_time=datetime.now(UTC),
+            submitted_url="",
             progress=Progress(record.embedding.progress.fraction, message),
             tracks=tuple(Track(track.name) for track in record.embedding.tracks),
         )

@@ -3,12 +3,14 @@
 from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from sage.embed.v1 import embed_pb2
+from sage.embed.v1 import api_key_pb2, embed_pb2
 from sage.errors.v1 import error_reason_pb2
+from sage_runtime.catalogue import public_text
 from sage_runtime.errors import Reason, invalid_field
 
 from sage_embed.create import CreateRequest
 from sage_embed.engine import ModelInfo
+from sage_embed.key_model import PROVIDER, KeyDescription
 from sage_embed.model import Embedding, Filter, State, StoredSegments
 
 _STATES = {state: embed_pb2.EmbeddingState.Value(f"EMBEDDING_STATE_{state}") for state in State}
@@ -72,6 +74,7 @@ def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
         start_time=_timestamp(embedding.start_time),
         finish_time=_timestamp(embedding.finish_time),
         revision=embedding.revision,
+        requested_tracks=plan.tracks,
     )
 
 
@@ -104,9 +107,31 @@ def from_model(model: ModelInfo) -> embed_pb2.Model:
         min_clip_seconds=model.min_clip_seconds,
         max_clip_seconds=model.max_clip_seconds,
         max_video_seconds=model.max_video_seconds or 0.0,
-        usable=not model.unusable_reason,
-        unusable_reason=model.unusable_reason,
+        usable=model.unusable is None,
+        unusable_reason="" if model.unusable is None else public_text(model.unusable),
+        min_video_seconds=model.min_video_seconds,
+        max_video_bytes=model.max_video_bytes or 0,
+        min_resolution=_resolution(model.min_resolution),
+        max_resolution=_resolution(model.max_resolution),
     )
+
+
+def from_key(key: KeyDescription) -> api_key_pb2.ApiKey:
+    """Return the message of what is known of the provider's key."""
+    message = api_key_pb2.ApiKey(provider=PROVIDER, present=key.source is not None)
+    if key.source is not None:
+        message.source = api_key_pb2.ApiKeySource.Value(f"API_KEY_SOURCE_{key.source}")
+    if key.facts is not None:
+        message.last_four = key.facts.last_four
+        if key.facts.status is not None:
+            message.status = api_key_pb2.ApiKeyStatus.Value(f"API_KEY_STATUS_{key.facts.status}")
+        if key.facts.check_time is not None:
+            message.check_time.FromDatetime(key.facts.check_time)
+    return message
+
+
+def _resolution(size: tuple[int, int] | None) -> embed_pb2.Resolution | None:
+    return None if size is None else embed_pb2.Resolution(width=size[0], height=size[1])
 
 
 def _reason(reason: Reason) -> error_reason_pb2.ErrorReason.ValueType:

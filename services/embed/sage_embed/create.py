@@ -58,7 +58,7 @@ async def create(
     # Looked up first: the same request answers the same embedding even where the video or the model is gone by now.
     if request.request_id and (known := await store.find_request(request.request_id, fingerprint=fingerprint)):
         return known
-    model = engines.choose(request.model)
+    model = await engines.choose(request.model)
     tracks = _check_tracks(request.tracks or (DEFAULT_TRACK,), model)
     clip_seconds = _check_clip_bounds(request.clip_seconds or DEFAULT_CLIP_SECONDS, model)
     video = await videos.get(request.video_id)

@@ -6,7 +6,7 @@ and segments that were yielded are never computed again.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -61,14 +61,14 @@ class Resume:
 
     Attributes:
         provider_task_id: The provider's task, where one was started.
-        submitted_url: The URL that the provider was asked with last, where it was asked: there may be a task whose id was
-            never heard.
+        submitted_url: The URL that the provider was asked with last, where no task id followed: there may be a task
+            whose id was never heard. No other submission has the same URL.
         submitted_at: When it was asked with it.
         segment_counts: For each track, how many segments are stored: the index of the next.
     """
 
     provider_task_id: str | None
-    submitted_url: str | None
+    submitted_url: str | None = field(repr=False)
     submitted_at: datetime | None
     segment_counts: Mapping[str, int]
 
@@ -121,7 +121,7 @@ class Segments:
 class Submitting:
     """The provider is about to be asked for a task. Where its answer is lost, the URL tells which task is this one."""
 
-    source_url: str
+    source_url: str = field(repr=False)
 
 
 @dataclass(frozen=True)

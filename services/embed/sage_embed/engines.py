@@ -16,41 +16,44 @@ class Engines:
     def __init__(self, engines: Sequence[Engine]) -> None:
         self._engines = tuple(engines)
 
-    def models(self) -> list[ModelInfo]:
-        """Return every model, the usable ones first, and among those the best first."""
-        return sorted(
-            (model for engine in self._engines for model in engine.models()),
-            key=lambda model: bool(model.unusable_reason),
-        )
+    async def models(self) -> list[ModelInfo]:
+        """Return every model, the usable ones first, and among those the best first.
 
-    def choose(self, name: str) -> ModelInfo:
+        Raises:
+            SageError: STORE_UNAVAILABLE.
+        """
+        models = [model for engine in self._engines for model in await engine.models()]
+        return sorted(models, key=lambda model: model.unusable is not None)
+
+    async def choose(self, name: str) -> ModelInfo:
         """Return the usable model of this name; for an empty name the best one.
 
         Raises:
-            SageError: MODEL_UNKNOWN, MODEL_UNAVAILABLE.
+            SageError: MODEL_UNKNOWN, STORE_UNAVAILABLE; where the model cannot be used, the error that says why:
+                MODEL_UNAVAILABLE or API_KEY_MISSING.
         """
-        models = self.models()
+        models = await self.models()
         wanted = [model for model in models if not name or model.name == name]
         if not wanted:
             raise model_unknown(name, [model.name for model in models])
         # Usable ones come first.
-        if wanted[0].unusable_reason:
-            raise model_unavailable(wanted[0].name, wanted[0].unusable_reason)
+        if wanted[0].unusable is not None:
+            raise wanted[0].unusable
         return wanted[0]
 
-    def engine_of(self, name: str, revision: str) -> Engine:
+    async def engine_of(self, name: str, revision: str) -> Engine:
         """Return the engine that offers a model in this revision.
 
         Raises:
             SageError: MODEL_UNKNOWN where no engine has the model, MODEL_UNAVAILABLE where it has become another
-                revision: its vectors would not go with those that are stored.
+                revision: its vectors would not go with those that are stored; STORE_UNAVAILABLE.
         """
         for engine in self._engines:
-            for model in engine.models():
+            for model in await engine.models():
                 if model.name == name:
                     if model.revision != revision:
                         raise model_unavailable(
                             name, f"the embedding was begun with its revision {revision} and this is {model.revision}"
                         )
                     return engine
-        raise model_unknown(name, [model.name for model in self.models()])
+        raise model_unknown(name, [model.name for model in await self.models()])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sage_runtime.errors import FieldViolation, Reason, SageError
 
-from sage_embed.model import Embedding
+from sage_embed.model import Embedding, provider_name
 
 # What may be different a moment later, though nobody changed the request.
 RETRYABLE = frozenset({Reason.STORE_UNAVAILABLE, Reason.PROVIDER_UNREACHABLE, Reason.SERVICE_UNAVAILABLE})
@@ -48,6 +48,13 @@ def model_unavailable(model: str, why: str) -> SageError:
     return SageError(Reason.MODEL_UNAVAILABLE, model=model, why=why.rstrip("."))
 
 
+def task_taken(provider_task_id: str) -> SageError:
+    """Return the error for a provider's task that was taken for one embedding's and is another's."""
+    return SageError(
+        Reason.PROVIDER_FAILED, provider="The provider", why=f"its task {provider_task_id} is another embedding's"
+    )
+
+
 def request_id_reused(request_id: str) -> SageError:
     """Return the error for an idempotency key that stands for another request."""
     violation = FieldViolation("request_id", "was used for another request; choose another.")
@@ -57,3 +64,18 @@ def request_id_reused(request_id: str) -> SageError:
 def limit_exceeded(*, limit: str, maximum: int, what_to_do: str) -> SageError:
     """Return the error for a limit of this server that is reached."""
     return SageError(Reason.LIMIT_EXCEEDED, limit=limit, max=maximum, what_to_do=what_to_do)
+
+
+def api_key_missing(provider: str) -> SageError:
+    """Return the error for what needs a provider's key where none is set."""
+    return SageError(Reason.API_KEY_MISSING, provider=provider_name(provider))
+
+
+def api_key_invalid(provider: str) -> SageError:
+    """Return the error for a key that its provider refuses."""
+    return SageError(Reason.API_KEY_INVALID, provider=provider_name(provider))
+
+
+def encryption_key_missing(why: str) -> SageError:
+    """Return the error for a key that cannot be encrypted, or decrypted. `why` has no full stop."""
+    return SageError(Reason.ENCRYPTION_KEY_MISSING, why=why, setting="SAGE_KEY_ENCRYPTION_KEYS")

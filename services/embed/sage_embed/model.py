@@ -11,6 +11,12 @@ from sage_runtime.errors import Reason
 DEFAULT_CLIP_SECONDS = 2.0
 DEFAULT_TRACK = "visual"
 
+LOCAL_PROVIDER = "local"
+_PROVIDER_NAMES = {LOCAL_PROVIDER: "The local engine", "twelvelabs": "TwelveLabs"}
+
+# A video may be without these; of all other tracks each has something.
+SOUND_TRACKS = frozenset({"audio", "transcription"})
+
 
 class State(StrEnum):
     """Where an embedding stands."""
@@ -56,11 +62,19 @@ class Video:
         id: The video's id.
         duration_seconds: Length of its timeline.
         start_offset_seconds: The timestamp of the first frame in the container.
+        has_audio: Whether it has sound.
+        size_bytes: Size of the file; 0 where it is not known.
+        width: Pixels of the coded picture, before rotation; 0 where it is not known.
+        height: The same, from top to bottom.
     """
 
     id: str
     duration_seconds: float
     start_offset_seconds: float
+    has_audio: bool = True
+    size_bytes: int = 0
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +152,8 @@ class Embedding:
         plan: What was asked for.
         state: Where it stands.
         progress: How far it is.
-        tracks: What is stored of each track of the plan, in the plan's order.
+        tracks: What is stored of each track of the plan, in the plan's order. Once it has completed, only those
+            that have segments: a video without sound has no audio track.
         provider_task_id: The provider's task, or empty.
         failure: Why it failed; None in every state but FAILED.
         create_time: When it was asked for.
@@ -146,6 +161,9 @@ class Embedding:
         finish_time: When it came to its end; None before.
         revision: Grows by one with every change.
         attempts: Runs that ended in trouble since a segment was stored last.
+        submitted_url: The URL that the provider was asked with for a task whose id is not known yet, or empty. It lets
+            whoever has it read the video: it is kept no longer than that and shown to nobody.
+        submitted_at: When the provider was asked last; None where it never was.
     """
 
     id: str
@@ -160,6 +178,8 @@ class Embedding:
     finish_time: datetime | None
     revision: int
     attempts: int = 0
+    submitted_url: str = field(default="", repr=False)
+    submitted_at: datetime | None = None
 
     @property
     def finished(self) -> bool:
@@ -169,6 +189,19 @@ class Embedding:
     def track(self, name: str) -> Track | None:
         """Return the track of this name, if it has one."""
         return next((track for track in self.tracks if track.name == name), None)
+
+
+def provider_name(provider: str) -> str:
+    """Return a provider's name as people know it."""
+    return _PROVIDER_NAMES.get(provider, provider)
+
+
+def cancelled_message(embedding: Embedding) -> str:
+    """Return what people are told when an embedding is cancelled that stands as this one."""
+    if not embedding.provider_task_id and embedding.submitted_at is None:
+        return "Cancelled."
+    name = provider_name(embedding.plan.provider)
+    return f"Cancelled. {name} has no way to stop a task, so it may still bill this one."
 
 
 @dataclass(frozen=True)

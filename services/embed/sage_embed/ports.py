@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from sage_embed.key_model import KeyFacts, KeyStatus
 from sage_embed.model import Embedding, Failure, Filter, Plan, Progress, StoredSegments, Video
 
 
@@ -70,7 +71,10 @@ class EmbeddingStore(Protocol):
         ...
 
     async def cancel(self, embedding_id: str) -> Embedding | None:
-        """Make it CANCELLED where its state allows that, drop its work and vectors, and return it as it is then."""
+        """Make it CANCELLED where its state allows that, drop its work and vectors, and return it as it is then.
+
+        Its message is `cancelled_message`, for what was true in that moment.
+        """
         ...
 
     async def delete(self, embedding_id: str) -> bool:
@@ -100,8 +104,16 @@ class WorkStore(Protocol):
         """Make it PROCESSING and return it with what earlier work has stored."""
         ...
 
+    async def save_submission(self, embedding_id: str, job_id: int, url: str) -> None:
+        """Store that the provider is about to be asked for a task, and the URL that it is asked with."""
+        ...
+
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
-        """Store the provider's task."""
+        """Store the provider's task, and forget the URL that it was asked with.
+
+        Raises:
+            SageError: PROVIDER_FAILED where the task belongs to another embedding.
+        """
         ...
 
     async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
@@ -125,7 +137,7 @@ class WorkStore(Protocol):
         ...
 
     async def complete(self, embedding_id: str, job_id: int, message: str) -> None:
-        """Make it COMPLETED."""
+        """Make it COMPLETED and drop its tracks that have no segments."""
         ...
 
     async def fail(self, embedding_id: str, job_id: int, failure: Failure) -> None:
@@ -208,4 +220,48 @@ class ProviderPace(Protocol):
 
     async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:
         """Say that the provider refused a request for its rate: every worker on the key waits, then goes slower."""
+        ...
+
+
+class KeyVault(Protocol):
+    """Keeps providers' keys, encrypted. Every asynchronous method raises STORE_UNAVAILABLE."""
+
+    def require_encryption(self) -> None:
+        """Return where a key can be stored.
+
+        Raises:
+            SageError: ENCRYPTION_KEY_MISSING.
+        """
+        ...
+
+    async def put(self, provider: str, secret: str, facts: KeyFacts) -> None:
+        """Store a provider's key in place of the one before.
+
+        Raises:
+            SageError: ENCRYPTION_KEY_MISSING.
+        """
+        ...
+
+    async def read(self, provider: str) -> str | None:
+        """Return the key itself; None where none is stored.
+
+        Raises:
+            SageError: ENCRYPTION_KEY_MISSING where it cannot be decrypted.
+        """
+        ...
+
+    async def describe(self, provider: str) -> KeyFacts | None:
+        """Return what is known of the key, whether or not it can be decrypted; None where none is stored."""
+        ...
+
+    async def delete(self, provider: str) -> None:
+        """Drop a provider's key, where there is one."""
+        ...
+
+
+class KeyChecker(Protocol):
+    """Asks a provider about keys."""
+
+    async def check(self, secret: str) -> KeyStatus:
+        """Return what the provider says of a key; UNKNOWN, and no error, where nothing can be told."""
         ...

@@ -12,7 +12,16 @@ import numpy as np
 import structlog
 from sage_runtime.errors import Reason, SageError
 
-from sage_embed.engine import EngineEvent, EngineRequest, Progressed, Resume, Segments, SegmentsProduced, TaskStarted
+from sage_embed.engine import (
+    EngineEvent,
+    EngineRequest,
+    Progressed,
+    Resume,
+    Segments,
+    SegmentsProduced,
+    Submitting,
+    TaskStarted,
+)
 from sage_embed.engines import Engines
 from sage_embed.errors import RETRYABLE
 from sage_embed.model import Embedding, Failure, Progress, WorkLostError
@@ -131,16 +140,19 @@ class Runner:
 
     async def _work(self, embedding: Embedding, recorder: "_Recorder") -> None:
         plan = embedding.plan
-        engine = self._engines.engine_of(plan.model, plan.model_revision)
+        engine = await self._engines.engine_of(plan.model, plan.model_revision)
         request = EngineRequest(
             video_url=lambda: self._videos.url(plan.video.id),
             duration_seconds=plan.video.duration_seconds,
             start_offset_seconds=plan.video.start_offset_seconds,
+            has_audio=plan.video.has_audio,
             model=plan.model,
             clip_seconds=plan.clip_seconds,
             tracks=plan.tracks,
             resume=Resume(
                 provider_task_id=embedding.provider_task_id or None,
+                submitted_url=embedding.submitted_url or None,
+                submitted_at=embedding.submitted_at if embedding.submitted_url else None,
                 segment_counts={track.name: track.segment_count for track in embedding.tracks},
             ),
         )
@@ -190,6 +202,8 @@ class _Recorder:
     async def record(self, event: EngineEvent) -> None:
         """Store one event."""
         match event:
+            case Submitting():
+                await self._store.save_submission(self._embedding.id, self._job_id, event.source_url)
             case TaskStarted():
                 await self._store.save_task(self._embedding.id, self._job_id, event.provider_task_id)
             case Progressed():

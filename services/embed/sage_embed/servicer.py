@@ -120,5 +120,5 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
 
     async def ListModels(self, request: embed_pb2.ListModelsRequest, context: _Context) -> embed_pb2.ListModelsResponse:
         """Answer the models."""
-        models = self._needs.engines.models()
+        models = await self._needs.engines.models()
         return embed_pb2.ListModelsResponse(models=[convert.from_model(model) for model in models])

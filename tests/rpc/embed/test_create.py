@@ -2,12 +2,14 @@
 
 import asyncio
 import math
+from dataclasses import replace
 
 import grpc
 import pytest
 from sage.embed.v1 import embed_pb2
+from sage_embed.errors import model_unavailable
 from sage_runtime.channel import to_sage_error
-from sage_runtime.errors import Reason
+from sage_runtime.errors import Reason, SageError
 from sage_runtime.ids import new_id
 
 
@@ -93,11 +95,11 @@ async def test_a_model_that_is_not_there_is_refused(create, engine):
     reason, message = await refused(create(model="marengo"))
     assert reason is Reason.MODEL_UNKNOWN
     assert "scripted" in message
-    engine.model = type(engine.model)(**{**vars(engine.model), "unusable_reason": "The weights are missing."})
+    engine.model = replace(engine.model, unusable=model_unavailable("scripted", "the weights are missing"))
     for model in ("", "scripted"):
         reason, message = await refused(create(model=model))
         assert reason is Reason.MODEL_UNAVAILABLE
-        assert message == "Model scripted cannot be used here: The weights are missing."
+        assert message == "Model scripted cannot be used here: the weights are missing."
 
 
 async def test_a_full_queue_takes_no_more(start_api, video):
@@ -124,6 +126,20 @@ async def test_models_are_listed_with_what_they_can(embed, engine):
     assert (model.name, model.revision, model.provider, model.dimensions) == ("scripted", "1", "tests", 8)
     assert (list(model.tracks), model.min_clip_seconds, model.max_clip_seconds) == (["visual", "audio"], 0.5, 10)
     assert (model.max_video_seconds, model.usable, model.unusable_reason) == (3600, True, "")
-    engine.model = type(engine.model)(**{**vars(engine.model), "unusable_reason": "No."})
+    assert (model.min_video_seconds, model.max_video_bytes) == (0, 0)
+    assert not model.HasField("min_resolution")
+    assert not model.HasField("max_resolution")
+    engine.model = replace(
+        engine.model,
+        unusable=SageError(Reason.API_KEY_MISSING, provider="Scripted"),
+        min_video_seconds=4.0,
+        max_video_bytes=4_000_000_000,
+        min_resolution=(360, 360),
+        max_resolution=(5184, 2160),
+    )
     (model,) = (await embed.ListModels(embed_pb2.ListModelsRequest())).models
-    assert (model.usable, model.unusable_reason) == (False, "No.")
+    assert not model.usable
+    assert model.unusable_reason == "Scripted wants an API key and none is set. Set one with SetApiKey."
+    assert (model.min_video_seconds, model.max_video_bytes) == (4, 4_000_000_000)
+    assert model.min_resolution == embed_pb2.Resolution(width=360, height=360)
+    assert model.max_resolution == embed_pb2.Resolution(width=5184, height=2160)

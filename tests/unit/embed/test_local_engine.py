@@ -59,10 +59,16 @@ def _request(
         video_url=video_url,
         duration_seconds=duration,
         start_offset_seconds=start_offset,
+        has_audio=False,
         model="local",
         clip_seconds=clip_seconds,
         tracks=("visual",),
-        resume=Resume(provider_task_id=None, segment_counts={"visual": stored} if stored else {}),
+        resume=Resume(
+            provider_task_id=None,
+            submitted_url=None,
+            submitted_at=None,
+            segment_counts={"visual": stored} if stored else {},
+        ),
     )
 
 
@@ -92,11 +98,11 @@ def _distances(one: Embedded, other: Embedded) -> Vectors:
     return distances
 
 
-def test_the_model_is_described(engine: LocalEngine) -> None:
+async def test_the_model_is_described(engine: LocalEngine) -> None:
     """The engine offers one model, usable at once, of 112 dimensions."""
-    (model,) = engine.models()
+    (model,) = await engine.models()
     assert (model.name, model.provider, model.dimensions, model.tracks) == ("local", "local", 112, ("visual",))
-    assert (model.min_clip_seconds, model.max_clip_seconds, model.unusable_reason) == (1.0, 10.0, "")
+    assert (model.min_clip_seconds, model.max_clip_seconds, model.unusable) == (1.0, 10.0, None)
 
 
 def test_other_weights_want_another_revision() -> None:
@@ -276,7 +282,7 @@ async def test_the_error_of_a_url_that_cannot_be_made_is_passed_on(engine: Local
     async def video_url() -> str:
         raise SageError(Reason.VIDEO_NOT_FOUND, video_id="video_1")
 
-    request = EngineRequest(video_url, 9.0, 0.0, "local", 2.0, ("visual",), Resume(None, {}))
+    request = EngineRequest(video_url, 9.0, 0.0, False, "local", 2.0, ("visual",), Resume(None, None, None, {}))
     with pytest.raises(SageError) as caught:
         await _collect(engine, request)
     assert caught.value.reason is Reason.VIDEO_NOT_FOUND

@@ -122,17 +122,17 @@ def test_only_the_last_message_of_a_watch_says_so():
     assert convert.to_watch_response(None) == embed_pb2.WatchEmbeddingResponse(heartbeat=True)
 
 
-def test_the_best_usable_model_is_chosen(tmp_path):
+async def test_the_best_usable_model_is_chosen(tmp_path):
     """Left open, the first usable one is taken; models that cannot be used are listed last."""
-    marengo = replace(MODEL, name="marengo", unusable_reason="No key is set.")
+    marengo = replace(MODEL, name="marengo", unusable=SageError(Reason.API_KEY_MISSING, provider="Marengo"))
     engines = Engines([ScriptedEngine(Script(tmp_path), model=model) for model in (marengo, MODEL)])
-    assert engines.choose("") == MODEL
-    assert [model.name for model in engines.models()] == ["scripted", "marengo"]
+    assert await engines.choose("") == MODEL
+    assert [model.name for model in await engines.models()] == ["scripted", "marengo"]
     with pytest.raises(SageError) as caught:
-        engines.choose("marengo")
-    assert caught.value.reason is Reason.MODEL_UNAVAILABLE
+        await engines.choose("marengo")
+    assert caught.value.reason is Reason.API_KEY_MISSING
     with pytest.raises(SageError) as caught:
-        Engines([]).choose("")
+        await Engines([]).choose("")
     assert caught.value.reason is Reason.MODEL_UNKNOWN
 
 

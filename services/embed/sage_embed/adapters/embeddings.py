@@ -6,17 +6,27 @@ from sage_runtime.postgres import Pool, ping, store_errors
 from sage_embed.adapters.queue import Connection, JobQueue
 from sage_embed.adapters.rows import from_plan, join_segments, to_embedding
 from sage_embed.errors import request_id_reused
-from sage_embed.model import Embedding, Filter, Plan, State, StoredSegments, states_before
+from sage_embed.model import (
+    Embedding,
+    Filter,
+    Plan,
+    State,
+    StoredSegments,
+    cancelled_message,
+    states_before,
+)
 from sage_embed.ports import EmbeddingStore
 
 _INSERT = """
 INSERT INTO embeddings (
     id, request_id, request_fingerprint, job_id, state, progress_message, video_id, video_duration_seconds,
-    video_start_offset_seconds, model, model_revision, provider, dimensions, clip_seconds
+    video_start_offset_seconds, video_has_audio, video_size_bytes, video_width, video_height, model, model_revision,
+    provider, dimensions, clip_seconds, requested_tracks
 ) VALUES (
     %(id)s, %(request_id)s, %(fingerprint)s, %(job_id)s, 'PENDING', 'Waiting for a worker.', %(video_id)s,
-    %(video_duration_seconds)s, %(video_start_offset_seconds)s, %(model)s, %(model_revision)s, %(provider)s,
-    %(dimensions)s, %(clip_seconds)s
+    %(video_duration_seconds)s, %(video_start_offset_seconds)s, %(video_has_audio)s, %(video_size_bytes)s,
+    %(video_width)s, %(video_height)s, %(model)s, %(model_revision)s, %(provider)s, %(dimensions)s, %(clip_seconds)s,
+    %(requested_tracks)s
 ) ON CONFLICT (request_id) DO NOTHING
 """
 
@@ -29,11 +39,15 @@ WHERE (%(before_id)s::text IS NULL OR id < %(before_id)s)
 ORDER BY id DESC LIMIT %(limit)s
 """
 
+_LOCK_UNFINISHED = """
+SELECT * FROM embeddings_with_tracks WHERE id = %(id)s AND state = ANY(%(before)s) FOR UPDATE
+"""
+
 _CANCEL = """
 UPDATE embeddings SET
-    state = 'CANCELLED', finish_time = now(), revision = revision + 1, progress_message = 'Cancelled.'
-WHERE id = %(id)s AND state = ANY(%(before)s)
-RETURNING job_id
+    state = 'CANCELLED', finish_time = now(), revision = revision + 1, progress_message = %(message)s,
+    submitted_url = ''
+WHERE id = %(id)s
 """
 
 # The chunk that holds `first_index`, then those after it, until there are enough.
@@ -132,8 +146,11 @@ class PostgresEmbeddingStore(EmbeddingStore):
         with store_errors():
             async with self._pool.connection() as connection, connection.transaction():
                 parameters = {"id": embedding_id, "before": states_before(State.CANCELLED)}
-                row = await (await connection.execute(_CANCEL, parameters)).fetchone()
+                # Held until the end of the transaction: no task can be started between the look and the change.
+                row = await (await connection.execute(_LOCK_UNFINISHED, parameters)).fetchone()
                 if row is not None:
+                    message = cancelled_message(to_embedding(row))
+                    await connection.execute(_CANCEL, {"id": embedding_id, "message": message})
                     await drop_segments(connection, embedding_id)
                     await self._queue.drop(connection, row["job_id"])
                 return await _get(connection, embedding_id)

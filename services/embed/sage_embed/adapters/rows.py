@@ -17,13 +17,21 @@ def to_embedding(row: Row) -> Embedding:
     return Embedding(
         id=row["id"],
         plan=Plan(
-            video=Video(row["video_id"], row["video_duration_seconds"], row["video_start_offset_seconds"]),
+            video=Video(
+                id=row["video_id"],
+                duration_seconds=row["video_duration_seconds"],
+                start_offset_seconds=row["video_start_offset_seconds"],
+                has_audio=row["video_has_audio"],
+                size_bytes=row["video_size_bytes"],
+                width=row["video_width"],
+                height=row["video_height"],
+            ),
             model=row["model"],
             model_revision=row["model_revision"],
             provider=row["provider"],
             dimensions=row["dimensions"],
             clip_seconds=row["clip_seconds"],
-            tracks=tuple(track.name for track in tracks),
+            tracks=tuple(row["requested_tracks"]),
         ),
         state=State(row["state"]),
         progress=Progress(row["progress"], row["progress_message"]),
@@ -35,20 +43,27 @@ def to_embedding(row: Row) -> Embedding:
         finish_time=row["finish_time"],
         revision=row["revision"],
         attempts=row["attempts"],
+        submitted_url=row["submitted_url"],
+        submitted_at=row["submitted_at"],
     )
 
 
 def from_plan(plan: Plan) -> Row:
-    """Return the columns of a plan but for its tracks."""
+    """Return the columns of a plan."""
     return {
         "video_id": plan.video.id,
         "video_duration_seconds": plan.video.duration_seconds,
         "video_start_offset_seconds": plan.video.start_offset_seconds,
+        "video_has_audio": plan.video.has_audio,
+        "video_size_bytes": plan.video.size_bytes,
+        "video_width": plan.video.width,
+        "video_height": plan.video.height,
         "model": plan.model,
         "model_revision": plan.model_revision,
         "provider": plan.provider,
         "dimensions": plan.dimensions,
         "clip_seconds": plan.clip_seconds,
+        "requested_tracks": list(plan.tracks),
     }
 
 

@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 from sage_runtime.postgres import Pool, store_errors
 
 from sage_embed.adapters.embeddings import drop_segments
 from sage_embed.adapters.queue import Connection, JobQueue
 from sage_embed.adapters.rows import clean, from_segments, to_embedding
+from sage_embed.errors import task_taken
 from sage_embed.model import Embedding, Failure, Progress, State, StoredSegments, WorkLostError, states_before
 from sage_embed.ports import WorkStore
 
@@ -24,8 +26,13 @@ UPDATE embeddings SET
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
+_SAVE_SUBMISSION = """
+UPDATE embeddings SET submitted_url = %(url)s, submitted_at = now(), revision = revision + 1
+WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
+"""
+
 _SAVE_TASK = """
-UPDATE embeddings SET provider_task_id = %(provider_task_id)s, revision = revision + 1
+UPDATE embeddings SET provider_task_id = %(provider_task_id)s, submitted_url = '', revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
@@ -56,14 +63,15 @@ VALUES (%(id)s, %(track)s, %(first_index)s, %(segment_count)s, %(start_seconds)s
 
 _COMPLETE = """
 UPDATE embeddings SET
-    state = 'COMPLETED', finish_time = now(), progress = 1, progress_message = %(message)s, revision = revision + 1
+    state = 'COMPLETED', finish_time = now(), progress = 1, progress_message = %(message)s, submitted_url = '',
+    revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
 _FAIL = """
 UPDATE embeddings SET
     state = 'FAILED', finish_time = now(), failure_reason = %(reason)s, failure_message = %(message)s,
-    progress_message = 'Failed.', revision = revision + 1
+    progress_message = 'Failed.', submitted_url = '', revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
@@ -120,10 +128,18 @@ class PostgresWorkStore(WorkStore):
             raise WorkLostError
         return to_embedding(row)
 
+    async def save_submission(self, embedding_id: str, job_id: int, url: str) -> None:
+        """See `WorkStore`."""
+        async with self._changing(_SAVE_SUBMISSION, embedding_id, job_id, {"url": url}):
+            pass
+
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
         """See `WorkStore`."""
-        async with self._changing(_SAVE_TASK, embedding_id, job_id, {"provider_task_id": provider_task_id}):
-            pass
+        try:
+            async with self._changing(_SAVE_TASK, embedding_id, job_id, {"provider_task_id": provider_task_id}):
+                pass
+        except psycopg.errors.UniqueViolation as error:
+            raise task_taken(provider_task_id) from error
 
     async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
         """See `WorkStore`."""
@@ -151,8 +167,10 @@ class PostgresWorkStore(WorkStore):
 
     async def complete(self, embedding_id: str, job_id: int, message: str) -> None:
         """See `WorkStore`."""
-        async with self._changing(_COMPLETE, embedding_id, job_id, {"message": message}, to=State.COMPLETED):
-            pass
+        query = "DELETE FROM tracks WHERE embedding_id = %s AND segment_count = 0"
+        values = {"message": message}
+        async with self._changing(_COMPLETE, embedding_id, job_id, values, to=State.COMPLETED) as connection:
+            await connection.execute(query, (embedding_id,))
 
     async def fail(self, embedding_id: str, job_id: int, failure: Failure) -> None:
         """See `WorkStore`."""

@@ -30,7 +30,7 @@ class LocalEngine:
         self._threads = threads or os.cpu_count() or 1
         self._network = Network(threads=self._threads)
 
-    def models(self) -> Sequence[ModelInfo]:
+    async def models(self) -> Sequence[ModelInfo]:
         """Return the one model."""
         return (
             ModelInfo(
