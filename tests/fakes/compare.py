@@ -49,15 +49,20 @@ class StoredEmbedding:
     clip_seconds: float = 2.0
     state: str = "COMPLETED"
     revision: int = 7
+    requested_tracks: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.dimensions:
             widths = {track.vectors.shape[1] for track in self.tracks.values()}
             object.__setattr__(self, "dimensions", widths.pop() if widths else 4)
+        # What was not said to be asked for is what is there.
+        if self.requested_tracks is None:
+            object.__setattr__(self, "requested_tracks", tuple(self.tracks))
 
     def but(self, **changes: object) -> "StoredEmbedding":
         """Return another embedding that differs in the fields given, under an id of its own."""
-        return replace(self, **{"id": new_id("embed"), **changes})
+        asked = {"requested_tracks": None} if "tracks" in changes else {}
+        return replace(self, **{"id": new_id("embed"), **asked, **changes})
 
 
 def stored(vectors: ArrayLike, **fields: object) -> StoredEmbedding:
@@ -92,6 +97,7 @@ class InMemoryEmbeddingReader:
             dimensions=found.dimensions,
             clip_seconds=found.clip_seconds,
             state=found.state,
+            requested_tracks=found.requested_tracks,
             tracks=tuple(_track(name, track) for name, track in found.tracks.items()),
             revision=found.revision,
         )
@@ -161,6 +167,7 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
                 dimensions=found.dimensions,
                 clip_seconds=found.clip_seconds,
                 state=embed_pb2.EmbeddingState.Value(f"EMBEDDING_STATE_{found.state}"),
+                requested_tracks=found.requested_tracks,
                 tracks=[_track_message(name, track) for name, track in found.tracks.items()],
                 revision=found.revision,
             )

@@ -1,21 +1,37 @@
 """Compares two embeddings: the use case."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
-from sage_runtime.errors import Reason, SageError
+import numpy as np
 
 from sage_compare import timeline
+from sage_compare.checks import check_comparable
 from sage_compare.clip_cache import ClipCache
 from sage_compare.difference import find_differences
 from sage_compare.distance import distances
-from sage_compare.model import Clips, Comparison, Embedding, Findings, Layout, Metric, Mode, Request, Series
+from sage_compare.model import (
+    Clips,
+    Comparison,
+    Difference,
+    Embedding,
+    Findings,
+    Kind,
+    Layout,
+    Metric,
+    Mode,
+    Request,
+    Series,
+    TimeRange,
+    TrackComparison,
+)
 from sage_compare.ports import EmbeddingReader
 from sage_compare.thresholds import default_threshold
 
 _Key = TypeVar("_Key")
 _Found = TypeVar("_Found")
+_ClipsOf = Mapping[tuple[Embedding, str], Clips]
 
 _LAY_OUT: dict[Mode, Callable[..., Layout]] = {Mode.TIME: timeline.lay_out}
 
@@ -26,8 +42,8 @@ class Comparer:
     Args:
         reader: Where embeddings are looked up.
         cache: Where their clips come from.
-        max_segments: How many segments a track may have. The answer to a comparison grows with them and has to fit in
-            one message.
+        max_segments: How many segments the tracks that are compared may have in an embedding. The answer to a
+            comparison grows with them and has to fit in one message.
     """
 
     def __init__(self, reader: EmbeddingReader, cache: ClipCache, *, max_segments: int) -> None:
@@ -45,25 +61,32 @@ class Comparer:
             SageError: EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING, LIMIT_EXCEEDED,
                 SERVICE_UNAVAILABLE.
         """
-        a, b = await _both(self._reader.get, request.embedding_id_a, request.embedding_id_b)
-        for embedding in (a, b):
-            _check_completed(embedding)
-        _check_same_model(a, b)
-        for embedding in (a, b):
-            _check_track(embedding, request.track, max_segments=self._max_segments)
-        threshold = request.threshold
-        if threshold is None:
-            threshold = default_threshold(request.mode, request.metric, a.model)
-
-        async def read(embedding: Embedding) -> Clips:
-            return await self._cache.clips(embedding, request.track)
-
-        a_clips, b_clips = await _both(read, a, b)
+        found = await _each(self._reader.get, (request.embedding_id_a, request.embedding_id_b))
+        a, b = found[request.embedding_id_a], found[request.embedding_id_b]
+        tracks = {request.track: request.threshold}
+        if request.second_track:
+            tracks[request.second_track] = request.second_threshold
+        check_comparable(a, b, tuple(tracks), max_segments=self._max_segments)
+        there = [(embedding, track) for embedding in (a, b) for track in tracks if embedding.track(track)]
+        clips = await _each(lambda key: self._cache.clips(*key), there)
         # Milliseconds of numpy for hours of film: too long for the event loop, and numpy lets go of the GIL.
-        series, findings = await asyncio.to_thread(
-            compare_clips,
-            a_clips,
-            b_clips,
+        first, *second = await asyncio.to_thread(
+            lambda: [_compare_track(request, a, b, track, threshold, clips) for track, threshold in tracks.items()]
+        )
+        return Comparison(request.mode, request.metric, a, b, first, *second)
+
+
+def _compare_track(
+    request: Request, a: Embedding, b: Embedding, name: str, threshold: float | None, clips: _ClipsOf
+) -> TrackComparison:
+    """Return the comparison of one track, which both embeddings have asked for."""
+    if threshold is None:
+        threshold = default_threshold(request.mode, request.metric, model=a.model, track=name)
+    a_track, b_track = a.track(name), b.track(name)
+    if a_track and b_track:
+        series, findings = compare_clips(
+            clips[a, name],
+            clips[b, name],
             a_duration=a.duration,
             b_duration=b.duration,
             mode=request.mode,
@@ -71,16 +94,16 @@ class Comparer:
             threshold=threshold,
             same_video=a.video_id == b.video_id,
         )
-        return Comparison(
-            mode=request.mode,
-            metric=request.metric,
-            threshold=threshold,
-            track=request.track,
-            a=a,
-            b=b,
-            series=series,
-            findings=findings,
-        )
+    else:
+        series, findings = compare_with_silence(a.duration if a_track else None, b.duration if b_track else None)
+    return TrackComparison(
+        track=name,
+        threshold=threshold,
+        a_covered=a_track.covered if a_track else None,
+        b_covered=b_track.covered if b_track else None,
+        series=series,
+        findings=findings,
+    )
 
 
 def compare_clips(
@@ -117,56 +140,29 @@ def compare_clips(
     return series, find_differences(series, unpaired=unpaired, threshold=threshold)
 
 
-def _check_completed(embedding: Embedding) -> None:
-    if not embedding.completed:
-        raise SageError(
-            Reason.EMBEDDING_NOT_COMPLETED,
-            embedding_id=embedding.id,
-            state=embedding.state,
-            what_to_do="Wait until it is COMPLETED." if embedding.under_way else "Embed the video again.",
-        )
+def compare_with_silence(a_duration: float | None, b_duration: float | None) -> tuple[Series, Findings]:
+    """Return what a track differs by from one that is silent: all of it. Silence does not differ from silence.
+
+    Args:
+        a_duration: The length of a's video in seconds, None where a is silent.
+        b_duration: The length of b's video in seconds, None where b is silent. One of the two is.
+    """
+    nothing = np.zeros(0)
+    series = Series(nothing, nothing, nothing, np.zeros(0, np.float32))
+    unpaired = []
+    if a_duration is not None:
+        unpaired.append(Difference(Kind.ONLY_IN_A, a=TimeRange(0.0, a_duration), b=None))
+    if b_duration is not None:
+        unpaired.append(Difference(Kind.ONLY_IN_B, a=None, b=TimeRange(0.0, b_duration)))
+    return series, find_differences(series, unpaired=unpaired, threshold=0.0)
 
 
-def _check_same_model(a: Embedding, b: Embedding) -> None:
-    """Refuse vectors that do not lie in one space, and clips that do not last the same."""
-    if _made_by(a) != _made_by(b):
-        raise SageError(Reason.MODELS_DIFFER, a=_describe(a), b=_describe(b))
-
-
-def _made_by(embedding: Embedding) -> tuple[str, str, int, float]:
-    return embedding.model, embedding.model_revision, embedding.dimensions, embedding.clip_seconds
-
-
-def _describe(embedding: Embedding) -> str:
-    revision = f" ({embedding.model_revision})" if embedding.model_revision else ""
-    return f"{embedding.model}{revision}, {embedding.dimensions} dimensions, {embedding.clip_seconds:g} s clips"
-
-
-def _check_track(embedding: Embedding, name: str, *, max_segments: int) -> None:
-    track = embedding.track(name)
-    if track is None:
-        names = ", ".join(track.name for track in embedding.tracks) or "none"
-        raise SageError(Reason.TRACK_MISSING, embedding_id=embedding.id, track=name, tracks=names)
-    if track.segment_count > max_segments:
-        raise SageError(
-            Reason.LIMIT_EXCEEDED,
-            limit="segments in a track that is compared",
-            max=max_segments,
-            segment_count=track.segment_count,
-            embedding_id=embedding.id,
-            what_to_do=f"Embedding {embedding.id} has {track.segment_count}; make one with longer clips.",
-        )
-
-
-async def _both(call: Callable[[_Key], Coroutine[Any, Any, _Found]], a: _Key, b: _Key) -> tuple[_Found, _Found]:
-    """Return what the call finds for a and for b, asked at once; asked once where the two are the same."""
-    if a == b:
-        found = await call(a)
-        return found, found
+async def _each(call: Callable[[_Key], Coroutine[Any, Any, _Found]], keys: Iterable[_Key]) -> dict[_Key, _Found]:
+    """Return what the call finds for each key, asked at once; asked once where keys are the same."""
     try:
         async with asyncio.TaskGroup() as group:
-            of_a, of_b = group.create_task(call(a)), group.create_task(call(b))
+            tasks = {key: group.create_task(call(key)) for key in dict.fromkeys(keys)}
     except ExceptionGroup as failed:
-        # One failure ends both; the caller wants that one, not a group.
+        # One failure ends all; the caller wants that one, not a group.
         raise failed.exceptions[0] from None
-    return of_a.result(), of_b.result()
+    return {key: task.result() for key, task in tasks.items()}

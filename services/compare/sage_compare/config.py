@@ -13,8 +13,9 @@ class CompareSettings(ServerSettings):
         embed_timeout_s: Seconds that reading from the embed service may take, where the caller waits longer.
         cache_bytes: What the clips that are kept in memory may take. Two hours of 2 s clips with 1,024 dimensions take
             15 MB. 0 keeps none.
-        max_segments: How many segments a track may have to be compared. An answer grows with them; with 30,000 (16
-            hours of 2 s clips) it fits in the 4 MiB that gRPC clients take, whatever differs.
+        max_segments: How many segments of an embedding may be compared at once, a second track's included. An answer
+            grows with them; with 30,000 (16 hours of 2 s clips) it fits in the 4 MiB that gRPC clients take, whatever
+            differs.
         max_reads: How many tracks may be read from the embed service at once; each is in memory while it is.
     """
 

@@ -20,6 +20,7 @@ from sage_compare.model import (
     Series,
     TimeRange,
     Track,
+    TrackComparison,
     Vectors,
 )
 
@@ -58,12 +59,18 @@ def to_request(message: compare_pb2.CompareEmbeddingsRequest) -> Request:
         *_id_violations(message.embedding_id_b, field="embedding_id_b"),
         *_mode_violations(message.mode),
         *_metric_violations(message.metric),
-        *_track_violations(message.track),
+        *_track_violations(message.track, field="track"),
+        *_track_violations(message.second_track, field="second_track"),
     ]
     threshold = message.threshold if message.HasField("threshold") else None
-    # Written so that NaN, which is in no order with anything, is refused.
-    if threshold is not None and not 0.0 <= threshold <= _MAX_THRESHOLD:
-        violations.append(FieldViolation("threshold", f"must be a number from 0 to {_MAX_THRESHOLD:g}."))
+    second_threshold = message.second_threshold if message.HasField("second_threshold") else None
+    violations += _threshold_violations(threshold, field="threshold")
+    violations += _threshold_violations(second_threshold, field="second_threshold")
+    track = message.track or _DEFAULT_TRACK
+    if message.second_track == track:
+        violations.append(FieldViolation("second_track", f"`{track}` is compared already; name another track."))
+    if second_threshold is not None and not message.second_track:
+        violations.append(FieldViolation("second_threshold", "must be unset where second_track is empty."))
     if violations:
         raise invalid(*violations)
     return Request(
@@ -73,25 +80,29 @@ def to_request(message: compare_pb2.CompareEmbeddingsRequest) -> Request:
         metric=_METRICS[message.metric],
         # Negative zero is zero, and answered as such.
         threshold=None if threshold is None else abs(threshold),
-        track=message.track or _DEFAULT_TRACK,
+        track=track,
+        second_track=message.second_track,
+        second_threshold=None if second_threshold is None else abs(second_threshold),
     )
 
 
 def to_response(comparison: Comparison) -> compare_pb2.CompareEmbeddingsResponse:
     """Return the answer."""
+    first, second = comparison.first, comparison.second
     return compare_pb2.CompareEmbeddingsResponse(
         mode=_MODE_MESSAGES[comparison.mode],
         metric=_METRIC_MESSAGES[comparison.metric],
-        threshold=comparison.threshold,
-        track=comparison.track,
+        threshold=first.threshold,
+        track=first.track,
         model=comparison.a.model,
-        a=_side(comparison.a, comparison.track),
-        b=_side(comparison.b, comparison.track),
-        similarity_percent=comparison.findings.similarity_percent,
-        compared_count=len(comparison.series),
-        differing_count=comparison.findings.differing_count,
-        differences=[_difference(difference) for difference in comparison.findings.differences],
-        series=_series(comparison.series),
+        a=_side(comparison.a, first.a_covered),
+        b=_side(comparison.b, first.b_covered),
+        similarity_percent=first.findings.similarity_percent,
+        compared_count=len(first.series),
+        differing_count=first.findings.differing_count,
+        differences=_differences(first),
+        series=_series(first.series),
+        second=_track_comparison(second) if second else None,
     )
 
 
@@ -106,6 +117,7 @@ def to_embedding(message: embed_pb2.Embedding) -> Embedding:
         dimensions=message.dimensions,
         clip_seconds=message.clip_seconds,
         state=_state_name(message.state),
+        requested_tracks=tuple(message.requested_tracks),
         tracks=tuple(_track(track) for track in message.tracks),
         revision=message.revision,
     )
@@ -176,13 +188,20 @@ def _metric_violations(metric: int) -> Sequence[FieldViolation]:
     return (FieldViolation("metric", f"{metric} is not a metric; use METRIC_COSINE or METRIC_EUCLIDEAN."),)
 
 
-def _track_violations(track: str) -> Sequence[FieldViolation]:
+def _threshold_violations(threshold: float | None, *, field: str) -> Sequence[FieldViolation]:
+    # Written so that NaN, which is in no order with anything, is refused.
+    if threshold is None or 0.0 <= threshold <= _MAX_THRESHOLD:
+        return ()
+    return (FieldViolation(field, f"must be a number from 0 to {_MAX_THRESHOLD:g}."),)
+
+
+def _track_violations(track: str, *, field: str) -> Sequence[FieldViolation]:
     if not track:
         return ()
     if track == _WHOLE_VIDEO_TRACK:
-        return (FieldViolation("track", "`video` is one vector for the whole and has no clips to compare."),)
+        return (FieldViolation(field, "`video` is one vector for the whole and has no clips to compare."),)
     try:
-        check_label(track, field="track", max_length=64)
+        check_label(track, field=field, max_length=64)
     except SageError as error:
         return error.violations
     return ()
@@ -200,18 +219,35 @@ def _track(message: embed_pb2.Track) -> Track:
     return Track(message.name, message.segment_count, covered)
 
 
-def _side(embedding: Embedding, track_name: str) -> compare_pb2.Side:
-    track = embedding.track(track_name)
+def _side(embedding: Embedding, covered: TimeRange | None) -> compare_pb2.Side:
     return compare_pb2.Side(
         embedding_id=embedding.id,
         video_id=embedding.video_id,
         duration_seconds=embedding.duration,
-        covered=_range(track.covered if track else None),
+        covered=_range(covered),
+    )
+
+
+def _track_comparison(compared: TrackComparison) -> compare_pb2.TrackComparison:
+    return compare_pb2.TrackComparison(
+        track=compared.track,
+        threshold=compared.threshold,
+        a_covered=_range(compared.a_covered),
+        b_covered=_range(compared.b_covered),
+        similarity_percent=compared.findings.similarity_percent,
+        compared_count=len(compared.series),
+        differing_count=compared.findings.differing_count,
+        differences=_differences(compared),
+        series=_series(compared.series),
     )
 
 
 def _range(where: TimeRange | None) -> compare_pb2.TimeRange | None:
     return None if where is None else compare_pb2.TimeRange(start_seconds=where.start, end_seconds=where.end)
+
+
+def _differences(compared: TrackComparison) -> Sequence[compare_pb2.Difference]:
+    return [_difference(difference) for difference in compared.findings.differences]
 
 
 def _difference(difference: Difference) -> compare_pb2.Difference:

@@ -34,9 +34,9 @@ class Kind(Enum):
     CHANGED = auto()
     """Both have something there, and it differs."""
     ONLY_IN_A = auto()
-    """a goes on after b has ended."""
+    """a goes on after b has ended, or has the track and b is silent."""
     ONLY_IN_B = auto()
-    """b goes on after a has ended."""
+    """b goes on after a has ended, or has the track and a is silent."""
     NOT_COMPARED = auto()
     """Both have something there, but no clip of one or both covers it, and they are different videos."""
 
@@ -82,6 +82,7 @@ class Embedding:
         dimensions: Numbers in every vector.
         clip_seconds: Length of a clip; the last may be shorter.
         state: The name of its state, such as `COMPLETED`.
+        requested_tracks: The names of the tracks that were asked for.
         tracks: What it holds.
         revision: Grows with every change.
     """
@@ -94,6 +95,7 @@ class Embedding:
     dimensions: int
     clip_seconds: float
     state: str
+    requested_tracks: tuple[str, ...]
     tracks: tuple[Track, ...]
     revision: int
 
@@ -110,6 +112,10 @@ class Embedding:
     def track(self, name: str) -> Track | None:
         """Return the track with this name, None where there is none."""
         return next((track for track in self.tracks if track.name == name), None)
+
+    def asked_for(self, name: str) -> bool:
+        """Whether the track was asked for. One that was, and is not there once all vectors are, is silent."""
+        return name in self.requested_tracks or self.track(name) is not None
 
 
 @dataclass(frozen=True)
@@ -238,6 +244,8 @@ class Request:
         metric: How distances are measured.
         threshold: Distances above it are differences; None for the default of mode, metric and model.
         track: The track to compare.
+        second_track: Another track to compare; empty for none.
+        second_threshold: The threshold for that one; None for its default.
     """
 
     embedding_id_a: str
@@ -246,6 +254,29 @@ class Request:
     metric: Metric
     threshold: float | None
     track: str
+    second_track: str = ""
+    second_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class TrackComparison:
+    """The comparison of one track.
+
+    Attributes:
+        track: Its name.
+        threshold: The threshold that was used.
+        a_covered: What its clips cover in a; None where a has none.
+        b_covered: What its clips cover in b; None where b has none.
+        series: Every interval with its distance.
+        findings: What the threshold makes of the series.
+    """
+
+    track: str
+    threshold: float
+    a_covered: TimeRange | None
+    b_covered: TimeRange | None
+    series: Series
+    findings: Findings
 
 
 @dataclass(frozen=True)
@@ -255,19 +286,15 @@ class Comparison:
     Attributes:
         mode: The mode that was used.
         metric: The metric that was used.
-        threshold: The threshold that was used.
-        track: The track that was compared.
         a: The one embedding.
         b: The other.
-        series: Every interval with its distance.
-        findings: What the threshold makes of the series.
+        first: The track that was compared.
+        second: The other track that was; None where none was asked for.
     """
 
     mode: Mode
     metric: Metric
-    threshold: float
-    track: str
     a: Embedding
     b: Embedding
-    series: Series
-    findings: Findings
+    first: TrackComparison
+    second: TrackComparison | None = None

@@ -52,6 +52,14 @@ async def test_embedding_is_described(reader_of):
     track = found.track("visual")
     assert (track.segment_count, track.covered) == (10, TimeRange(0.0, 20.0))
     assert found.track("audio") is None
+    assert (found.asked_for("visual"), found.asked_for("audio")) == (True, False)
+
+
+async def test_track_that_was_asked_for_and_is_not_there_is_known_as_such(reader_of):
+    """What was asked for arrives beside what is there."""
+    one = stored(VECTORS, requested_tracks=("visual", "audio"))
+    found = await (await reader_of(one)).get(one.id)
+    assert (found.track("audio"), found.asked_for("audio"), found.asked_for("transcription")) == (None, True, False)
 
 
 async def test_clips_have_their_times_and_unit_vectors(reader_of):

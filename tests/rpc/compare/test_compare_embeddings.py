@@ -105,6 +105,34 @@ async def test_an_embedding_beside_itself_has_no_differences(stack):
     assert stack.embed.calls == {"GetEmbedding": 1, "ReadSegments": 1}
 
 
+async def test_second_track_is_answered_beside_the_first(stack):
+    """The picture is the same and the sound differs: the answer has both, each with its own threshold and coverage."""
+    a = stored(OLD).but(tracks={"visual": segments(OLD), "audio": segments(OLD)})
+    b = stored(OLD).but(tracks={"visual": segments(OLD), "audio": segments(NEW, end=19.5)})
+    answer = await compare(stack, a, b, second_track="audio", second_threshold=0.5)
+    assert (answer.track, answer.similarity_percent, answer.differing_count) == ("visual", 100, 0)
+    second = answer.second
+    assert (second.track, second.threshold, second.compared_count, second.differing_count) == ("audio", 0.5, 10, 2)
+    assert second.differences[0].a == compare_pb2.TimeRange(start_seconds=6, end_seconds=10)
+    assert second.differences[1].kind == compare_pb2.DIFFERENCE_KIND_NOT_COMPARED
+    assert (second.a_covered.end_seconds, second.b_covered.end_seconds) == (20, 19.5)
+    assert list(second.series.distances) == [0, 0, 0, 2, 2, 0, 0, 0, 0, 0]
+    assert not (await compare(stack, a, b)).HasField("second")
+
+
+async def test_silent_film_differs_from_one_with_sound(stack):
+    """A track that was asked for and does not exist is silence: the other has all of it alone."""
+    sounding = stored(OLD).but(tracks={"visual": segments(OLD), "audio": segments(OLD)})
+    silent = stored(OLD).but(requested_tracks=("visual", "audio"))
+    second = (await compare(stack, sounding, silent, second_track="audio")).second
+    (difference,) = second.differences
+    assert difference.kind == compare_pb2.DIFFERENCE_KIND_ONLY_IN_A
+    assert (difference.a.start_seconds, difference.a.end_seconds) == (0, 20)
+    assert (second.HasField("a_covered"), second.HasField("b_covered")) == (True, False)
+    both = (await compare(stack, silent, silent.but(), second_track="audio")).second
+    assert (both.similarity_percent, len(both.differences)) == (100, 0)
+
+
 async def test_re_encode_with_a_frame_more_has_no_differences(stack):
     """One frame more at the end, with a clip of its own, does not make two cuts differ."""
     longer = stored(OLD).but(tracks={"visual": segments(np.vstack([OLD, -OLD[:1]]), end=20.04)}, duration=20.04)
@@ -145,6 +173,9 @@ async def test_threshold_out_of_bounds_is_invalid(stack, threshold):
         ({"mode": 42}, "mode"),
         ({"metric": 42}, "metric"),
         ({"track": "video"}, "track"),
+        ({"second_track": "video"}, "second_track"),
+        ({"second_track": "visual"}, "second_track"),
+        ({"second_track": "audio", "second_threshold": 3}, "second_threshold"),
     ],
 )
 async def test_bad_field_is_named(stack, fields, field):

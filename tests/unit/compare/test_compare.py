@@ -46,13 +46,13 @@ async def refusal(a: StoredEmbedding, b: StoredEmbedding, **changes: object) -> 
 async def test_changed_clips_are_one_difference():
     """Two exchanged clips in the middle are one range, and the rest is the same."""
     found = await compare(stored(OLD), stored(NEW))
-    (difference,) = found.findings.differences
+    (difference,) = found.first.findings.differences
     assert (difference.kind, difference.a.start, difference.a.end) == (Kind.CHANGED, 4.0, 8.0)
     assert difference.a == difference.b
     assert difference.max_distance == difference.mean_distance == 2.0
-    assert found.findings.similarity_percent == pytest.approx(100 * 4 / 6)
-    assert found.findings.differing_count == 2
-    assert found.series.distances.tolist() == [0, 0, 2, 2, 0, 0]
+    assert found.first.findings.similarity_percent == pytest.approx(100 * 4 / 6)
+    assert found.first.findings.differing_count == 2
+    assert found.first.series.distances.tolist() == [0, 0, 2, 2, 0, 0]
 
 
 async def test_an_embedding_beside_itself_has_no_differences():
@@ -60,8 +60,8 @@ async def test_an_embedding_beside_itself_has_no_differences():
     one = stored(np.random.default_rng(0).standard_normal((50, 33)))
     ours, reader = comparer(one)
     found = await ours.compare(request(one, one, threshold=0.0))
-    assert found.findings.differences == ()
-    assert found.findings.similarity_percent == 100.0
+    assert found.first.findings.differences == ()
+    assert found.first.findings.similarity_percent == 100.0
     assert reader.reads == {(one.id, "visual"): 1}
 
 
@@ -70,7 +70,7 @@ async def test_what_no_clip_covers_is_no_difference_within_one_video():
     one = stored(OLD, duration=13.5)
     for other in (one, one.but()):
         found = await compare(one, other)
-        assert (found.findings.differences, found.findings.similarity_percent) == ((), 100.0)
+        assert (found.first.findings.differences, found.first.findings.similarity_percent) == ((), 100.0)
 
 
 async def test_both_metrics_mark_the_same_by_default():
@@ -79,11 +79,11 @@ async def test_both_metrics_mark_the_same_by_default():
     old = random.standard_normal((400, 16))
     a, b = stored(old), stored(old + random.standard_normal((400, 16)) * 0.45)
     cosine, euclidean = await compare(a, b), await compare(a, b, metric=Metric.EUCLIDEAN)
-    assert 0 < cosine.findings.differing_count < 400
-    assert [d.a for d in cosine.findings.differences] == [d.a for d in euclidean.findings.differences]
-    assert (cosine.threshold, euclidean.threshold) == (
-        default_threshold(Mode.TIME, Metric.COSINE, "local"),
-        default_threshold(Mode.TIME, Metric.EUCLIDEAN, "local"),
+    assert 0 < cosine.first.findings.differing_count < 400
+    assert [d.a for d in cosine.first.findings.differences] == [d.a for d in euclidean.first.findings.differences]
+    assert (cosine.first.threshold, euclidean.first.threshold) == (
+        default_threshold(Mode.TIME, Metric.COSINE, model="local", track="visual"),
+        default_threshold(Mode.TIME, Metric.EUCLIDEAN, model="local", track="visual"),
     )
 
 
@@ -91,11 +91,11 @@ async def test_duration_is_the_videos_and_not_the_last_clips():
     """What clips leave out at the end is shown as not compared, not dropped."""
     a, b = stored(OLD, duration=13.5), stored(OLD, duration=15.0)
     found = await compare(a, b)
-    assert [(d.kind, d.start) for d in found.findings.differences] == [
+    assert [(d.kind, d.start) for d in found.first.findings.differences] == [
         (Kind.NOT_COMPARED, 12.0),
         (Kind.ONLY_IN_B, 13.5),
     ]
-    assert found.findings.similarity_percent == pytest.approx(100 * 12 / 15)
+    assert found.first.findings.similarity_percent == pytest.approx(100 * 12 / 15)
 
 
 async def test_track_without_segments_is_not_compared():
@@ -103,8 +103,8 @@ async def test_track_without_segments_is_not_compared():
     none = Segments(np.zeros(0), np.zeros(0), np.zeros((0, 6), np.float32))
     a = StoredEmbedding(tracks={"visual": none}, duration=3.0, dimensions=6)
     found = await compare(a, stored(OLD))
-    assert [d.kind for d in found.findings.differences] == [Kind.NOT_COMPARED, Kind.ONLY_IN_B]
-    assert found.findings.similarity_percent == 0.0
+    assert [d.kind for d in found.first.findings.differences] == [Kind.NOT_COMPARED, Kind.ONLY_IN_B]
+    assert found.first.findings.similarity_percent == 0.0
 
 
 async def test_only_the_track_that_was_asked_for_is_compared():
@@ -112,8 +112,86 @@ async def test_only_the_track_that_was_asked_for_is_compared():
     tracks = {"visual": segments(OLD), "video": segments(-OLD[:1], clip_seconds=12), "audio": segments(OLD)}
     a = stored(OLD).but(tracks=tracks)
     b = stored(OLD).but(tracks={**tracks, "audio": segments(NEW)})
-    assert (await compare(a, b)).findings.similarity_percent == 100.0
-    assert (await compare(a, b, track="audio")).findings.differing_count == 2
+    assert (await compare(a, b)).first.findings.similarity_percent == 100.0
+    assert (await compare(a, b, track="audio")).first.findings.differing_count == 2
+
+
+def dubbed(**changes: object) -> StoredEmbedding:
+    """Return an embedding of picture and sound, with changes."""
+    return stored(OLD).but(**{"tracks": {"visual": segments(OLD), "audio": segments(OLD)}, **changes})
+
+
+async def test_second_track_is_compared_beside_the_first():
+    """A dub that was changed under the same picture differs in the second track alone."""
+    a, b = dubbed(), dubbed(tracks={"visual": segments(OLD), "audio": segments(NEW)})
+    found = await compare(a, b, second_track="audio")
+    assert (found.first.track, found.first.findings.similarity_percent) == ("visual", 100.0)
+    assert found.second.track == "audio"
+    (difference,) = found.second.findings.differences
+    assert (difference.kind, difference.a.start, difference.a.end) == (Kind.CHANGED, 4.0, 8.0)
+    assert found.second.findings.similarity_percent == pytest.approx(100 * 4 / 6)
+    assert found.second.series.distances.tolist() == [0, 0, 2, 2, 0, 0]
+    assert (await compare(a, b)).second is None
+
+
+async def test_each_track_has_its_own_threshold():
+    """What is given goes for its track; the other has its default."""
+    a, b = dubbed(tracks={"visual": segments(NEW), "audio": segments(OLD)}), dubbed()
+    found = await compare(a, b, threshold=2.0, second_track="audio")
+    assert (found.first.threshold, found.first.findings.differing_count) == (2.0, 0)
+    assert found.second.threshold == default_threshold(Mode.TIME, Metric.COSINE, model="local", track="audio")
+    found = await compare(a, b, second_track="audio", second_threshold=0.0)
+    assert found.first.threshold == default_threshold(Mode.TIME, Metric.COSINE, model="local", track="visual")
+    assert (found.first.findings.differing_count, found.second.threshold) == (2, 0.0)
+
+
+SILENT = {"tracks": {"visual": segments(OLD)}, "requested_tracks": ("visual", "audio")}
+
+
+@pytest.mark.parametrize(("silent_side", "kind"), [("b", Kind.ONLY_IN_A), ("a", Kind.ONLY_IN_B)])
+@pytest.mark.parametrize("as_second", [True, False])
+async def test_sound_beside_silence_is_all_of_it(silent_side, kind, as_second):
+    """Where one asked for a track and has none, all of the other's timeline is what only that one has."""
+    sounding, silent = dubbed(duration=13.0), dubbed(**SILENT)
+    a, b = (sounding, silent) if silent_side == "b" else (silent, sounding)
+    found = await compare(a, b, **({"second_track": "audio"} if as_second else {"track": "audio"}))
+    audio = found.second if as_second else found.first
+    (difference,) = audio.findings.differences
+    where, nowhere = (difference.a, difference.b) if silent_side == "b" else (difference.b, difference.a)
+    assert (difference.kind, where.start, where.end, nowhere) == (kind, 0.0, 13.0, None)
+    assert (difference.max_distance, difference.mean_distance) == (None, None)
+    assert (audio.findings.similarity_percent, audio.findings.differing_count, len(audio.series)) == (0.0, 0, 0)
+    assert [audio.a_covered, audio.b_covered].count(None) == 1
+
+
+async def test_silence_beside_silence_is_the_same():
+    """Two that both asked for a track that neither has do not differ in it, whatever their lengths."""
+    found = await compare(dubbed(**SILENT), dubbed(**SILENT, duration=20.0), second_track="audio")
+    audio = found.second
+    assert (audio.findings.differences, audio.findings.similarity_percent) == ((), 100.0)
+    assert (audio.a_covered, audio.b_covered, len(audio.series)) == (None, None, 0)
+
+
+async def test_track_that_one_has_not_asked_for_is_missing_not_silent():
+    """Nothing is known of a track that was not asked for: TRACK_MISSING, also as second track."""
+    for a, b in ((dubbed(), stored(OLD)), (stored(OLD), dubbed(**SILENT))):
+        error = await refusal(a, b, second_track="audio")
+        assert error.reason is Reason.TRACK_MISSING
+        assert error.facts["track"] == "audio"
+        assert error.facts["tracks"] == "visual"
+
+
+async def test_both_tracks_count_for_the_limit():
+    """Each track may be within the limit and both together over it: nothing is read then."""
+    a, b = dubbed(), dubbed()
+    ours, reader = comparer(a, b, max_segments=11)
+    await ours.compare(request(a, b))
+    with pytest.raises(SageError) as refused:
+        await ours.compare(request(a, b, second_track="audio"))
+    assert refused.value.reason is Reason.LIMIT_EXCEEDED
+    assert (refused.value.facts["segment_count"], refused.value.facts["max"]) == ("12", "11")
+    assert "one track at a time" in refused.value.facts["what_to_do"]
+    assert reader.reads == {(a.id, "visual"): 1, (b.id, "visual"): 1}
 
 
 async def test_unknown_embedding_is_not_found():

@@ -10,7 +10,7 @@ from sage_compare.compare import compare_clips
 from sage_compare.config import CompareSettings
 from sage_compare.convert import SegmentRows, to_embedding, to_request, to_response
 from sage_compare.distance import to_clips
-from sage_compare.model import Comparison, Embedding, Metric, Mode
+from sage_compare.model import Comparison, Embedding, Metric, Mode, TrackComparison
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.ids import new_id
 
@@ -31,6 +31,14 @@ def test_what_is_left_open_gets_its_default():
         None,
         "visual",
     )
+    assert (request.second_track, request.second_threshold) == ("", None)
+
+
+def test_second_track_has_a_threshold_of_its_own():
+    """The second track and its threshold are read beside the first, 0 not taken for unset."""
+    request = to_request(message(track="audio", second_track="visual", threshold=0.5, second_threshold=0))
+    assert (request.track, request.threshold) == ("audio", 0.5)
+    assert (request.second_track, request.second_threshold) == ("visual", 0.0)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 2.0])
@@ -53,6 +61,13 @@ def test_threshold_within_its_bounds_is_taken(threshold):
         ({"track": "video"}, "track"),
         ({"track": "a\nb"}, "track"),
         ({"track": "x" * 65}, "track"),
+        ({"second_track": "video"}, "second_track"),
+        ({"second_track": "a\nb"}, "second_track"),
+        ({"second_track": "visual"}, "second_track"),
+        ({"track": "audio", "second_track": "audio"}, "second_track"),
+        ({"second_track": "audio", "second_threshold": math.nan}, "second_threshold"),
+        ({"second_track": "audio", "second_threshold": 2.5}, "second_threshold"),
+        ({"second_threshold": 0.5}, "second_threshold"),
     ],
 )
 def test_field_that_breaks_a_rule_is_named(fields, field):
@@ -129,7 +144,8 @@ def test_answer_to_the_largest_tracks_fits_in_a_message():
         a, b, a_duration=duration, b_duration=duration, mode=Mode.TIME, metric=Metric.COSINE, threshold=0.1
     )
     assert (len(series), findings.differing_count) == (2 * count - 1, count - 1)
-    side = Embedding(A, new_id("video"), duration, "local", "1", 1, 2.0, "COMPLETED", (), 1)
-    answer = to_response(Comparison(Mode.TIME, Metric.COSINE, 0.1, "visual", side, side, series, findings))
+    side = Embedding(A, new_id("video"), duration, "local", "1", 1, 2.0, "COMPLETED", ("visual",), (), 1)
+    compared = TrackComparison("visual", 0.1, None, None, series, findings)
+    answer = to_response(Comparison(Mode.TIME, Metric.COSINE, side, side, compared))
     assert len(answer.differences) == count
     assert answer.ByteSize() < 4 * 1024 * 1024
