@@ -57,7 +57,7 @@ def section(title: str, settings: type[Settings], base: type[Settings]) -> str:
 
 def shown(default: object) -> str:
     """Return a default as one would write it into the environment."""
-    return f"`{default}`" if default != "" else "empty"
+    return "empty" if default in {"", None} else f"`{default}`"
 
 
 def attributes(docstring: str) -> dict[str, str]:

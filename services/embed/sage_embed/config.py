@@ -1,9 +1,26 @@
 """The settings of embed's processes, each from its environment variable."""
 
-from pydantic import Field, SecretStr
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from sage_runtime.errors import SageError
 from sage_runtime.settings import ListenAddress, OptionalListenAddress, ServerSettings
 
+from sage_embed.api_keys import read_key
+
 SCHEMA = "embed"
+
+
+def _check_api_key(key: SecretStr) -> SecretStr:
+    """Return the key without the line break that it may have from a file; the rules are those of SetApiKey."""
+    try:
+        return SecretStr(read_key(key.get_secret_value()))
+    except SageError as error:
+        raise ValueError(error.violations[0].rule.rstrip(".")) from None
+
+
+ApiKeySetting = Annotated[SecretStr, AfterValidator(_check_api_key)]
 
 
 class EmbedSettings(ServerSettings):
@@ -14,6 +31,11 @@ class EmbedSettings(ServerSettings):
         database_connections: Connections to PostgreSQL at the most, besides one that listens.
         ingest_address: Where ingest serves.
         url_validity_s: Seconds for which a worker may read a video through one URL.
+        twelvelabs_api_key: The key for TwelveLabs that is used while none is set with SetApiKey.
+        key_encryption_keys: What keys set with SetApiKey are encrypted with: `ID:KEY` entries separated by commas or
+            line breaks, KEY being 32 bytes in base64 (`openssl rand -base64 32`). The first encrypts, all decrypt.
+            Where neither this nor the file is set, no key is stored.
+        key_encryption_keys_file: A file of the same form, in place of the variable.
     """
 
     database_url: SecretStr = Field(validation_alias="SAGE_DATABASE_URL")
@@ -22,6 +44,9 @@ class EmbedSettings(ServerSettings):
     url_validity_s: int = Field(
         default=6 * 3600, ge=60, le=7 * 24 * 3600, validation_alias="SAGE_EMBED_URL_VALIDITY_SECONDS"
     )
+    twelvelabs_api_key: ApiKeySetting | None = Field(default=None, validation_alias="TWELVELABS_API_KEY")
+    key_encryption_keys: SecretStr | None = Field(default=None, validation_alias="SAGE_KEY_ENCRYPTION_KEYS")
+    key_encryption_keys_file: Path | None = Field(default=None, validation_alias="SAGE_KEY_ENCRYPTION_KEYS_FILE")
 
 
 class ApiSettings(EmbedSettings):

@@ -81,7 +81,7 @@ CATALOGUE: dict[Reason, Entry] = {
     Reason.API_KEY_INVALID: Entry(_STATE, "{provider} refused the API key. Set a valid one with SetApiKey."),
     Reason.ENCRYPTION_KEY_MISSING: Entry(
         _STATE,
-        "This server does not store API keys: it has nothing to encrypt them with. Its operator sets {setting}.",
+        "This server cannot keep API keys: {why}. Its operator sets {setting}.",
     ),
     Reason.PROVIDER_QUOTA_EXCEEDED: Entry(_FULL, "The quota at {provider} is used up: {why}.", 60.0),
     Reason.PROVIDER_REJECTED_VIDEO: Entry(_STATE, "{provider} does not take this video: {why}."),
@@ -101,8 +101,14 @@ CATALOGUE: dict[Reason, Entry] = {
     ),
     Reason.LIMIT_EXCEEDED: Entry(_FULL, "The limit of {max} for {limit} is reached. {what_to_do}"),
     Reason.STORE_UNAVAILABLE: Entry(_RETRY, "The {store} cannot be reached. Try again.", 2.0),
-    Reason.UNAUTHENTICATED: Entry(grpc.StatusCode.UNAUTHENTICATED, "The call has no valid token."),
-    Reason.FORBIDDEN: Entry(grpc.StatusCode.PERMISSION_DENIED, "The token does not allow this; it needs {needs}."),
+    Reason.UNAUTHENTICATED: Entry(
+        grpc.StatusCode.UNAUTHENTICATED,
+        "{why} Send a valid one with the call, as metadata or header `authorization: Bearer TOKEN`.",
+    ),
+    Reason.FORBIDDEN: Entry(
+        grpc.StatusCode.PERMISSION_DENIED,
+        "This needs the scope {needs}; who signed in has {has}. Sign in with a token that allows it.",
+    ),
     Reason.REQUEST_ID_REUSED: Entry(
         grpc.StatusCode.ALREADY_EXISTS,
         "Request id {request_id!r} was used before for something else. Choose another.",

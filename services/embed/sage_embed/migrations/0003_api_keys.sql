@@ -5,6 +5,7 @@ CREATE TABLE api_keys (
     nonce bytea NOT NULL,
     ciphertext bytea NOT NULL,
     last_four text NOT NULL,
-    status text NOT NULL CHECK (status IN ('VALID', 'INVALID', 'UNKNOWN')),
-    check_time timestamptz
+    -- A key that the provider refuses is not stored.
+    status text NOT NULL CHECK (status IN ('VALID', 'UNKNOWN')),
+    check_time timestamptz NOT NULL
 );

@@ -1,0 +1,1 @@
+"""TwelveLabs: Marengo, over the official SDK."""
