@@ -85,9 +85,9 @@ class _DifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Differ
     DIFFERENCE_KIND_CHANGED: _DifferenceKind.ValueType  # 1
     """Both have something there, and it differs."""
     DIFFERENCE_KIND_ONLY_IN_A: _DifferenceKind.ValueType  # 2
-    """a goes on after b has ended."""
+    """a goes on after b has ended, or has the track where b is silent."""
     DIFFERENCE_KIND_ONLY_IN_B: _DifferenceKind.ValueType  # 3
-    """b goes on after a has ended."""
+    """b goes on after a has ended, or has the track where a is silent."""
     DIFFERENCE_KIND_NOT_COMPARED: _DifferenceKind.ValueType  # 4
     """Both have something there, but no clip of one or both covers it, so it was not compared. Never between two
     embeddings of one video, which has the same there.
@@ -101,9 +101,9 @@ DIFFERENCE_KIND_UNSPECIFIED: DifferenceKind.ValueType  # 0
 DIFFERENCE_KIND_CHANGED: DifferenceKind.ValueType  # 1
 """Both have something there, and it differs."""
 DIFFERENCE_KIND_ONLY_IN_A: DifferenceKind.ValueType  # 2
-"""a goes on after b has ended."""
+"""a goes on after b has ended, or has the track where b is silent."""
 DIFFERENCE_KIND_ONLY_IN_B: DifferenceKind.ValueType  # 3
-"""b goes on after a has ended."""
+"""b goes on after a has ended, or has the track where a is silent."""
 DIFFERENCE_KIND_NOT_COMPARED: DifferenceKind.ValueType  # 4
 """Both have something there, but no clip of one or both covers it, so it was not compared. Never between two
 embeddings of one video, which has the same there.
@@ -310,11 +310,15 @@ class CompareEmbeddingsRequest(_message.Message):
     threshold: _builtins.float
     """Distances above it are differences, 0 to 2. Unset: the default of mode, metric and model, which the answer says."""
     track: _builtins.str
-    """The track to compare, not `video`, which has no clips. Empty: `visual`."""
+    """The track to compare, not `video`, which has no clips. Both embeddings must have asked for it; where one of them has
+    none of it, see `TrackComparison`. Empty: `visual`.
+    """
     second_track: _builtins.str
-    """Another track to compare on the same two timelines, such as `audio` to find a dub under the same picture. Empty: none."""
+    """Another track to compare on the same two timelines, such as `audio` to find a dub under the same picture. Not
+    `track` again, and not `video`. Empty: none.
+    """
     second_threshold: _builtins.float
-    """The threshold for the second track, 0 to 2. Unset: its default."""
+    """The threshold for the second track, 0 to 2. Unset: its default. To be left unset without a second track."""
     def __init__(
         self,
         *,

@@ -51,7 +51,7 @@ class CompareServiceServicer:
         Comparing an embedding with itself is allowed and finds no differences.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-        LIMIT_EXCEEDED (a track has too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+        LIMIT_EXCEEDED (the tracks have too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,7 @@ class CompareServiceStub:
     Comparing an embedding with itself is allowed and finds no differences.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-    LIMIT_EXCEEDED (a track has too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+    LIMIT_EXCEEDED (the tracks have too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -54,7 +54,7 @@ class CompareServiceAsyncStub(CompareServiceStub):
     Comparing an embedding with itself is allowed and finds no differences.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-    LIMIT_EXCEEDED (a track has too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+    LIMIT_EXCEEDED (the tracks have too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
     """
 
 class CompareServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -70,7 +70,7 @@ class CompareServiceServicer(metaclass=_abc_1.ABCMeta):
         Comparing an embedding with itself is allowed and finds no differences.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-        LIMIT_EXCEEDED (a track has too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+        LIMIT_EXCEEDED (the tracks have too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
         """
 
 def add_CompareServiceServicer_to_server(servicer: CompareServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
