@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from fakes.twelvelabs.server import StandIn
+from fakes.twelvelabs.studio import Studio
 from sage_local.ports import free_port
 from sage_local.postgres import Postgres
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
@@ -58,3 +60,17 @@ def make_bucket(s3_server: SeaweedFS) -> Callable[[], str]:
         return name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def twelvelabs_server() -> Iterator[StandIn]:
+    """The stand-in for TwelveLabs, started once; what it has seen of a film is kept."""
+    with StandIn(Studio()).running() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def twelvelabs(twelvelabs_server: StandIn) -> StandIn:
+    """The stand-in for TwelveLabs, which has forgotten every test before."""
+    twelvelabs_server.reset()
+    return twelvelabs_server

@@ -1,0 +1,138 @@
+"""The stand-in's ways to misbehave, by name."""
+
+import math
+from typing import Any
+
+from fakes.twelvelabs.facts import RefusedError
+from fakes.twelvelabs.faults import Answers, Changes, Moment
+from fakes.twelvelabs.tasks import Document
+
+_HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+def refuses(status: int, code: str, message: str = "", *, nested: bool = False) -> Answers:
+    """Answer an error; `nested` in the other of the two shapes."""
+    body = RefusedError(status, code, message).body()
+    return Answers(status, {"error": body | {"details": {}}} if nested else body)
+
+
+def limits(*, retry_after: str | None = None, json: bool = True) -> Answers:
+    """Answer 429, with `Retry-After` or without, with a body of JSON or of something else."""
+    headers = {} if retry_after is None else {"Retry-After": retry_after}
+    return Answers(429, RefusedError(429, "too_many_requests").body() if json else b"Too Many Requests", headers)
+
+
+def empty(status: int, *, at: Moment = Moment.AFTER) -> Answers:
+    """Answer a status and no body."""
+    return Answers(status, at=at)
+
+
+def not_json(status: int, *, at: Moment = Moment.AFTER) -> Answers:
+    """Answer a status and a page of HTML."""
+    return Answers(status, _HTML, {"Content-Type": "text/html"}, at=at)
+
+
+def says(status: str) -> Changes:
+    """Say that the task has this status, and give no result."""
+
+    def change(document: Document) -> None:
+        document["status"] = status
+        if "data" in document:
+            document["data"] = None
+
+    return Changes(change)
+
+
+def fails(message: str) -> Changes:
+    """Say that the task failed."""
+
+    def change(document: Document) -> None:
+        says("failed").change(document)
+        document["error"] = {"message": message}
+
+    return Changes(change)
+
+
+def reversed_order() -> Changes:
+    """Give the vectors in the wrong order."""
+    return Changes(lambda document: _vectors(document).reverse())
+
+
+def without_clip(index: int) -> Changes:
+    """Leave out the clip at an index, of every option."""
+
+    def change(document: Document) -> None:
+        vectors = _vectors(document)
+        starts = sorted({_start(one) for one in vectors if one["embedding_scope"] == "clip"})
+        vectors[:] = [one for one in vectors if one["embedding_scope"] != "clip" or _start(one) != starts[index]]
+
+    return Changes(change)
+
+
+def without_vectors() -> Changes:
+    """Give a result that has nothing in it."""
+    return Changes(lambda document: _vectors(document).clear())
+
+
+def with_dimensions(dimensions: int) -> Changes:
+    """Give vectors of another size."""
+
+    def change(document: Document) -> None:
+        for one in _vectors(document):
+            name = _field(one)
+            one[name] = (one[name] * 2)[:dimensions]
+
+    return Changes(change)
+
+
+def with_number(value: float | None) -> Changes:
+    """Put a number that is none into one vector: NaN, infinity, or null."""
+
+    def change(document: Document) -> None:
+        one = _vectors(document)[0]
+        one[_field(one)] = [value, *one[_field(one)][1:]]
+
+    return Changes(change)
+
+
+def with_nan() -> Changes:
+    """Put NaN into one vector."""
+    return with_number(math.nan)
+
+
+def lists_nothing() -> Changes:
+    """Give an empty list, as one that lags does."""
+
+    def change(document: Document) -> None:
+        document["data"] = []
+
+    return Changes(change)
+
+
+def lists_without_urls() -> Changes:
+    """Give a list that does not say which URLs its tasks are of."""
+
+    def change(document: Document) -> None:
+        for one in _dicts(document["data"]):
+            del one["video_embedding"]["metadata"]["input_url"]
+
+    return Changes(change)
+
+
+def _vectors(document: Document) -> list[dict[str, Any]]:
+    """Return the vectors of a result of either API, to be changed in place."""
+    embedding = document.get("video_embedding")
+    return _dicts(embedding["segments"] if isinstance(embedding, dict) else document["data"])
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    assert isinstance(value, list)
+    return value
+
+
+def _field(vector: dict[str, Any]) -> str:
+    return "float" if "float" in vector else "embedding"
+
+
+def _start(vector: dict[str, Any]) -> float:
+    return float(vector["start_offset_sec"] if "start_offset_sec" in vector else vector["start_sec"])

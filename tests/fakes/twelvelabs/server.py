@@ -1,0 +1,162 @@
+"""A stand-in for TwelveLabs: an HTTP server with the wire of both embedding APIs, which misbehaves when told to.
+
+It runs in a thread of its own, so that a test may steer it from anywhere while the code under test, in this process or
+another, talks to it through `TWELVELABS_BASE_URL`.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from aiohttp import web
+from fakes.twelvelabs.endpoints import Endpoints
+from fakes.twelvelabs.facts import PREFIX, Api
+from fakes.twelvelabs.faults import Fault, FaultBook, Gate, Holds, Moment, Step
+from fakes.twelvelabs.handling import Handling
+
+if TYPE_CHECKING:
+    from fakes.twelvelabs.rate import RateLimit
+    from fakes.twelvelabs.studio import Footage
+    from fakes.twelvelabs.tasks import Task
+
+KEY = "tlk_STANDIN0SECRET0KEY0WXYZ"
+
+
+class Looks(Protocol):
+    """Finds out what is in a video."""
+
+    async def look(self, url: str, clip_seconds: int) -> "Footage":
+        """Return what is at a URL."""
+        ...
+
+
+@dataclass
+class Seen:
+    """A request that came.
+
+    Attributes:
+        at: When, in seconds of `time.monotonic`.
+        step: What it was.
+        path: Its path.
+        key: The key that it came with.
+        status: What it was answered; 0 where nothing was.
+    """
+
+    at: float
+    step: Step
+    path: str
+    key: str
+    status: int = 0
+
+
+class StandIn:
+    """TwelveLabs, as far as embeddings go.
+
+    Args:
+        studio: Finds out what is in the videos.
+
+    Attributes:
+        keys: The keys that are valid.
+        tasks: The tasks that took effect, oldest first: what somebody pays for.
+        seen: The requests that came, oldest first.
+        polls_before_ready: How often a new task says that it is not done.
+        speech: Whether somebody speaks in the videos that have sound.
+        rate_limit: The rate limit; None: no limit.
+    """
+
+    def __init__(self, studio: Looks) -> None:
+        self.studio = studio
+        self._port = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: requests, tasks, faults and settings."""
+        self.keys = {KEY}
+        self.tasks: list[Task] = []
+        self.seen: list[Seen] = []
+        self.polls_before_ready = 1
+        self.speech = False
+        self.rate_limit: RateLimit | None = None
+        self.faults = FaultBook()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment of a process that is to talk to it, with a valid key."""
+        return {"TWELVELABS_BASE_URL": self.base_url, "TWELVELABS_API_KEY": KEY}
+
+    @property
+    def base_url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self._port}{PREFIX}"
+
+    @property
+    def creates_received(self) -> int:
+        """How many requests for a task came, whatever became of them."""
+        return sum(seen.step is Step.CREATE for seen in self.seen)
+
+    def count(self, step: Step) -> int:
+        """Return how many requests of a step came."""
+        return sum(seen.step is step for seen in self.seen)
+
+    def misbehave(self, fault: Fault, *steps: Step, times: int | None = None) -> None:
+        """Misbehave in the next so many requests of these steps; None: in all that come."""
+        self.faults.add(fault, *steps, times=times)
+
+    def hold(self, step: Step, at: Moment) -> Gate:
+        """Hold the next request of a step at a moment; return the gate."""
+        gate = Gate()
+        self.misbehave(Holds(gate, at), step, times=1)
+        return gate
+
+    def forget_tasks(self) -> None:
+        """Make every task gone, as those are whose seven days are over."""
+        self.tasks.clear()
+
+    @contextmanager
+    def running(self) -> Iterator["StandIn"]:
+        """Serve for the length of the block."""
+        ready: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), name="twelvelabs")
+        thread.start()
+        self._port, loop, stop = ready.result(timeout=10)
+        try:
+            yield self
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join()
+
+    async def _run(self, ready: "Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]]") -> None:
+        try:
+            await self._serve(ready)
+        except Exception as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+    async def _serve(self, ready: "Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]]") -> None:
+        application = web.Application()
+        endpoints = Endpoints(self)
+        for api in Api:
+            for method, path, endpoint in endpoints.of(api):
+                application.router.add_route(method, f"{PREFIX}{api}{path}", Handling(self, endpoint).handle)
+        runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            stop = asyncio.Event()
+            ready.set_result((runner.addresses[0][1], asyncio.get_running_loop(), stop))
+            await stop.wait()
+        finally:
+            await runner.cleanup()
+
+    def record(self, request: web.Request, step: Step) -> Seen:
+        """Note a request."""
+        seen = Seen(time.monotonic(), step, request.path, request.headers.get("x-api-key", ""))
+        self.seen.append(seen)
+        return seen

@@ -1,0 +1,151 @@
+"""Looks at videos as the provider does: fetches them, and computes what each clip shows and sounds like."""
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import av
+import numpy as np
+from fakes.twelvelabs.sound import sound_vectors
+from numpy.typing import NDArray
+from sage_embed.adapters.local.clips import ClipGrid
+from sage_embed.adapters.local.frames import FrameReader
+from sage_embed.adapters.local.network import DIMENSIONS, Network
+from sage_embed.adapters.local.run import LocalRun
+
+_THREADS = 2
+_FETCH_TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+
+@dataclass(frozen=True)
+class Footage:
+    """A video as the provider saw it.
+
+    Attributes:
+        duration_seconds: Its length.
+        pictures: A vector of each clip's picture, shape ``(n, any)``.
+        sounds: A vector of each clip's sound; None where it has none.
+    """
+
+    duration_seconds: float
+    pictures: NDArray[np.float32]
+    sounds: NDArray[np.float32] | None = None
+
+
+class UnfetchableError(Exception):
+    """The URL does not lead to a video."""
+
+
+class Studio:
+    """Fetches videos and looks at them with the local model, each content once."""
+
+    def __init__(self) -> None:
+        self._network = Network(threads=_THREADS)
+        self._seen: dict[tuple[str, int], Footage] = {}
+
+    async def look(self, url: str, clip_seconds: int) -> Footage:
+        """Return what is at a URL.
+
+        Raises:
+            UnfetchableError: It cannot be fetched, or is no video.
+        """
+        with tempfile.NamedTemporaryFile(prefix="twelvelabs-") as file:
+            path = Path(file.name)
+            digest = await _fetch(url, path)
+            known = self._seen.get((digest, clip_seconds))
+            if known is None:
+                known = self._seen[digest, clip_seconds] = await asyncio.to_thread(self._look, path, clip_seconds)
+        return known
+
+    def _look(self, path: Path, clip_seconds: int) -> Footage:
+        try:
+            start, duration = _timeline(path)
+            grid = ClipGrid(duration, clip_seconds)
+            with _source(path) as source:
+                reader = FrameReader(source, start_offset_seconds=start, threads=_THREADS)
+                run = LocalRun(source, reader, grid=grid, network=self._network, first_clip=0)
+                run.start()
+                pictures = [segments.vectors for segments in iter(run.next_segments, None)]
+                run.stop()
+                run.join()
+        except av.error.FFmpegError as error:
+            raise UnfetchableError(str(error)) from error
+        sounds = sound_vectors(path, clip_seconds=clip_seconds, duration_seconds=duration, start_seconds=start)
+        return Footage(duration, np.concatenate(pictures), sounds)
+
+
+class FastStudio:
+    """Makes footage up from the URL alone, for tests with hundreds of videos.
+
+    Args:
+        duration_seconds: Length of every video.
+        sound: Whether they have sound.
+    """
+
+    def __init__(self, *, duration_seconds: float, sound: bool = False) -> None:
+        self._duration_seconds = duration_seconds
+        self._sound = sound
+
+    async def look(self, url: str, clip_seconds: int) -> Footage:
+        """Return footage that is the same for the same URL, but for its query, which is the signature."""
+        seed = int.from_bytes(hashlib.sha256(url.split("?")[0].encode()).digest()[:8])
+        shape = (ClipGrid(self._duration_seconds, clip_seconds).count, DIMENSIONS)
+        random = np.random.default_rng(seed)
+        pictures, sounds = random.normal(size=(2, *shape)).astype(np.float32)
+        return Footage(self._duration_seconds, pictures, sounds if self._sound else None)
+
+
+async def _fetch(url: str, path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_FETCH_TIMEOUT) as session,
+            session.get(url, headers={"Range": "bytes=0-"}) as response,
+        ):
+            if response.status not in (200, 206):
+                raise UnfetchableError(f"HTTP {response.status}")
+            with path.open("wb") as file:
+                async for piece in response.content.iter_chunked(256 * 1024):
+                    digest.update(piece)
+                    file.write(piece)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise UnfetchableError(str(error)) from error
+    return digest.hexdigest()
+
+
+def _timeline(path: Path) -> tuple[float, float]:
+    """Return the timestamp of the first frame, and the length of the picture in seconds."""
+    with av.open(path) as film:
+        picture = film.streams.video[0]
+        start = float((picture.start_time or 0) * picture.time_base)
+        if picture.duration:
+            return start, float(picture.duration * picture.time_base)
+        return start, (film.duration or 0) / av.time_base - start
+
+
+class _FileSource:
+    """A file, as the local model's reader wants its source."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self.error: Exception | None = None
+        self.read, self.seek, self.tell, self.close = (
+            self._file.read, self._file.seek, self._file.tell, self._file.close,
+        )  # fmt: skip
+
+    def abort(self) -> None:
+        """Do nothing: reading a file does not wait."""
+
+
+@contextmanager
+def _source(path: Path) -> Iterator[_FileSource]:
+    source = _FileSource(path)
+    try:
+        yield source
+    finally:
+        source.close()
