@@ -32,7 +32,7 @@ up: setup ## Run the whole stack until Ctrl-C, on localhost:8080
 ##@ Check
 
 .PHONY: test
-test: setup clients ## Run every test
+test: setup clients browser ## Run every test
 	@pytest
 
 .PHONY: lint
@@ -79,6 +79,10 @@ gen: setup ## Generate code from protos/ into gen/, and docs/settings.md
 .PHONY: clients
 clients: setup ## Generate and build the example clients in clients/
 	@tools/build_clients.sh
+
+.PHONY: browser
+browser: ## Install Chromium for the tests in a browser
+	@tools/install_browser.sh
 
 .PHONY: gen-check
 gen-check: setup ## Fail where what is generated is not current

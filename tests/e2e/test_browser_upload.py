@@ -1,0 +1,93 @@
+"""A browser uploads a large file in parts through a network that goes away in the middle."""
+
+import functools
+import hashlib
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright
+from sage_local.background import running_stack
+from sage_local.running import RunningStack
+from support.cuttable_proxy import CuttableProxy
+
+ROOT = Path(__file__).parents[2]
+SIZE = 300 * 1024 * 1024
+CHROMIUM = "/usr/bin/chromium"
+pytestmark = pytest.mark.skipif(
+    not Path(CHROMIUM).exists() and "CI" not in os.environ, reason="there is no Chromium: `make browser` installs it"
+)
+ARGUMENTS = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
+        pass
+
+
+@pytest.fixture
+def page_origin(tmp_path: Path) -> Iterator[str]:
+    """The origin of a page that holds the uploader."""
+    shutil.copy(Path(__file__).parent / "browser" / "upload.html", tmp_path)
+    shutil.copy(ROOT / "clients" / "typescript" / "dist" / "browser" / "parts.js", tmp_path)
+    handler = functools.partial(_Quiet, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def open_stack(page_origin: str) -> Iterator[RunningStack]:
+    """A stack whose gateway lets that page in."""
+    with running_stack(workers=0, environment={"SAGE_GATEWAY_ALLOWED_ORIGINS": page_origin}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film of 300 MiB: most of it a `free` box, which players skip."""
+    path = tmp_path_factory.mktemp("film") / "large.mp4"
+    shutil.copy(ROOT / "samples" / "old.mp4", path)
+    with path.open("ab") as file:
+        box = SIZE - path.stat().st_size
+        file.write(box.to_bytes(4, "big") + b"free")
+        # Not zeros: a part in the wrong place would have the same checksum.
+        block = hashlib.shake_128(b"film").digest(1024 * 1024)
+        for index in range((box - 8) // len(block)):
+            file.write(index.to_bytes(8, "big") + block[8:])
+        file.write(block[: (box - 8) % len(block)])
+    return path
+
+
+@pytest.mark.timeout(180)
+async def test_an_upload_goes_on_where_the_network_cut_it(
+    page_origin: str, open_stack: RunningStack, film: Path
+) -> None:
+    """Chromium uploads 300 MB in parts; the connection is cut in the middle; what arrives in the end is the file."""
+    async with CuttableProxy(open_stack.address).running() as network, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = await browser.new_page()
+        await page.goto(f"{page_origin}/upload.html?gateway=http://127.0.0.1:{network.port}")
+        await page.set_input_files("input", film)
+
+        await network.wait_for_sent(SIZE // 2)
+        network.go_away()
+        await page.wait_for_function("() => document.title !== 'Upload in parts'")
+        network.come_back()
+
+        await page.wait_for_function("() => window.result", timeout=120_000)
+        result = await page.evaluate("() => window.result")
+        await browser.close()
+    with film.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    assert result == {"id": result.get("id"), "sha256": sha256, "size": SIZE}
+    assert network.cuts > 0
+    # It went on: had it begun again, half of the file more would have been sent.
+    assert network.sent_bytes < 1.35 * SIZE
