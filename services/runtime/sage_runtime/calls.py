@@ -52,7 +52,7 @@ class Outcome:
     cause: BaseException | None = None
 
 
-def log_call(method: str, outcome: Outcome, *, duration_s: float, request_id: str, peer: str) -> None:
+def log_call(method: str, outcome: Outcome, *, duration_s: float, request_id: str, peer: str, caller: str) -> None:
     """Write the call's one line: what was called and how it ended, never what it carried."""
     error = outcome.error
     fields = {
@@ -63,6 +63,8 @@ def log_call(method: str, outcome: Outcome, *, duration_s: float, request_id: st
         "request_id": request_id,
         "peer": peer,
     }
+    if caller:
+        fields["caller"] = caller
     if error and error.detail:
         fields["detail"] = error.detail
     if outcome.status in _DEFECTS:

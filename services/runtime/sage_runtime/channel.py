@@ -1,4 +1,4 @@
-"""Channels to sibling services: the request id goes along, every call ends, errors come back as they were meant."""
+"""Channels to siblings: request id and sign-in go along, every call ends, errors come back as they were meant."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,9 +9,10 @@ from google.rpc import error_details_pb2, status_pb2
 
 from sage_runtime import tracing
 from sage_runtime.catalogue import DOMAIN
-from sage_runtime.context import REQUEST_ID_KEY, current_request_id, time_left_s
+from sage_runtime.context import REQUEST_ID_KEY, current_credential, current_request_id, time_left_s
 from sage_runtime.errors import FieldViolation, Reason, SageError, invalid
 from sage_runtime.options import MIB, channel_options
+from sage_runtime.sign_in import AUTHORIZATION_KEY, Credential
 
 DEFAULT_TIMEOUT_S = 10.0
 
@@ -19,11 +20,12 @@ _UNREACHABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_
 
 
 def open_channel(
-    address: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, max_message_bytes: int = 16 * MIB
+    address: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, max_message_bytes: int = 16 * MIB, token: str = ""
 ) -> grpc.aio.Channel:
     """Return a channel to a sibling service; the caller closes it. It connects with the first call.
 
-    Every call carries the current request id. No call outlasts the time that the caller being served has left. A call
+    Every call carries the current request id, and what the caller being served signed in with, so that a sibling does
+    for them what they may do there and no more. No call outlasts the time that the caller being served has left. A call
     with one answer and no timeout of its own gets `timeout_s`; one with a stream of answers does not, because how long
     that lasts only its caller knows.
 
@@ -31,15 +33,17 @@ def open_channel(
         address: HOST:PORT, or any gRPC target such as `dns:///embed.sage.svc:50052`.
         timeout_s: Seconds for calls with one answer.
         max_message_bytes: Largest message taken or sent, in bytes.
+        token: This process' own, for calls that it makes for no caller, such as a worker's; empty for none.
     """
+    own: Credential = ((AUTHORIZATION_KEY, f"Bearer {token}"),) if token else ()
     return grpc.aio.insecure_channel(
         address,
         options=channel_options(max_message_bytes=max_message_bytes),
         interceptors=[
-            _UnaryUnary(timeout_s),
-            _UnaryStream(None),
-            _StreamUnary(timeout_s),
-            _StreamStream(None),
+            _UnaryUnary(timeout_s, own),
+            _UnaryStream(None, own),
+            _StreamUnary(timeout_s, own),
+            _StreamStream(None, own),
         ],
     )
 
@@ -89,8 +93,9 @@ def _read_details(
 class _Outgoing:
     """What the four interceptors share; grpcio takes an object for one call shape only."""
 
-    def __init__(self, timeout_s: float | None) -> None:
+    def __init__(self, timeout_s: float | None, own: Credential) -> None:
         self._timeout_s = timeout_s
+        self._own = own
 
     async def _proceed(
         self,
@@ -112,6 +117,10 @@ class _Outgoing:
         request_id = current_request_id()
         if request_id and metadata.get(REQUEST_ID_KEY) is None:
             metadata.add(REQUEST_ID_KEY, request_id)
+        credential = current_credential()
+        # A caller who was not asked who they are does not become this process by asking it for something.
+        for key, value in self._own if credential is None else credential:
+            metadata.add(key, value)
         return grpc.aio.ClientCallDetails(
             details.method,
             min(bounds) if bounds else None,

@@ -1,14 +1,16 @@
-"""What belongs to the call that is being served: its request id and the time that its caller has left."""
+"""What belongs to the call that is being served: its request id, who makes it, and the time that they have left."""
 
 import contextlib
 import re
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 import uuid_utils
+
+from sage_runtime.sign_in import ANYBODY, Caller, Credential
 
 REQUEST_ID_KEY = "x-request-id"
 
@@ -19,6 +21,7 @@ _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
 class _Call:
     request_id: str
     deadline: float | None  # on time.monotonic()'s clock
+    caller: Caller | None = None  # None outside of a call
 
 
 _call: ContextVar[_Call | None] = ContextVar("sage_call", default=None)
@@ -36,6 +39,12 @@ def time_left_s() -> float | None:
     if call is None or call.deadline is None:
         return None
     return max(0.0, call.deadline - time.monotonic())
+
+
+def current_credential() -> Credential | None:
+    """Return what the caller being served signed in with, empty where nobody was asked, or None outside of a call."""
+    call = _call.get()
+    return call.caller.credential if call and call.caller else None
 
 
 def new_request_id() -> str:
@@ -56,8 +65,17 @@ def enter_call(request_id: str, *, timeout_s: float | None) -> None:
     The server's interceptor calls it: there every call has a context of its own, so nothing is to be restored, and a
     generator that is closed from another context could not restore it.
     """
-    _call.set(_Call(request_id, None if timeout_s is None else time.monotonic() + timeout_s))
+    _call.set(_Call(request_id, None if timeout_s is None else time.monotonic() + timeout_s, ANYBODY))
     structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
+def enter_caller(caller: Caller) -> None:
+    """Say who makes the call that was entered, for the rest of the task."""
+    call = _call.get()
+    if call is None:
+        raise LookupError("no call was entered")
+    _call.set(replace(call, caller=caller))
+    structlog.contextvars.bind_contextvars(caller=caller.name)
 
 
 @contextlib.contextmanager

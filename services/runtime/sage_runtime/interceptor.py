@@ -1,4 +1,4 @@
-"""The server interceptor that every call passes: request id, errors, one log line, observers.
+"""The server interceptor that every call passes: request id, sign-in, errors, one log line, observers.
 
 It wraps the four call shapes. What a handler raises is translated here and nowhere else, so servicers raise
 `SageError`s (or anything) freely and never touch a status.
@@ -15,8 +15,9 @@ from google.protobuf.message import DecodeError
 
 from sage_runtime.calls import CallObserver, Outcome, log_call
 from sage_runtime.catalogue import CATALOGUE, to_status
-from sage_runtime.context import REQUEST_ID_KEY, accept_request_id, enter_call
+from sage_runtime.context import REQUEST_ID_KEY, accept_request_id, enter_call, enter_caller
 from sage_runtime.errors import Reason, SageError, invalid_field
+from sage_runtime.sign_in import ANYBODY, Metadata, SignIn
 
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _CLOCK_TOLERANCE_S = 0.05
@@ -29,14 +30,16 @@ MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Gives each call an id, translates its errors and reports how it ended.
+    """Gives each call an id, asks who makes it, translates its errors and reports how it ended.
 
     Args:
         observers: Told of every call's start and end, besides the log.
+        sign_in: Whom calls are taken from; None for everybody.
     """
 
-    def __init__(self, observers: Sequence[CallObserver] = ()) -> None:
+    def __init__(self, observers: Sequence[CallObserver] = (), *, sign_in: SignIn | None = None) -> None:
         self._observers = observers
+        self._sign_in = sign_in
 
     async def intercept_service(
         self,
@@ -97,7 +100,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         started = time.monotonic()
         # All that is asked of grpcio's context is asked now: once a call is cancelled that may end the process.
         peer, timeout_s = context.peer(), context.time_remaining()
-        request_id = accept_request_id(_offered_request_id(context))
+        metadata: Metadata = tuple(context.invocation_metadata() or ())
+        request_id = accept_request_id(_offered_request_id(metadata))
         enter_call(request_id, timeout_s=timeout_s)
         # Trailers reach the caller with every end of the call. Headers are sent with the first answer only: a call
         # that fails before it stays a response of trailers alone, which proxies can turn into an HTTP status.
@@ -105,7 +109,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         for observer in self._observers:
             observer.started(method, arity)
         outcome = None
+        caller = ANYBODY
         try:
+            if self._sign_in is not None and self._sign_in.asks_for(method):
+                caller = self._sign_in.identify(metadata)
+                enter_caller(caller)
+                self._sign_in.authorize(caller, method)
             yield request_id
             outcome = Outcome(_code_of(context))
         except grpc.aio.AbortError:
@@ -119,16 +128,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             duration_s = time.monotonic() - started
             # Neither an end nor an error: the task was cancelled, or the generator closed.
             outcome = outcome or _cancelled(duration_s, timeout_s)
-            log_call(method, outcome, duration_s=duration_s, request_id=request_id, peer=peer)
+            log_call(method, outcome, duration_s=duration_s, request_id=request_id, peer=peer, caller=caller.name)
             for observer in self._observers:
                 observer.ended(method, arity, outcome.status, duration_s)
 
 
-def _offered_request_id(context: Context) -> str | bytes | None:
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_ID_KEY:
-            return value
-    return None
+def _offered_request_id(metadata: Metadata) -> str | bytes | None:
+    return next((value for key, value in metadata if key == REQUEST_ID_KEY), None)
 
 
 def _code_of(context: Context) -> grpc.StatusCode:

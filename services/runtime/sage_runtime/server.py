@@ -10,20 +10,21 @@ import grpc
 import structlog
 
 from sage_runtime import health, reflection
+from sage_runtime.access import ReadMethods
 from sage_runtime.calls import CallObserver
+from sage_runtime.exposure import ListenError, StartError, open_tokens
 from sage_runtime.interceptor import CallInterceptor
 from sage_runtime.logging import configure_logging
 from sage_runtime.malloc import keep_freed_memory
 from sage_runtime.options import server_options
 from sage_runtime.settings import ServerSettings, fail, variable_of
+from sage_runtime.sign_in import SignIn
 from sage_runtime.streams import StreamInterceptor
 from sage_runtime.tracing import active, tracing
 
+__all__ = ["ListenError", "RunningServer", "ServiceRegistration", "StartError", "running_server", "serve"]
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-
-class ListenError(Exception):
-    """The address to listen on is taken, or not this machine's."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ServiceRegistration:
 
     Attributes:
         name: Its full name, such as `sage.ingest.v1.IngestService`.
-        add: Adds its servicer to a server.
+        add: Adds its servicer to a server; None for what has no methods and is there for its health alone.
         check: Raises when something that the service needs is not there. It is called every few seconds and must be
             cheap.
         drain: Ends the streams that go on for as long as somebody listens; they would hold up the end of the server.
@@ -40,7 +41,7 @@ class ServiceRegistration:
     """
 
     name: str
-    add: Callable[[grpc.aio.Server], None]
+    add: Callable[[grpc.aio.Server], None] | None
     check: Callable[[], Awaitable[None]]
     drain: Callable[[], None] | None = None
 
@@ -76,8 +77,8 @@ async def serve(
         on_started: Called with the port when calls are taken.
 
     Raises:
-        SystemExit: With code 2 after one line on stderr, when an address cannot be listened on or a setting names what
-            does not exist.
+        SystemExit: With code 2 after one line on stderr, when an address cannot or must not be listened on, or the
+            tokens cannot be read.
     """
     configure_logging(service_name, settings.log_level, settings.log_format)
     keep_freed_memory()
@@ -90,7 +91,7 @@ async def serve(
                     on_started(server.port)
                 await stop.wait()
                 log.info("draining", wait_s=settings.drain_wait_s, grace_s=settings.grace_s)
-        except ListenError as error:
+        except StartError as error:
             fail(str(error))
     log.info("ended")
 
@@ -104,8 +105,11 @@ async def running_server(
     Draining: health turns NOT_SERVING, load balancers get `drain_wait_s` to notice, new calls are refused, calls in
     flight get `grace_s` to end and are cancelled after that.
 
+    A server with methods asks its callers to sign in, see `ServerSettings.sign_in`; one that has only health does not.
+
     Raises:
-        ListenError: `settings.listen` or `settings.metrics_listen` cannot be listened on.
+        StartError: `settings.listen` or `settings.metrics_listen` cannot be listened on, or the former not without
+            sign-in, or the tokens cannot be read.
         LookupError: `settings.reflect_also` names a service that does not exist.
     """
     monitor = health.HealthMonitor(
@@ -113,19 +117,25 @@ async def running_server(
         interval_s=settings.health_interval_s,
         timeout_s=settings.health_timeout_s,
     )
+    # Without methods there is nothing to describe, and nothing to sign in for.
+    health_only = bool(services) and all(service.add is None for service in services)
     with _metrics(settings) as observers:
-        server = _make_server(settings, observers)
+        tokens = None if health_only else open_tokens(settings, variable=variable_of(type(settings), "listen"))
+        sign_in = SignIn(tokens, ReadMethods(service.name for service in services)) if tokens else None
+        server = _make_server(settings, observers, sign_in)
         for service in services:
-            service.add(server)
+            if service.add is not None:
+                service.add(server)
         monitor.add_to(server)
-        also = [name.strip() for name in settings.reflect_also.split(",") if name.strip()]
-        reflection.load_descriptors(also)
-        names = dict.fromkeys((*(service.name for service in services), *also, health.SERVICE_NAME))
-        reflection.add_reflection(server, names)
+        if not health_only:
+            _add_reflection(server, settings, services)
         port = _bind(server, settings)
         await server.start()
         try:
-            async with monitor.running():
+            async with contextlib.AsyncExitStack() as stack:
+                if tokens is not None:
+                    await stack.enter_async_context(tokens.watched(every_s=settings.tokens_reload_s))
+                await stack.enter_async_context(monitor.running())
                 yield RunningServer(port, f"{settings.listen.rpartition(':')[0]}:{port}", monitor)
                 await _drain(server, monitor, settings, services)
         finally:
@@ -133,14 +143,24 @@ async def running_server(
             await server.stop(0)
 
 
-def _make_server(settings: ServerSettings, observers: Sequence[CallObserver]) -> grpc.aio.Server:
+def _make_server(
+    settings: ServerSettings, observers: Sequence[CallObserver], sign_in: SignIn | None
+) -> grpc.aio.Server:
     traced = active()
-    interceptors = (StreamInterceptor(), *([traced.server] if traced else []), CallInterceptor(observers))
+    calls = CallInterceptor(observers, sign_in=sign_in)
+    interceptors = (StreamInterceptor(), *([traced.server] if traced else []), calls)
     return grpc.aio.server(
         interceptors=interceptors,
         options=server_options(max_message_bytes=settings.max_message_bytes),
         maximum_concurrent_rpcs=settings.max_concurrent_calls,
     )
+
+
+def _add_reflection(server: grpc.aio.Server, settings: ServerSettings, services: Sequence[ServiceRegistration]) -> None:
+    also = [name.strip() for name in settings.reflect_also.split(",") if name.strip()]
+    reflection.load_descriptors(also)
+    names = dict.fromkeys((*(service.name for service in services), *also, health.SERVICE_NAME))
+    reflection.add_reflection(server, names)
 
 
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:

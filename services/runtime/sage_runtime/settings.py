@@ -63,6 +63,11 @@ class ServerSettings(Settings):
         otlp_endpoint: OpenTelemetry collector that traces are sent to, such as http://127.0.0.1:4317; empty for none.
         max_message_bytes: Largest gRPC message taken or sent, in bytes.
         max_concurrent_calls: Calls served at once; more are refused with RESOURCE_EXHAUSTED.
+        sign_in: `auto` asks callers to sign in where there are tokens, and refuses to listen beyond this machine
+            without; `on` refuses to start without tokens; `off` takes every call from everybody.
+        tokens_file: Files of API tokens, separated by commas: a line NAME:SCOPE:SHA256[:EXPIRES] for each token, as
+            `python -m sage_runtime.tokens` makes them.
+        tokens_reload_s: Seconds between two looks for changes of these files.
         reflect_also: Full names of services that reflection describes besides the server's own, separated by commas:
             for the server that answers reflection for a whole gateway.
     """
@@ -80,6 +85,9 @@ class ServerSettings(Settings):
         default=4 * MIB, ge=64 * 1024, le=256 * MIB, validation_alias="SAGE_MAX_MESSAGE_BYTES"
     )
     max_concurrent_calls: int = Field(default=1000, ge=1, validation_alias="SAGE_MAX_CONCURRENT_CALLS")
+    sign_in: Literal["auto", "on", "off"] = Field(default="auto", validation_alias="SAGE_SIGN_IN")
+    tokens_file: str = Field(default="", validation_alias="SAGE_TOKENS_FILE")
+    tokens_reload_s: float = Field(default=2.0, gt=0, le=600, validation_alias="SAGE_TOKENS_RELOAD_SECONDS")
     reflect_also: str = Field(default="", validation_alias="SAGE_REFLECT_ALSO")
 
 

@@ -199,12 +199,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 31
     """UNAUTHENTICATED. The call has no valid token.
 
-        { "reason": "UNAUTHENTICATED", "domain": "sage" }
+        { "reason": "UNAUTHENTICATED", "domain": "sage", "metadata": { "why": "The token has expired." } }
     """
     ERROR_REASON_FORBIDDEN: _ErrorReason.ValueType  # 32
     """PERMISSION_DENIED. The token does not allow this call.
 
-        { "reason": "FORBIDDEN", "domain": "sage", "metadata": { "needs": "write" } }
+        { "reason": "FORBIDDEN", "domain": "sage", "metadata": { "needs": "write", "has": "read" } }
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 33
     """ALREADY_EXISTS. The request id was used before for something else.
@@ -407,12 +407,12 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 30
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 31
 """UNAUTHENTICATED. The call has no valid token.
 
-    { "reason": "UNAUTHENTICATED", "domain": "sage" }
+    { "reason": "UNAUTHENTICATED", "domain": "sage", "metadata": { "why": "The token has expired." } }
 """
 ERROR_REASON_FORBIDDEN: ErrorReason.ValueType  # 32
 """PERMISSION_DENIED. The token does not allow this call.
 
-    { "reason": "FORBIDDEN", "domain": "sage", "metadata": { "needs": "write" } }
+    { "reason": "FORBIDDEN", "domain": "sage", "metadata": { "needs": "write", "has": "read" } }
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 33
 """ALREADY_EXISTS. The request id was used before for something else.

@@ -1,0 +1,1 @@
+"""API tokens: what they are, the files that hold their hashes, and the command that makes them."""
