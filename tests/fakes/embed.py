@@ -168,12 +168,16 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
 
     def __init__(self) -> None:
         self.videos: dict[str, ingest_pb2.Video] = {}
+        self.urls: dict[str, int] = {}
         self.address = ""
 
-    def add(self, video_id: str, *, duration_seconds: float, ready: bool = True) -> str:
+    def add(self, video_id: str, *, duration_seconds: float, ready: bool = True, sound: bool = False) -> str:
+        """Add a video of 1280 by 720 pixels and 1 MB."""
         state = ingest_pb2.VIDEO_STATE_READY if ready else ingest_pb2.VIDEO_STATE_PROCESSING
-        media = ingest_pb2.Media(duration_seconds=duration_seconds, start_offset_seconds=0.08)
-        self.videos[video_id] = ingest_pb2.Video(id=video_id, state=state, media=media)
+        media = ingest_pb2.Media(duration_seconds=duration_seconds, start_offset_seconds=0.08, width=1280, height=720)
+        if sound:
+            media.audio.CopyFrom(ingest_pb2.Audio(codec="aac", channels=2, sample_rate=48_000))
+        self.videos[video_id] = ingest_pb2.Video(id=video_id, state=state, media=media, size_bytes=1_000_000)
         return video_id
 
     async def GetVideo(  # noqa: N802 - the contract's name
@@ -184,7 +188,10 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
     async def GetPlaybackUrl(  # noqa: N802 - the contract's name
         self, request: ingest_pb2.GetPlaybackUrlRequest, context: grpc.aio.ServicerContext
     ) -> ingest_pb2.GetPlaybackUrlResponse:
-        return ingest_pb2.GetPlaybackUrlResponse(url=f"http://videos.test/{self._find(request.video_id).id}")
+        video_id = self._find(request.video_id).id
+        # Every URL is another one, as signatures are.
+        self.urls[video_id] = self.urls.get(video_id, 0) + 1
+        return ingest_pb2.GetPlaybackUrlResponse(url=f"http://videos.test/{video_id}?signature={self.urls[video_id]}")
 
     def _find(self, video_id: str) -> ingest_pb2.Video:
         if video_id not in self.videos:
