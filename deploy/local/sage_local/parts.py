@@ -1,6 +1,7 @@
 """Which parts a stack has, how each is set, and what waits for what."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
@@ -8,7 +9,7 @@ from typing import Protocol
 from sage_local.database import DATABASE, OWNERS, prepare_database
 from sage_local.gateway import Gateway
 from sage_local.postgres import Postgres
-from sage_local.process import Process
+from sage_local.process import PRIVATE_VARIABLES, Process
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
 from sage_local.services import GrpcProcess, Migration
 from sage_local.state import State
@@ -128,10 +129,11 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
         log=state.log("seaweedfs"),
     )
     urls = {owner: postgres.dsn(user=owner, password=passwords[owner], database=DATABASE) for owner in OWNERS}
-    common = {f"SAGE_{name.upper()}_ADDRESS": f"127.0.0.1:{ports[name]}" for name in _SERVICES} | dict(environment)
+    common = {f"SAGE_{name.upper()}_ADDRESS": f"127.0.0.1:{ports[name]}" for name in _SERVICES}
+    common |= {name: value for name, value in environment.items() if name not in PRIVATE_VARIABLES}
     settings = {
         "ingest": common | s3.environment(BUCKET) | {"SAGE_DATABASE_URL": urls["ingest"]},
-        "embed": common | {"SAGE_DATABASE_URL": urls["embed"]},
+        "embed": common | _key_settings(state, environment) | {"SAGE_DATABASE_URL": urls["embed"]},
         "compare": common | {"SAGE_REFLECT_ALSO": ",".join(_SERVICES.values())},
     }
 
@@ -168,3 +170,12 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
         gateway=Gateway(state.gateway_config, ports=ports, log=state.log("gateway")),
         passwords=passwords,
     )
+
+
+def _key_settings(state: State, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return embed's settings for providers' keys: those of this process, and else something to encrypt them with."""
+    ours = {**os.environ, **environment}
+    settings = {name: ours[name] for name in PRIVATE_VARIABLES if ours.get(name)}
+    if not any(name.startswith("SAGE_KEY_ENCRYPTION_KEYS") for name in settings):
+        settings["SAGE_KEY_ENCRYPTION_KEYS_FILE"] = str(state.encryption_keys())
+    return settings

@@ -15,6 +15,14 @@ _POLL_S = 0.02
 # A log that has grown past this is put aside at the next start; the one put aside before is dropped.
 _MAX_LOG_BYTES = 20 * 1024 * 1024
 
+# Of our own environment these reach no process that is not given them: keys are nobody's business but embed's.
+PRIVATE_VARIABLES = (
+    "TWELVELABS_API_KEY",
+    "TWELVELABS_BASE_URL",
+    "SAGE_KEY_ENCRYPTION_KEYS",
+    "SAGE_KEY_ENCRYPTION_KEYS_FILE",
+)
+
 
 class Process:
     """A program that runs in a process group of its own, with its output in a file.
@@ -46,7 +54,7 @@ class Process:
             name: What people call it.
             command: The program and its arguments.
             log: Where its output goes, appended.
-            environment: Variables on top of ours; an empty value takes the variable away.
+            environment: Variables on top of ours but for the private ones; an empty value takes the variable away.
             folder: Its working folder.
             stop_signal: What asks it to end in order.
             grace_s: How long it may take for that before it is killed.
@@ -87,12 +95,16 @@ class Process:
         """How it ended (negative: by that signal), or None where it has not."""
         return None if self._child is None else self._child.poll()
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables that it is started with."""
+        inherited = {name: value for name, value in os.environ.items() if name not in PRIVATE_VARIABLES}
+        return {name: value for name, value in {**inherited, **self._environment}.items() if value}
+
     def start(self) -> None:
         """Start the program. The thread that calls this must outlive it: its end counts as the parent's death."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
-        environment = {key: value for key, value in {**os.environ, **self._environment}.items() if value}
         with self.log.open("ab") as log:
             self._log_offset = log.tell()
             self._child = subprocess.Popen(
@@ -100,7 +112,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=self.environment(),
                 cwd=self._folder,
                 start_new_session=True,
             )

@@ -1,5 +1,6 @@
 """The state folder: what survives a restart, and the lock that keeps it to one stack at a time."""
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -32,6 +33,7 @@ class State:
         self.gateway_config = self.folder / "gateway.yaml"
         self._lock = self.folder / "lock"
         self._secrets = self.folder / "secrets.json"
+        self._encryption_keys = self.folder / "key-encryption-keys"
         self._ports = self.folder / "ports.json"
         self._running = self.folder / "running.json"
 
@@ -75,7 +77,8 @@ class State:
         for folder in (self.postgres, self.s3):
             if folder.exists():
                 shutil.rmtree(folder)
-        for file in (*self.logs.glob("*.log"), self._secrets, self._ports, self._running, self.gateway_config):
+        kept = (self._secrets, self._encryption_keys, self._ports, self._running, self.gateway_config)
+        for file in (*self.logs.glob("*.log"), *kept):
             file.unlink(missing_ok=True)
 
     def secret(self, name: str) -> str:
@@ -85,6 +88,12 @@ class State:
             known[name] = secrets.token_urlsafe(24)
             _write(self._secrets, known)
         return known[name]
+
+    def encryption_keys(self) -> Path:
+        """Return the file of what embed encrypts providers' keys with, made when it is asked for first."""
+        if not self._encryption_keys.exists():
+            _replace(self._encryption_keys, f"local:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
+        return self._encryption_keys
 
     def read_ports(self) -> dict[str, int]:
         """Return the ports of the last start by the name of their part."""
@@ -116,9 +125,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
+    _replace(file, json.dumps(content, indent=1) + "\n")
+
+
+def _replace(file: Path, text: str) -> None:
     """Replace a file in one step, readable by its owner alone: there are passwords in some."""
     draft = file.with_suffix(".new")
     draft.unlink(missing_ok=True)
     draft.touch(mode=0o600)
-    draft.write_text(json.dumps(content, indent=1) + "\n")
+    draft.write_text(text)
     draft.replace(file)

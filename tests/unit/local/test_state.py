@@ -1,5 +1,6 @@
 """The state folder."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -57,3 +58,17 @@ def test_wiping_spares_what_a_stack_did_not_put_there(tmp_path: Path) -> None:
         assert not state.s3.exists()
         assert not (tmp_path / "secrets.json").exists()
         assert (tmp_path / "thesis.txt").exists()
+
+
+def test_what_keys_are_encrypted_with_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
+    """The file has one key of 32 bytes in embed's form, stays the same, is its owner's alone, and goes with a wipe."""
+    file = State(tmp_path).encryption_keys()
+    text = file.read_text()
+    key_id, _, encoded = text.strip().partition(":")
+    assert (key_id, len(base64.b64decode(encoded))) == ("local", 32)
+    assert State(tmp_path).encryption_keys().read_text() == text
+    assert file.stat().st_mode & 0o077 == 0
+    state = State(tmp_path)
+    with state.locked():
+        state.wipe()
+    assert not file.exists()
