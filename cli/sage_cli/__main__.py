@@ -12,16 +12,12 @@ from sage_cli.client import DEFAULT_ADDRESS
 from sage_cli.commands.delete import delete
 from sage_cli.commands.diff import compare, diff
 from sage_cli.commands.embeddings import cancel, embed, list_embeddings, models, watch
+from sage_cli.commands.key import key
+from sage_cli.commands.options import OrderedGroup
 from sage_cli.commands.videos import play, upload, videos
 
 
-class _Group(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of their use, not of the alphabet."""
-        return list(self.commands)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=OrderedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--address",
     envvar="SAGE_ADDRESS",
@@ -41,7 +37,7 @@ def main(context: click.Context, address: str) -> None:
     context.obj = address
 
 
-for command in (diff, compare, upload, videos, play, embed, watch, cancel, list_embeddings, models, delete):
+for command in (diff, compare, upload, videos, play, embed, watch, cancel, list_embeddings, models, key, delete):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The connection to SAGE: one channel, three services, a deadline on every call."""
+"""The connection to SAGE: one channel, every service, a deadline on every call."""
 
 import json
 import uuid
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import grpc
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
-from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
 from sage_cli.errors import Trouble
@@ -19,8 +19,8 @@ CALL_TIMEOUT_S = 20.0
 COMPARE_TIMEOUT_S = 120.0
 PAGE_SIZE = 200
 
-# Calls that change nothing, or that carry a request id, may be made again where the connection broke. A deletion may
-# not: the second would say that there is nothing to delete.
+# Calls that change nothing, that carry a request id, or that come to the same when made twice may be made again where
+# the connection broke. A deletion of a video may not: the second would say that there is nothing to delete.
 _RETRIED = {
     "sage.ingest.v1.IngestService": ("GetVideo", "ListVideos", "GetPlaybackUrl"),
     "sage.embed.v1.EmbedService": (
@@ -30,6 +30,7 @@ _RETRIED = {
         "CancelEmbedding",
         "ListModels",
     ),
+    "sage.embed.v1.ApiKeyService": ("SetApiKey", "GetApiKey", "DeleteApiKey"),
     "sage.compare.v1.CompareService": ("CompareEmbeddings",),
 }
 _SERVICE_CONFIG = {
@@ -64,6 +65,7 @@ class Client:
         self._channel = _open_channel(address)
         self.ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
         self.embed = embed_pb2_grpc.EmbedServiceStub(self._channel)
+        self._api_keys = api_key_pb2_grpc.ApiKeyServiceStub(self._channel)
         self._compare = compare_pb2_grpc.CompareServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -104,10 +106,16 @@ class Client:
         """Return the models, the best usable one first."""
         return (await self.embed.ListModels(embed_pb2.ListModelsRequest(), timeout=CALL_TIMEOUT_S)).models
 
-    async def create_embedding(self, *, video_id: str, model: str, clip_seconds: float) -> embed_pb2.Embedding:
+    async def create_embedding(
+        self, *, video_id: str, model: str, clip_seconds: float, tracks: Sequence[str]
+    ) -> embed_pb2.Embedding:
         """Begin an embedding and return it."""
         request = embed_pb2.CreateEmbeddingRequest(
-            video_id=video_id, model=model, clip_seconds=clip_seconds, request_id=f"sage-cli-{uuid.uuid4().hex}"
+            video_id=video_id,
+            model=model,
+            clip_seconds=clip_seconds,
+            tracks=tracks,
+            request_id=f"sage-cli-{uuid.uuid4().hex}",
         )
         return (await self.embed.CreateEmbedding(request, timeout=CALL_TIMEOUT_S)).embedding
 
@@ -142,6 +150,19 @@ class Client:
         """Delete an embedding."""
         request = embed_pb2.DeleteEmbeddingRequest(embedding_id=embedding_id)
         await self.embed.DeleteEmbedding(request, timeout=CALL_TIMEOUT_S)
+
+    async def set_api_key(self, key: str, *, validate_only: bool) -> api_key_pb2.ApiKey:
+        """Set TwelveLabs' key, or only check it (an empty one: the one in use), and return what is known of it."""
+        request = api_key_pb2.SetApiKeyRequest(key=key, validate_only=validate_only)
+        return (await self._api_keys.SetApiKey(request, timeout=CALL_TIMEOUT_S)).api_key
+
+    async def get_api_key(self) -> api_key_pb2.ApiKey:
+        """Return what is known of TwelveLabs' key."""
+        return (await self._api_keys.GetApiKey(api_key_pb2.GetApiKeyRequest(), timeout=CALL_TIMEOUT_S)).api_key
+
+    async def delete_api_key(self) -> None:
+        """Delete TwelveLabs' key, where there is one."""
+        await self._api_keys.DeleteApiKey(api_key_pb2.DeleteApiKeyRequest(), timeout=CALL_TIMEOUT_S)
 
     async def compare(self, request: compare_pb2.CompareEmbeddingsRequest) -> compare_pb2.CompareEmbeddingsResponse:
         """Compare two embeddings."""

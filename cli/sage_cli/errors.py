@@ -6,6 +6,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from sage.errors.v1 import error_reason_pb2
 
 DOMAIN = "sage"
 
@@ -16,6 +17,9 @@ _NEXT_STEPS = {
     "CONTENT_TYPE_NOT_VIDEO": "If it is a video, say which kind: --content-type video/mp4.",
     "MODEL_UNKNOWN": "`sage models` lists the models of this server.",
     "MODEL_UNAVAILABLE": "`sage models` says which models can be used now.",
+    "API_KEY_MISSING": "`sage key set` sets one.",
+    "API_KEY_INVALID": "`sage key set` sets another.",
+    "ENCRYPTION_KEY_MISSING": "Where you are the operator: docs/settings.md has it. TWELVELABS_API_KEY does without.",
     "MODELS_DIFFER": "`sage diff` embeds both the same way; --model and --clip-seconds say how.",
     "EMBEDDING_NOT_COMPLETED": "`sage watch` follows it to its end.",
     "STORE_UNAVAILABLE": "Wait a moment and run the command again; what has been done is not done twice.",
@@ -38,6 +42,12 @@ class Trouble(Exception):  # noqa: N818 - it is what the user is in, whoever mad
         self.message = message
         self.next_step = next_step
         self.details = details
+
+
+def next_step_for(reason: error_reason_pb2.ErrorReason.ValueType) -> str:
+    """Return what to do about a reason; empty where nothing is known."""
+    name = error_reason_pb2.ErrorReason.Name(reason) if reason in error_reason_pb2.ErrorReason.values() else ""
+    return _NEXT_STEPS.get(name.removeprefix("ERROR_REASON_"), "")
 
 
 def reason_of(error: grpc.RpcError) -> str:

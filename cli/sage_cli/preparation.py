@@ -11,7 +11,8 @@ from sage.embed.v1 import embed_pb2
 from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.client import Client
-from sage_cli.errors import Trouble, reason_of
+from sage_cli.comparison import DEFAULT_TRACK
+from sage_cli.errors import Trouble, next_step_for, reason_of
 from sage_cli.media_type import guess_media_type
 from sage_cli.progress import Line
 from sage_cli.targets import EmbeddingTarget, FileTarget, Target, VideoTarget
@@ -20,49 +21,79 @@ from sage_cli.watching import FINAL_STATES, watch
 
 # What the contract says of a request that leaves the length of a clip open.
 DEFAULT_CLIP_SECONDS = 2.0
-TRACK = "visual"
 CANCEL_TIMEOUT_S = 5.0
+
+# What may be missing where a provider's models cannot be used.
+_KEY_HINTS = {"twelvelabs": "`sage key set` sets its key, `sage key show` tells of it. "}
+_AGAIN = "Run the command again to try once more."
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How videos are embedded, so that two of them can be compared."""
+    """How videos are embedded, so that two of them can be compared.
+
+    Attributes:
+        model: The name of the model.
+        revision: The version of its weights and recipe.
+        clip_seconds: Length of a clip.
+        tracks: The tracks to make. An embedding that has more will do.
+    """
 
     model: str
     revision: str
     clip_seconds: float
+    tracks: tuple[str, ...] = (DEFAULT_TRACK,)
 
     def made(self, embedding: embed_pb2.Embedding) -> bool:
-        """Return whether an embedding was, or is being, made in this way."""
-        return (embedding.model, embedding.model_revision, embedding.clip_seconds) == (
-            self.model,
-            self.revision,
-            self.clip_seconds,
+        """Return whether an embedding was, or is being, made in this way.
+
+        A track that was asked for and that the video does not have is made: asking again would not find it either.
+        """
+        recipe = (self.model, self.revision, self.clip_seconds)
+        return (embedding.model, embedding.model_revision, embedding.clip_seconds) == recipe and not missing_tracks(
+            embedding, self.tracks
         )
 
 
-async def choose_recipe(client: Client, *, model: str | None, clip_seconds: float | None) -> Recipe:
+def missing_tracks(embedding: embed_pb2.Embedding, tracks: Sequence[str]) -> Sequence[str]:
+    """Return the tracks that an embedding was not asked for."""
+    asked_for = {*embedding.requested_tracks, *(track.name for track in embedding.tracks)}
+    return [track for track in tracks if track not in asked_for]
+
+
+async def choose_recipe(
+    client: Client, *, model: str | None, clip_seconds: float | None, tracks: tuple[str, ...] = (DEFAULT_TRACK,)
+) -> Recipe:
     """Return the recipe of what the user asked for, before anything is uploaded for it.
 
     Args:
         client: Whose models to choose from.
-        model: The model's name. None: the best that can be used now.
+        model: The model's name. None: the best that can be used now and makes these tracks.
         clip_seconds: Length of a clip. None: 2, or what is nearest to it within the model's bounds.
+        tracks: The tracks to make.
 
     Raises:
-        Trouble: There is no such model, it cannot be used, or does not take clips of this length.
+        Trouble: There is no such model, it cannot be used, or does not take clips of this length or make these tracks.
     """
     models = await client.list_models()
     if model is None:
-        chosen = next((candidate for candidate in models if candidate.usable), None)
-        if chosen is None:
+        usable = [candidate for candidate in models if candidate.usable]
+        if not usable:
             raise Trouble("This server has no model that can be used.", next_step="`sage models` says why.")
+        # The best one does for the message where none makes the tracks.
+        chosen = next((candidate for candidate in usable if not _unknown_tracks(candidate, tracks)), usable[0])
     else:
-        chosen = next((candidate for candidate in models if candidate.name == model), None)
-        if chosen is None:
+        found = next((candidate for candidate in models if candidate.name == model), None)
+        if found is None:
             raise Trouble(f"There is no model {model!r}.", next_step=_models_hint(models))
-        if not chosen.usable:
-            raise Trouble(f"Model {model} cannot be used: {chosen.unusable_reason}", next_step=_models_hint(models))
+        if not found.usable:
+            raise Trouble(f"Model {model} cannot be used: {found.unusable_reason}", next_step=_models_hint(models))
+        chosen = found
+    if unknown := _unknown_tracks(chosen, tracks):
+        raise Trouble(
+            f"Model {chosen.name} does not make the track {unknown[0]}.",
+            next_step=f"It makes: {', '.join(chosen.tracks)}. `sage models` lists what others make.",
+        )
     if clip_seconds is None:
         clip_seconds = min(max(DEFAULT_CLIP_SECONDS, chosen.min_clip_seconds), chosen.max_clip_seconds)
     if not chosen.min_clip_seconds <= clip_seconds <= chosen.max_clip_seconds:
@@ -70,7 +101,11 @@ async def choose_recipe(client: Client, *, model: str | None, clip_seconds: floa
             f"Model {chosen.name} does not take clips of {clip_seconds:g} s.",
             next_step=f"--clip-seconds may be {chosen.min_clip_seconds:g} to {chosen.max_clip_seconds:g}.",
         )
-    return Recipe(chosen.name, chosen.revision, clip_seconds)
+    return Recipe(chosen.name, chosen.revision, clip_seconds, tracks)
+
+
+def _unknown_tracks(model: embed_pb2.Model, tracks: Sequence[str]) -> Sequence[str]:
+    return [track for track in tracks if track not in model.tracks]
 
 
 def _models_hint(models: Sequence[embed_pb2.Model]) -> str:
@@ -141,7 +176,7 @@ class Preparation:
         """Return an embedding of a video that is completed or under way, beginning one where there is none."""
         under_way: embed_pb2.Embedding | None = None
         async for embedding in self._client.list_embeddings(video_id=video.id, model=recipe.model):
-            if not recipe.made(embedding) or (embedding.tracks and not _has_track(embedding)):
+            if not recipe.made(embedding):
                 continue
             if embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED:
                 return embedding
@@ -151,7 +186,9 @@ class Preparation:
             return under_way
         # Once the request is out it must be known what came of it, or nobody could cancel it.
         creation = asyncio.ensure_future(
-            self._client.create_embedding(video_id=video.id, model=recipe.model, clip_seconds=recipe.clip_seconds)
+            self._client.create_embedding(
+                video_id=video.id, model=recipe.model, clip_seconds=recipe.clip_seconds, tracks=recipe.tracks
+            )
         )
         try:
             embedding = await asyncio.shield(creation)
@@ -172,7 +209,7 @@ class Preparation:
         if embedding.state == embed_pb2.EMBEDDING_STATE_FAILED:
             raise Trouble(
                 f"{line.label} could not be embedded: {embedding.failure.message}",
-                next_step=f"The embedding is {embedding.id}. Run the command again to try once more.",
+                next_step=f"The embedding is {embedding.id}. {next_step_for(embedding.failure.reason) or _AGAIN}",
             )
         if embedding.state == embed_pb2.EMBEDDING_STATE_CANCELLED:
             raise Trouble(
@@ -205,7 +242,3 @@ async def find_video_of(client: Client, video_id: str) -> ingest_pb2.Video | Non
         if reason_of(error) == "VIDEO_NOT_FOUND":
             return None
         raise
-
-
-def _has_track(embedding: embed_pb2.Embedding) -> bool:
-    return any(track.name == TRACK for track in embedding.tracks)

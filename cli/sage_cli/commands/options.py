@@ -14,6 +14,14 @@ from sage_cli.terminal import open_terminal
 MAX_THRESHOLD = 2.0
 
 
+class OrderedGroup(click.Group):
+    """A group that lists its commands in the order of their use, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.commands)
+
+
 class FiniteFloat(click.ParamType[float]):
     """A number that is neither infinite nor NaN, above `low` (or at it) and not above `high`."""
 
