@@ -89,8 +89,8 @@ class Endpoints:
         return 200, document
 
     def _step_v2(self, request: web.Request) -> Step:
-        ready = any(task.id == request.match_info["id"] and task.status == "ready" for task in self._stand_in.tasks)
-        return Step.FETCH if ready else Step.POLL
+        task = self._stand_in.find(request.match_info["id"])
+        return Step.FETCH if task is not None and task.status == "ready" else Step.POLL
 
     def _list(self, request: web.Request, api: Api) -> Document:
         try:
@@ -102,9 +102,9 @@ class Endpoints:
         return listed([task for task in self._stand_in.tasks if task.order.api is api], page=page, limit=limit)
 
     def _find(self, request: web.Request, api: Api) -> Task:
-        for task in self._stand_in.tasks:
-            if task.id == request.match_info["id"] and task.order.api is api:
-                return task
+        task = self._stand_in.find(request.match_info["id"])
+        if task is not None and task.order.api is api:
+            return task
         if api is Api.V1:
             raise invalid("The task_id parameter is invalid.")
         raise RefusedError(404, "resource_not_exists", "The resource does not exist.")

@@ -105,6 +105,7 @@ class _Entry:
     steps: frozenset[Step]
     fault: Fault
     left: float
+    of: str
 
 
 class FaultBook:
@@ -114,20 +115,20 @@ class FaultBook:
         self._entries: list[_Entry] = []
         self._lock = threading.Lock()
 
-    def add(self, fault: Fault, *steps: Step, times: int | None) -> None:
-        """Add a fault for the next so many requests of these steps; None: for all."""
+    def add(self, fault: Fault, *steps: Step, times: int | None, of: str) -> None:
+        """Add a fault for the next so many requests of these steps whose task's URL has `of` in it; None: for all."""
         with self._lock:
-            self._entries.append(_Entry(frozenset(steps), fault, float("inf") if times is None else times))
+            self._entries.append(_Entry(frozenset(steps), fault, float("inf") if times is None else times, of))
 
     def clear(self) -> None:
         """Drop all faults."""
         with self._lock:
             self._entries.clear()
 
-    def take(self, step: Step) -> list[Fault]:
+    def take(self, step: Step, url: str) -> list[Fault]:
         """Return the faults that a request meets now, and count them."""
         with self._lock:
-            matching = [entry for entry in self._entries if step in entry.steps and entry.left > 0]
+            matching = [one for one in self._entries if step in one.steps and one.left > 0 and one.of in url]
             for entry in matching:
                 entry.left -= 1
             return [entry.fault for entry in matching]

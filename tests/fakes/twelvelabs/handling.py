@@ -8,6 +8,7 @@ from aiohttp import web
 from fakes.twelvelabs.endpoints import Endpoint
 from fakes.twelvelabs.facts import RefusedError
 from fakes.twelvelabs.faults import Answers, Changes, Delays, Drops, Fault, Holds, Moment
+from fakes.twelvelabs.orders import Order
 
 if TYPE_CHECKING:
     from fakes.twelvelabs.server import Seen, StandIn
@@ -47,9 +48,10 @@ class Handling:
         limit = self._stand_in.rate_limit
         if limit is not None and (refusal := limit.refusal()) is not None:
             return refusal, []
-        faults = self._stand_in.faults.take(seen.step)
+        faults: list[Fault] = []
         try:
             order = await self._endpoint.read(request)
+            faults += self._stand_in.faults.take(seen.step, self._url(request, order))
             if (instead := await _meet(faults, Moment.BEFORE)) is not None:
                 return instead, faults
             status, document = self._endpoint.work(request, order)
@@ -60,6 +62,12 @@ class Handling:
                 fault.change(document)
         instead = await _meet(faults, Moment.AFTER)
         return instead or Answers(status, document), faults
+
+    def _url(self, request: web.Request, order: Order | None) -> str:
+        """Return the URL of the video that a request is about, if it is about one."""
+        task = self._stand_in.find(request.match_info.get("id", ""))
+        order = task.order if task else order
+        return order.url if order else ""
 
 
 async def _meet(faults: list[Fault], moment: Moment) -> Answers | None:

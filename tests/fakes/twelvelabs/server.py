@@ -103,15 +103,26 @@ class StandIn:
         """Return how many requests of a step came."""
         return sum(seen.step is step for seen in self.seen)
 
-    def misbehave(self, fault: Fault, *steps: Step, times: int | None = None) -> None:
-        """Misbehave in the next so many requests of these steps; None: in all that come."""
-        self.faults.add(fault, *steps, times=times)
+    def misbehave(self, fault: Fault, *steps: Step, times: int | None = None, of: str = "") -> None:
+        """Misbehave in the next requests of these steps.
 
-    def hold(self, step: Step, at: Moment) -> Gate:
+        Args:
+            fault: How.
+            steps: In which.
+            times: In so many of them; None: in all that come.
+            of: Only in those whose task has this in its URL.
+        """
+        self.faults.add(fault, *steps, times=times, of=of)
+
+    def hold(self, step: Step, at: Moment, *, of: str = "") -> Gate:
         """Hold the next request of a step at a moment; return the gate."""
         gate = Gate()
-        self.misbehave(Holds(gate, at), step, times=1)
+        self.misbehave(Holds(gate, at), step, times=1, of=of)
         return gate
+
+    def find(self, task_id: str) -> "Task | None":
+        """Return a task."""
+        return next((task for task in self.tasks if task.id == task_id), None)
 
     def forget_tasks(self) -> None:
         """Make every task gone, as those are whose seven days are over."""
