@@ -1,0 +1,69 @@
+"""Stand-ins for what the provider's key is kept in and checked by."""
+
+from sage_embed.errors import encryption_key_missing
+from sage_embed.key_model import KeyFacts, KeyStatus
+from sage_runtime.errors import Reason, SageError
+
+# No key of anybody's. What is looked for in logs, traces and errors.
+WITNESS = "tlk_WITNESS-0123456789abcdefghijk-LAST"
+
+
+class InMemoryKeyVault:
+    """`KeyVault` in a dictionary.
+
+    Attributes:
+        keys: What is stored, by provider.
+        reads: How often a key was read.
+        encrypts: Whether there is something to encrypt with.
+        decrypts: Whether what is stored can be decrypted.
+        away: Whether the store cannot be reached.
+    """
+
+    def __init__(self) -> None:
+        self.keys: dict[str, tuple[str, KeyFacts]] = {}
+        self.reads = 0
+        self.encrypts = True
+        self.decrypts = True
+        self.away = False
+
+    def require_encryption(self) -> None:
+        if not self.encrypts:
+            raise encryption_key_missing("it has nothing to encrypt them with")
+
+    async def put(self, provider: str, secret: str, facts: KeyFacts) -> None:
+        self._reach()
+        self.require_encryption()
+        self.keys[provider] = (secret, facts)
+
+    async def read(self, provider: str) -> str | None:
+        self._reach()
+        self.reads += 1
+        if provider not in self.keys:
+            return None
+        if not self.decrypts:
+            raise encryption_key_missing("the stored one does not open")
+        return self.keys[provider][0]
+
+    async def describe(self, provider: str) -> KeyFacts | None:
+        self._reach()
+        return self.keys[provider][1] if provider in self.keys else None
+
+    async def delete(self, provider: str) -> None:
+        self._reach()
+        self.keys.pop(provider, None)
+
+    def _reach(self) -> None:
+        if self.away:
+            raise SageError(Reason.STORE_UNAVAILABLE, store="database")
+
+
+class ScriptedKeyChecker:
+    """Says `status` of every key, and remembers which it was asked about."""
+
+    def __init__(self, status: KeyStatus = KeyStatus.VALID) -> None:
+        self.status = status
+        self.asked: list[str] = []
+
+    async def check(self, secret: str) -> KeyStatus:
+        self.asked.append(secret)
+        return self.status
