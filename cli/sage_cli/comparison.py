@@ -10,6 +10,9 @@ from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.timecode import FrameRate, clock, timecode
 
+# What the contract says of a request that leaves the track open.
+DEFAULT_TRACK = "visual"
+
 
 class Kind(enum.Enum):
     """What kind of difference, in the words of the terminal."""
@@ -78,27 +81,92 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The two films, what was measured and where they differ, in the order of time."""
+class TrackComparison:
+    """What was found in one track.
 
-    old: Side
-    new: Side
-    metric: str
-    threshold: float
-    model: str
+    Attributes:
+        track: Its name.
+        threshold: Distances above it are differences.
+        similarity_percent: How much of the two is the same, 0 to 100.
+        compared_count: How many intervals were compared.
+        differing_count: How many of them differ.
+        differences: Where the two differ, in the order of time.
+        intervals: Every interval with its distance.
+        silent: The sides that have nothing in this track, `old` and `new`.
+    """
+
     track: str
+    threshold: float
     similarity_percent: float
     compared_count: int
     differing_count: int
     differences: Sequence[Difference]
     intervals: Sequence[Interval]
+    silent: Sequence[str] = ()
+
+    @property
+    def noun(self) -> str:
+        """What people call it."""
+        return _NOUNS.get(self.track, self.track)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The two films, what was measured and where they differ.
+
+    Attributes:
+        old: The one film.
+        new: The other.
+        metric: How distances were measured.
+        model: The model that made the vectors.
+        clip_seconds: The length of a clip.
+        first: The track that was compared.
+        second: The other track that was; None where none was asked for.
+    """
+
+    old: Side
+    new: Side
+    metric: str
+    model: str
+    clip_seconds: float
+    first: TrackComparison
+    second: TrackComparison | None = None
+
+    @property
+    def tracks(self) -> Sequence[TrackComparison]:
+        """What was found in each track."""
+        return (self.first, self.second) if self.second else (self.first,)
 
     @property
     def differ(self) -> bool:
-        """Whether there is any difference, or any part that nobody could compare."""
-        return bool(self.differences)
+        """Whether any track differs, or has a part that was not compared and is more than the tail."""
+        return any(self.found_in(track) for track in self.tracks)
+
+    def found_in(self, track: TrackComparison) -> Sequence[Difference]:
+        """Return the differences of a track, without the tail that no clip covers."""
+        tail = self.tail_of(track)
+        return [difference for difference in track.differences if difference is not tail]
+
+    def tail_of(self, track: TrackComparison) -> Difference | None:
+        """Return the end of both films that a track's clips leave out, where it is nothing else.
+
+        Some models drop the last clip where it would be a short one. Nothing says that the two differ there, and nearly
+        every film has such an end: a diff that counted it would find a difference in all of them. It is less than a
+        clip, both films end with it, and the rest was compared; whatever else was not compared counts as a difference.
+        """
+        last = track.differences[-1] if track.differences and track.compared_count else None
+        if last is None or last.kind is not Kind.NOT_COMPARED or last.old is None or last.new is None:
+            return None
+        ends = ((last.old, self.old), (last.new, self.new))
+        at_end = all(abs(where.end_seconds - side.duration_seconds) <= _ONE_MOMENT_SECONDS for where, side in ends)
+        short = last.old.end_seconds - last.old.start_seconds < self.clip_seconds
+        return last if at_end and short else None
 
 
+# In TIME mode moments that lie this close are one moment, says the contract; the rest is for rounding.
+_ONE_MOMENT_SECONDS = 0.1 + 1e-6
+
+_NOUNS = {"visual": "picture", "audio": "sound", "transcription": "speech"}
 _KINDS = {
     compare_pb2.DIFFERENCE_KIND_CHANGED: Kind.CHANGED,
     compare_pb2.DIFFERENCE_KIND_ONLY_IN_A: Kind.ONLY_IN_OLD,
@@ -113,29 +181,44 @@ def read_comparison(
     *,
     old: tuple[str, ingest_pb2.Video | None],
     new: tuple[str, ingest_pb2.Video | None],
+    clip_seconds: float,
 ) -> Comparison:
-    """Return a comparison from the service's answer and, for each side, its label and its video where there is one."""
+    """Return a comparison.
+
+    Args:
+        response: The service's answer.
+        old: The label of the one film, and its video where there is one.
+        new: The same of the other.
+        clip_seconds: The length of the clips of both embeddings.
+    """
     return Comparison(
         old=_side(response.a, *old),
         new=_side(response.b, *new),
         metric=_METRICS.get(response.metric, "unknown"),
-        threshold=response.threshold,
         model=response.model,
-        track=response.track,
-        similarity_percent=response.similarity_percent,
-        compared_count=response.compared_count,
-        differing_count=response.differing_count,
-        differences=[_difference(difference) for difference in response.differences],
-        intervals=[
-            Interval(*row)
-            for row in zip(
-                response.series.a_start_seconds,
-                response.series.b_start_seconds,
-                response.series.length_seconds,
-                response.series.distances,
-                strict=True,
-            )
-        ],
+        clip_seconds=clip_seconds,
+        first=_track(response, a=response.a.HasField("covered"), b=response.b.HasField("covered")),
+        second=_track(response.second, a=response.second.HasField("a_covered"), b=response.second.HasField("b_covered"))
+        if response.HasField("second")
+        else None,
+    )
+
+
+def _track(
+    compared: compare_pb2.CompareEmbeddingsResponse | compare_pb2.TrackComparison, *, a: bool, b: bool
+) -> TrackComparison:
+    """Return what was found in a track; `a` and `b` say which side has anything in it."""
+    series = compared.series
+    rows = zip(series.a_start_seconds, series.b_start_seconds, series.length_seconds, series.distances, strict=True)
+    return TrackComparison(
+        track=compared.track,
+        threshold=compared.threshold,
+        similarity_percent=compared.similarity_percent,
+        compared_count=compared.compared_count,
+        differing_count=compared.differing_count,
+        differences=[_difference(difference) for difference in compared.differences],
+        intervals=[Interval(*row) for row in rows],
+        silent=[name for name, there in (("old", a), ("new", b)) if not there],
     )
 
 

@@ -6,7 +6,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from sage.compare.v1 import compare_pb2
 
-from sage_cli.comparison import Comparison, Side
+from sage_cli.comparison import Comparison, Side, TrackComparison
 
 
 def message_document(message: Message) -> dict[str, Any]:
@@ -18,8 +18,9 @@ def message_document(message: Message) -> dict[str, Any]:
 def comparison_document(response: compare_pb2.CompareEmbeddingsResponse, comparison: Comparison) -> dict[str, Any]:
     """Return a comparison: the service's answer, with labels, frame rates and timecodes.
 
-    `differ` says what the exit code says. What a difference does not have is null, so that every difference has the
-    same keys.
+    `differ` says what the exit code says. `tailNotComparedSeconds` is the length of the end that both films have and no
+    clip covers, which stands under `differences` and does not count as one; null where there is none. What a difference
+    does not have is null, so that every difference has the same keys; so is `second` where there is no second track.
     """
     document = message_document(response)
     for key, side in (("a", comparison.old), ("b", comparison.new)):
@@ -27,6 +28,18 @@ def comparison_document(response: compare_pb2.CompareEmbeddingsResponse, compari
         document[key]["label"] = side.label
         document[key]["frameRate"] = rate and {"numerator": rate.numerator, "denominator": rate.denominator}
         document[key].setdefault("covered", None)
+    _complete(document, comparison, comparison.first)
+    if comparison.second:
+        second = {"aCovered": None, "bCovered": None, **document["second"]}
+        _complete(second, comparison, comparison.second)
+        document["second"] = second
+    return {"differ": comparison.differ, "second": None, **document}
+
+
+def _complete(document: dict[str, Any], comparison: Comparison, track: TrackComparison) -> None:
+    """Add to the document of a track what only this client knows of it."""
+    tail = comparison.tail_of(track)
+    document["tailNotComparedSeconds"] = tail and tail.old and tail.old.end_seconds - tail.old.start_seconds
     document["differences"] = [
         {
             "kind": difference["kind"],
@@ -37,7 +50,6 @@ def comparison_document(response: compare_pb2.CompareEmbeddingsResponse, compari
         }
         for difference in document["differences"]
     ]
-    return {"differ": comparison.differ, **document}
 
 
 def _with_timecode(time_range: dict[str, float] | None, side: Side) -> dict[str, Any] | None:

@@ -9,7 +9,8 @@ from rich.cells import cell_len
 from rich.console import Group
 from rich.text import Text
 
-from sage_cli.comparison import Comparison, Difference, Kind, Side, TimeRange
+from sage_cli.comparison import DEFAULT_TRACK, Comparison, Difference, Kind, Side, TimeRange, TrackComparison
+from sage_cli.reading import describe, read_together, summarize
 from sage_cli.terminal import printable
 from sage_cli.timeline_view import ASCII, UNICODE, draw_timeline
 
@@ -34,8 +35,12 @@ def draw_report(comparison: Comparison, *, width: int, ascii_only: bool = False)
         ascii_only: Whether the output can show ASCII only.
     """
     parts = [_headline(comparison), Text(), *_summary(comparison, width)]
-    if comparison.differences:
-        parts += [Text(), *(_wide_table if width >= WIDE else _narrow_table)(comparison)]
+    if comparison.second:
+        parts += _readings(comparison, comparison.second)
+    for track in comparison.tracks:
+        if track.differences:
+            parts.append(Text(f"\n{track.noun}" if comparison.second else "", style="bold"))
+            parts += (_wide_table if width >= WIDE else _narrow_table)(comparison, track)
     timeline = draw_timeline(comparison, width=width, glyphs=ASCII if ascii_only else UNICODE)
     if timeline:
         parts += [Text(), *timeline]
@@ -43,10 +48,34 @@ def draw_report(comparison: Comparison, *, width: int, ascii_only: bool = False)
 
 
 def _headline(comparison: Comparison) -> Text:
-    similarity = f"{percent(comparison.similarity_percent)} the same"
-    if not comparison.differ:
-        return Text.assemble(("No differences", "bold green"), f", {similarity}.")
-    return Text.assemble((_count(len(comparison.differences), "difference"), "bold yellow"), f", {similarity}.")
+    style = "bold yellow" if comparison.differ else "bold green"
+    if comparison.second:
+        return Text(f"{summarize(comparison)}.", style=style)
+    found, rest = _verdict(comparison, comparison.first)
+    return Text.assemble((found[0].upper() + found[1:], style), f"{rest}.")
+
+
+def _verdict(comparison: Comparison, track: TrackComparison) -> tuple[str, str]:
+    """Return how many differences a track has, and how much is the same and what was not compared.
+
+    Where nothing differs and the tail was not compared, a percentage under 100 would say otherwise.
+    """
+    found, tail = comparison.found_in(track), comparison.tail_of(track)
+    rest = f", {percent(track.similarity_percent)} the same" if found or not tail else ""
+    if tail and tail.old:
+        rest += f"; the last {tail.old.end_seconds - tail.old.start_seconds:.1f} s were not compared"
+    return _count(len(found), "difference") if found else "no differences", rest
+
+
+def _readings(comparison: Comparison, second: TrackComparison) -> Iterator[Text]:
+    """Yield where the two tracks differ and how, after an empty line."""
+    readings = read_together(comparison.first, second)
+    if readings:
+        yield Text()
+    for reading in readings:
+        side = comparison.old if reading.end_seconds <= comparison.old.duration_seconds else comparison.new
+        where = _range(TimeRange(reading.start_seconds, reading.end_seconds), side)
+        yield Text.assemble((where, "dim"), f"  {describe(reading, comparison)}")
 
 
 def _summary(comparison: Comparison, width: int) -> Iterator[Text]:
@@ -63,13 +92,34 @@ def _summary(comparison: Comparison, width: int) -> Iterator[Text]:
         else:
             yield _fact(name, label)
             yield _fact("", facts)
-    yield _fact("clips", f"{comparison.differing_count} of {comparison.compared_count} differ")
-    threshold = f"{comparison.threshold:.4g}"
-    yield _fact("measure", f"{comparison.metric} distance, threshold {threshold}, model {comparison.model}")
+    for track in comparison.tracks:
+        if comparison.second:
+            found, rest = _verdict(comparison, track)
+            yield _fact(track.noun, f"{found}{rest}; {_clips(track)}")
+        else:
+            yield _fact("clips", _clips(track))
+    yield from _measure(comparison)
+
+
+def _clips(track: TrackComparison) -> str:
+    if track.silent:
+        return f"no {track.noun} in {' and '.join(track.silent)}"
+    return f"{track.differing_count} of {track.compared_count} differ"
+
+
+def _measure(comparison: Comparison) -> Iterator[Text]:
+    first, distance = comparison.first, f"{comparison.metric} distance"
+    if comparison.second:
+        thresholds = " and ".join(f"{track.threshold:.4g} ({track.noun})" for track in comparison.tracks)
+        yield _fact("measure", f"{distance}, model {comparison.model}")
+        yield _fact("", f"thresholds {thresholds}")
+    else:
+        track = "" if first.track == DEFAULT_TRACK else f", track {first.track}"
+        yield _fact("measure", f"{distance}, threshold {first.threshold:.4g}, model {comparison.model}{track}")
 
 
 def _fact(name: str, value: str) -> Text:
-    return Text.assemble((f"{name:<{_FACT_WIDTH}}", "dim"), value)
+    return Text.assemble((f"{name:<{_FACT_WIDTH - 1}} ", "dim"), value)
 
 
 def _format(side: Side) -> Iterator[str]:
@@ -79,9 +129,9 @@ def _format(side: Side) -> Iterator[str]:
         yield f"{side.width}×{side.height}"
 
 
-def _wide_table(comparison: Comparison) -> Iterator[Text]:
+def _wide_table(comparison: Comparison, track: TrackComparison) -> Iterator[Text]:
     """Yield a header, then one line for each difference, which `grep` and `awk` can read."""
-    rows = [_Row.read(difference, comparison) for difference in comparison.differences]
+    rows = [_Row.read(difference, comparison) for difference in track.differences]
     number_width = len(str(len(rows)))
     old_width = max(len("old"), *(len(row.old) for row in rows))
     new_width = max(len("new"), *(len(row.new) for row in rows))
@@ -94,9 +144,9 @@ def _wide_table(comparison: Comparison) -> Iterator[Text]:
         yield Text.assemble((f"{number:>{number_width}}  ", "dim"), row.kind_cell(), ranges)
 
 
-def _narrow_table(comparison: Comparison) -> Iterator[Text]:
+def _narrow_table(comparison: Comparison, track: TrackComparison) -> Iterator[Text]:
     """Yield two lines for each difference that both films have, one for any other."""
-    rows = [_Row.read(difference, comparison) for difference in comparison.differences]
+    rows = [_Row.read(difference, comparison) for difference in track.differences]
     number_width = len(str(len(rows)))
     margin = " " * (number_width + 2 + _KIND_WIDTH)
     for number, row in enumerate(rows, 1):

@@ -2,13 +2,13 @@
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from rich.text import Text
 
-from sage_cli.comparison import Comparison, Kind, TimeRange
+from sage_cli.comparison import Comparison, Kind, TimeRange, TrackComparison
 
 LABEL_WIDTH = 5
 MIN_COLUMNS = 10
@@ -53,9 +53,10 @@ ASCII = Glyphs(
 
 
 def draw_timeline(comparison: Comparison, *, width: int, glyphs: Glyphs = UNICODE) -> list[Text]:
-    """Return the lines of the picture: a ruler, a lane for each film, the distances, the legend.
+    """Return the lines of the picture: a ruler, for each track a lane for each film and the distances, the legend.
 
-    Both lanes have one scale. A difference is drawn where it is, and never less than one column wide.
+    All lanes have one scale. A difference is drawn where it is, and never less than one column wide. Where there are
+    two tracks, each is named above its lanes.
 
     Args:
         comparison: What to draw.
@@ -67,16 +68,21 @@ def draw_timeline(comparison: Comparison, *, width: int, glyphs: Glyphs = UNICOD
     if columns < MIN_COLUMNS or total_seconds <= 0:
         return []
     scale = _Scale(columns, total_seconds)
-    old = _lane([(d.kind, d.old) for d in comparison.differences], comparison.old.duration_seconds, scale)
-    new = _lane([(d.kind, d.new) for d in comparison.differences], comparison.new.duration_seconds, scale)
-    lines = [
-        _labelled("", Text(_ruler(scale, glyphs), style="dim")),
-        _labelled("old", _paint(old, glyphs)),
-        _labelled("new", _paint(new, glyphs)),
-    ]
-    if comparison.intervals:
-        lines.append(_labelled("dist", _distances(comparison, scale, glyphs)))
+    lines = [_labelled("", Text(_ruler(scale, glyphs), style="dim"))]
+    for track in comparison.tracks:
+        if comparison.second:
+            lines.append(_labelled("", Text(track.noun[:columns], style="bold")))
+        lines += _track_lines(comparison, track, scale, glyphs)
     return [*lines, Text(), _labelled("", _legend(comparison, glyphs))]
+
+
+def _track_lines(comparison: Comparison, track: TrackComparison, scale: "_Scale", glyphs: Glyphs) -> Iterator[Text]:
+    old = _lane([(d.kind, d.old) for d in track.differences], comparison.old.duration_seconds, scale)
+    new = _lane([(d.kind, d.new) for d in track.differences], comparison.new.duration_seconds, scale)
+    yield _labelled("old", _paint(old, glyphs))
+    yield _labelled("new", _paint(new, glyphs))
+    if track.intervals:
+        yield _labelled("dist", _distances(track, scale, glyphs))
 
 
 @dataclass(frozen=True)
@@ -116,17 +122,17 @@ def _paint(cells: Sequence[_Cell], glyphs: Glyphs) -> Text:
     return text
 
 
-def _distances(comparison: Comparison, scale: _Scale, glyphs: Glyphs) -> Text:
+def _distances(track: TrackComparison, scale: _Scale, glyphs: Glyphs) -> Text:
     """Draw the largest distance in each column. Half height is the threshold."""
     highest: list[float | None] = [None] * scale.columns
-    for interval in comparison.intervals:
+    for interval in track.intervals:
         start, end = interval.old_start_seconds, interval.old_start_seconds + interval.length_seconds
         for column in scale.span(TimeRange(start, end)):
             before = highest[column]
             highest[column] = interval.distance if before is None else max(before, interval.distance)
     # The service compares float32 with float32, and a distance that equals the threshold does not differ.
-    threshold: float = struct.unpack("f", struct.pack("f", comparison.threshold))[0]
-    top = max(interval.distance for interval in comparison.intervals)
+    threshold: float = struct.unpack("f", struct.pack("f", track.threshold))[0]
+    top = max(interval.distance for interval in track.intervals)
     text = Text()
     for distance in highest:
         if distance is None:
@@ -163,7 +169,7 @@ def _clock(seconds: int) -> str:
 
 def _legend(comparison: Comparison, glyphs: Glyphs) -> Text:
     """Explain what the picture has, and nothing else."""
-    present = {difference.kind for difference in comparison.differences}
+    present = {difference.kind for track in comparison.tracks for difference in track.differences}
     entries = [
         Text.assemble((glyph, _STYLES[kind]), f" {kind.value if kind else 'same'}")
         for kind, glyph in glyphs.kinds.items()

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -39,6 +39,9 @@ class FakeSage:
         refuse_uploads: Whether uploads are refused as unreadable.
         violations: What comparisons are refused with.
         requests: The comparisons that were asked for.
+        api_key: Whether a key is set with which Marengo can be used.
+        tail_seconds: How much of the end of every film no clip covers.
+        dubbed: Whether films whose pictures are the same differ in sound.
         frame_rate: Frame rate of the videos that are uploaded.
         working: Set when an embedding is watched for the first time.
         cancelled: Set when an embedding is cancelled.
@@ -57,9 +60,17 @@ class FakeSage:
     refuse_uploads: bool = False
     violations: tuple[FieldViolation, ...] = ()
     requests: list[compare_pb2.CompareEmbeddingsRequest] = field(default_factory=list)
+    api_key: bool = False
+    tail_seconds: float = 0.0
+    dubbed: bool = False
     frame_rate: tuple[int, int] = (24, 1)
     working: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def revisions(self) -> dict[str, str]:
+        """The version of each model."""
+        return {"local": "1", "marengo3.0": "3", "marengo3.5": "35", "Marengo-retrieval-2.7": "27"}
 
     def add_video(self, *, filename: str = "film.mp4", seconds: float = 20.0) -> ingest_pb2.Video:
         """Return a new video that is READY."""
@@ -87,14 +98,17 @@ class FakeSage:
         *,
         state: embed_pb2.EmbeddingState.ValueType = embed_pb2.EMBEDDING_STATE_COMPLETED,
         clip_seconds: float = 2.0,
+        model: str = "local",
+        tracks: Sequence[str] = ("visual",),
     ) -> embed_pb2.Embedding:
         """Return a new embedding."""
         embedding = embed_pb2.Embedding(
             id=f"embed_{uuid.uuid4().hex}",
             video_id=video_id,
-            model="local",
-            model_revision="1",
+            model=model,
+            model_revision=self.revisions[model],
             clip_seconds=clip_seconds,
+            requested_tracks=tracks,
             state=state,
             revision=1,
             progress=embed_pb2.Progress(fraction=1.0 if state == embed_pb2.EMBEDDING_STATE_COMPLETED else 0.0),
@@ -173,7 +187,11 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
     async def CreateEmbedding(self, request, context):  # noqa: N802
         self._sage.creations += 1
         embedding = self._sage.add_embedding(
-            request.video_id, state=embed_pb2.EMBEDDING_STATE_PENDING, clip_seconds=request.clip_seconds
+            request.video_id,
+            state=embed_pb2.EMBEDDING_STATE_PENDING,
+            clip_seconds=request.clip_seconds,
+            model=request.model,
+            tracks=request.tracks,
         )
         return embed_pb2.CreateEmbeddingResponse(embedding=embedding)
 
@@ -253,17 +271,22 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
             max_clip_seconds=10,
             usable=True,
         )
-        marengo = embed_pb2.Model(
-            name="marengo3.0",
-            revision="3",
-            provider="twelvelabs",
-            dimensions=512,
-            tracks=["visual", "audio"],
-            min_clip_seconds=2,
-            max_clip_seconds=10,
-            unusable_reason="no API key is set.",
-        )
-        return embed_pb2.ListModelsResponse(models=[local, marengo])
+        marengo = [
+            embed_pb2.Model(
+                name=name,
+                revision=self._sage.revisions[name],
+                provider="twelvelabs",
+                dimensions=512,
+                tracks=["visual", "audio", "video"],
+                min_clip_seconds=2,
+                max_clip_seconds=10,
+                usable=self._sage.api_key,
+                unusable_reason="" if self._sage.api_key else "no API key is set.",
+            )
+            for name in ("marengo3.0", "marengo3.5", "Marengo-retrieval-2.7")
+        ]
+        models = [*marengo, local] if self._sage.api_key else [local, *marengo]
+        return embed_pb2.ListModelsResponse(models=models)
 
 
 class _Compare(compare_pb2_grpc.CompareServiceServicer):
@@ -278,35 +301,45 @@ class _Compare(compare_pb2_grpc.CompareServiceServicer):
             await _abort(context, invalid(*sage.violations))
         a, b = sage.embeddings[request.embedding_id_a], sage.embeddings[request.embedding_id_b]
         same = a.video_id == b.video_id or _sha256(sage, a) == _sha256(sage, b) != ""
-        distances = [0.01] * 10 if same else [0.01, 0.01, 0.3, 0.4, *([0.01] * 6)]
         response = compare_pb2.CompareEmbeddingsResponse(
             mode=compare_pb2.COMPARE_MODE_TIME,
             metric=request.metric or compare_pb2.METRIC_COSINE,
             threshold=request.threshold if request.HasField("threshold") else 0.05,
-            track="visual",
-            model="local",
+            track=request.track,
+            model=a.model,
             a=_side(a, 20.0),
             b=_side(b, 20.0 if same else 22.5),
-            similarity_percent=100.0 if same else 100 * 16 / 22.5,
-            compared_count=10,
-            differing_count=0 if same else 2,
-            series=compare_pb2.Series(
-                a_start_seconds=[2.0 * index for index in range(10)],
-                b_start_seconds=[2.0 * index for index in range(10)],
-                length_seconds=[2.0] * 10,
-                distances=distances,
-            ),
         )
-        if not same:
-            changed = compare_pb2.TimeRange(start_seconds=4, end_seconds=8)
-            response.differences.add(
-                kind=compare_pb2.DIFFERENCE_KIND_CHANGED, a=changed, b=changed, max_distance=0.4, mean_distance=0.35
-            )
-            response.differences.add(
-                kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_B,
-                b=compare_pb2.TimeRange(start_seconds=20, end_seconds=22.5),
-            )
+        _compare_track(response, same=same, tail_seconds=sage.tail_seconds)
+        if request.second_track:
+            second = response.second
+            second.track = request.second_track
+            second.threshold = request.second_threshold if request.HasField("second_threshold") else 0.1
+            second.a_covered.CopyFrom(response.a.covered)
+            second.b_covered.CopyFrom(response.b.covered)
+            _compare_track(second, same=same and not sage.dubbed, tail_seconds=sage.tail_seconds)
         return response
+
+
+def _compare_track(
+    compared: compare_pb2.CompareEmbeddingsResponse | compare_pb2.TrackComparison, *, same: bool, tail_seconds: float
+) -> None:
+    compared.similarity_percent = 100.0 if same and not tail_seconds else 100 * 16 / 22.5
+    compared.compared_count, compared.differing_count = 10, 0 if same else 2
+    compared.series.a_start_seconds[:] = compared.series.b_start_seconds[:] = [2.0 * index for index in range(10)]
+    compared.series.length_seconds[:] = [2.0] * 10
+    compared.series.distances[:] = [0.01] * 10 if same else [0.01, 0.01, 0.3, 0.4, *([0.01] * 6)]
+    if not same:
+        changed = compare_pb2.TimeRange(start_seconds=4, end_seconds=8)
+        compared.differences.add(
+            kind=compare_pb2.DIFFERENCE_KIND_CHANGED, a=changed, b=changed, max_distance=0.4, mean_distance=0.35
+        )
+        compared.differences.add(
+            kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_B, b=compare_pb2.TimeRange(start_seconds=20, end_seconds=22.5)
+        )
+    elif tail_seconds:
+        tail = compare_pb2.TimeRange(start_seconds=20 - tail_seconds, end_seconds=20)
+        compared.differences.add(kind=compare_pb2.DIFFERENCE_KIND_NOT_COMPARED, a=tail, b=tail)
 
 
 def _side(embedding: embed_pb2.Embedding, seconds: float) -> compare_pb2.Side:

@@ -9,6 +9,7 @@ from sage.embed.v1 import embed_pb2
 
 from sage_cli.client import Client
 from sage_cli.commands.options import content_type_option, json_option, recipe_options, session_options
+from sage_cli.comparison import DEFAULT_TRACK
 from sage_cli.errors import Trouble
 from sage_cli.json_output import message_document
 from sage_cli.preparation import Preparation, choose_recipe
@@ -31,6 +32,15 @@ _STATE_NAMES = {value: name for name, value in _STATES.items()}
 @click.command()
 @click.argument("video")
 @recipe_options
+@click.option(
+    "--track",
+    "tracks",
+    multiple=True,
+    default=(DEFAULT_TRACK,),
+    show_default=True,
+    metavar="NAME",
+    help="Track to make, as the model has them; may be given several times.",
+)
 @click.option("--no-wait", is_flag=True, help="Print the id at once; `sage watch ID` follows the work.")
 @content_type_option
 @json_option
@@ -41,6 +51,7 @@ def embed(
     *,
     model: str | None,
     clip_seconds: float | None,
+    tracks: tuple[str, ...],
     no_wait: bool,
     content_type: str | None,
     as_json: bool,
@@ -56,7 +67,7 @@ def embed(
             raise Trouble(f"{video} is an embedding already.", next_step="`sage watch` follows it.")
         preparation = Preparation(client, content_type=content_type)
         preparation.media_type(target)
-        recipe = await choose_recipe(client, model=model, clip_seconds=clip_seconds)
+        recipe = await choose_recipe(client, model=model, clip_seconds=clip_seconds, tracks=tracks)
         try:
             with ProgressBoard(session.terminal) as board:
                 line = board.line(video.rpartition("/")[2])

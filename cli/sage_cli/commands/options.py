@@ -3,15 +3,20 @@
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from sage_cli.client import DEFAULT_ADDRESS
+from sage_cli.comparison import DEFAULT_TRACK
 from sage_cli.session import Session
 from sage_cli.terminal import open_terminal
 
 MAX_THRESHOLD = 2.0
+# What SAGE knows; a server may know others, and `sage models` asks it.
+MODELS = "marengo3.0, marengo3.5, Marengo-retrieval-2.7, local"
+WHOLE_VIDEO_TRACK = "video"
 
 
 class OrderedGroup(click.Group):
@@ -72,7 +77,11 @@ content_type_option = click.option(
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how a video is embedded."""
-    model = click.option("--model", metavar="NAME", help="Model to embed with. [default: the best that can be used]")
+    model = click.option(
+        "--model",
+        metavar="NAME",
+        help=f"Model to embed with: {MODELS}; `sage models` says which can be used. [default: the best of those]",
+    )
     clip_seconds = click.option(
         "--clip-seconds",
         type=FiniteFloat(0, low_open=True),
@@ -82,15 +91,84 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return model(clip_seconds(command))
 
 
+@dataclass(frozen=True)
+class Measure:
+    """How two embeddings are to be compared. None leaves it to the server.
+
+    Attributes:
+        threshold: Distance above which clips differ.
+        metric: How distance is measured.
+        track: The track to compare.
+        second_track: Another track beside it; empty for none.
+        second_threshold: The threshold for that one.
+    """
+
+    threshold: float | None
+    metric: str | None
+    track: str
+    second_track: str
+    second_threshold: float | None
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """The tracks that both embeddings must have."""
+        return (self.track, self.second_track) if self.second_track else (self.track,)
+
+    def check(self) -> None:
+        """Refuse what does not go together, before anything is uploaded for it.
+
+        Raises:
+            click.UsageError: One option rules out another.
+        """
+        if WHOLE_VIDEO_TRACK in self.tracks:
+            raise click.UsageError("The track video is one vector for the whole and has no clips to compare.")
+        if self.second_track == self.track:
+            raise click.UsageError(f"--second-track {self.track} is compared already; name another track.")
+        if self.second_threshold is not None and not self.second_track:
+            raise click.UsageError("--second-threshold needs a --second-track.")
+
+
 def measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how two embeddings are compared."""
-    threshold = click.option(
+    """Add the options that say how two embeddings are compared, and give the command a `measure` in their place."""
+    threshold_type = FiniteFloat(0, MAX_THRESHOLD)
+
+    @click.option(
         "--threshold",
-        type=FiniteFloat(0, MAX_THRESHOLD),
+        type=threshold_type,
         metavar="X",
         help="Distance above which clips differ, 0 to 2. [default: the model's]",
     )
-    metric = click.option(
+    @click.option(
         "--metric", type=click.Choice(["cosine", "euclidean"]), help="How distance is measured. [default: cosine]"
     )
-    return threshold(metric(command))
+    @click.option(
+        "--track",
+        default=DEFAULT_TRACK,
+        show_default=True,
+        metavar="NAME",
+        help="Track to compare: visual, audio, transcription, as the model makes them.",
+    )
+    @click.option(
+        "--second-track",
+        default="",
+        metavar="NAME",
+        help="Another track beside it, such as audio where the picture may be the same and the dub is not.",
+    )
+    @click.option(
+        "--second-threshold", type=threshold_type, metavar="X", help="Its threshold, 0 to 2. [default: the model's]"
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        threshold: float | None,
+        metric: str | None,
+        track: str,
+        second_track: str,
+        second_threshold: float | None,
+        **arguments: Any,
+    ) -> Any:
+        measure = Measure(threshold, metric, track, second_track, second_threshold)
+        measure.check()
+        return command(*args, measure=measure, **arguments)
+
+    return wrapped

@@ -171,7 +171,7 @@ async def test_play_prints_a_url(sage, fake):
 async def test_models_say_which_can_be_used(sage):
     """Every model is listed, with why it cannot be used."""
     out = (await sage("models")).out
-    assert "local       yes" in out
+    assert "local                  yes" in out
     assert "no: no API key is set." in out
     assert [model["usable"] for model in json.loads((await sage("models", "--json")).out)["models"]] == [True, False]
 

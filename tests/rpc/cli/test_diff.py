@@ -194,6 +194,12 @@ async def test_compare_of_a_video_without_embedding_says_what_to_do(sage, fake):
         (("old.mp4", "new.mp4", "--clip-seconds", "60"), "does not take clips of 60 s"),
         (("old.mp4", "new.mp4", "--model", "none"), "There is no model 'none'."),
         (("old.mp4", "new.mp4", "--model", "marengo3.0"), "cannot be used: no API key is set."),
+        (("old.mp4", "new.mp4", "--track", "audio"), "Model local does not make the track audio."),
+        (("old.mp4", "new.mp4", "--second-track", "audio"), "Model local does not make the track audio."),
+        (("old.mp4", "new.mp4", "--second-track", "visual"), "visual is compared already"),
+        (("old.mp4", "new.mp4", "--track", "video"), "has no clips to compare"),
+        (("old.mp4", "new.mp4", "--second-threshold", "0.2"), "--second-threshold needs a --second-track"),
+        (("old.mp4", "new.mp4", "--second-track", "audio", "--second-threshold", "3"), "3 is not from 0 to 2"),
         (("old.mp4", "new.mp4", "--address", "nowhere"), "'nowhere' is not an address."),
         (("old.mp4",), "Missing argument 'NEW'"),
         ((f"video_{'0' * 32}", "new.mp4"), f"There is no video video_{'0' * 32}."),
@@ -210,6 +216,120 @@ async def test_trouble_is_a_sentence_and_exits_with_two(sage, films, tmp_path, a
     assert words in outcome.err
     assert "Traceback" not in outcome.err
     assert len(outcome.err.strip().splitlines()) >= 2
+
+
+MARENGO = ["marengo3.0", "marengo3.5", "Marengo-retrieval-2.7"]
+
+
+@pytest.mark.parametrize("model", MARENGO)
+async def test_model_is_the_one_that_was_asked_for(sage, fake, films, model):
+    """The embeddings are made with the model of --model, those of others are not used again, and the report says so."""
+    await sage("diff", *films)
+    fake.api_key = True
+    outcome = await sage("diff", "--model", model, *films)
+    assert outcome.exit_code == 1, outcome.err
+    assert f"model {model}" in outcome.out
+    assert [one.model for one in fake.embeddings.values()] == ["local", "local", model, model]
+    await sage("diff", "--model", model, *films)
+    assert (fake.uploads, fake.creations) == (2, 4)
+
+
+async def test_best_model_is_taken_where_none_is_named(sage, fake, films):
+    """With a key Marengo is the best, and embeddings of the local model do not stand in for it."""
+    await sage("diff", *films)
+    fake.api_key = True
+    assert "model marengo3.0" in (await sage("diff", *films)).out
+    assert fake.creations == 4
+
+
+async def test_embedding_of_another_model_is_refused_before_anything_is_paid_for(sage, fake, films):
+    """An embedding that was named and was made otherwise than asked for is trouble, and nothing is embedded for it."""
+    fake.api_key = True
+    given = fake.add_embedding(fake.add_video().id, model="marengo3.0")
+    outcome = await sage("diff", given.id, films[1], "--model", "marengo3.5")
+    assert (outcome.exit_code, outcome.out) == (2, "")
+    assert f"{given.id} was made with --model marengo3.0, not marengo3.5." in outcome.err
+    outcome = await sage("diff", films[0], given.id, "--second-track", "audio")
+    assert f"{given.id} was not asked for the track audio." in outcome.err
+    assert (fake.uploads, fake.creations) == (0, 0)
+
+
+async def test_models_are_named_in_the_help(sage):
+    """--help lists the models that there are."""
+    words = (await sage("diff", "--help")).out
+    assert all(model in words for model in (*MARENGO, "local"))
+
+
+async def test_second_track_is_compared_and_shown(sage, fake):
+    """The sound that was changed under the same picture is what is found, in the report and in the document."""
+    fake.dubbed = True
+    a, b = (fake.add_embedding(fake.add_video().id, model="marengo3.0", tracks=("visual", "audio")) for _ in range(2))
+    for video in fake.videos.values():
+        video.sha256 = "same"
+    outcome = await sage("compare", a.id, b.id, "--second-track", "audio", "--second-threshold", "0.2")
+    assert outcome.exit_code == 1, outcome.err
+    assert outcome.out.startswith("Picture the same, sound differs.\n")
+    assert "00:00:04:00-00:00:08:00  picture the same, sound differs\n" in outcome.out
+    (request,) = fake.requests
+    assert (request.track, request.second_track, request.second_threshold) == ("visual", "audio", 0.2)
+    assert not request.HasField("threshold")
+    document = json.loads((await sage("compare", a.id, b.id, "--second-track", "audio", "--json")).out)
+    assert (document["differ"], document["differences"]) == (True, [])
+    assert document["second"]["differences"][0]["a"]["startTimecode"] == "00:00:04:00"
+
+
+async def test_embeddings_without_the_second_track_are_not_used_again(sage, fake, films):
+    """What was embedded for the picture alone is embedded again for both, once; that then serves for each alone."""
+    fake.api_key = True
+    await sage("diff", *films)
+    outcome = await sage("diff", *films, "--second-track", "audio")
+    assert outcome.exit_code == 1, outcome.err
+    assert outcome.out.startswith("Picture and sound differ.\n")
+    made = list(fake.embeddings.values())
+    assert [list(one.requested_tracks) for one in made] == [["visual"]] * 2 + [["visual", "audio"]] * 2
+    await sage("diff", *films, "--second-track", "audio")
+    await sage("diff", *films, "--track", "audio")
+    await sage("diff", *films)
+    assert fake.creations == 4
+
+
+async def test_track_decides_on_the_model_where_none_is_named(sage, fake, films):
+    """A track that the best model does not make is made by the best one that does."""
+    fake.api_key = True
+    outcome = await sage("diff", *films, "--track", "audio")
+    assert "model marengo3.0, track audio" in outcome.out
+    assert [list(one.requested_tracks) for one in fake.embeddings.values()] == [["audio"]] * 2
+
+
+async def test_compare_takes_embeddings_that_have_the_tracks(sage, fake):
+    """A video stands for its newest embedding with both tracks, and without one the command that makes it is named."""
+    fake.api_key = True
+    a, b = fake.add_video(), fake.add_video()
+    wanted = [fake.add_embedding(video.id, tracks=("visual", "audio")) for video in (a, b)]
+    for video in (a, b):
+        fake.add_embedding(video.id)
+    outcome = await sage("compare", a.id, b.id, "--second-track", "audio")
+    assert outcome.exit_code == 1, outcome.err
+    assert [fake.requests[0].embedding_id_a, fake.requests[0].embedding_id_b] == [one.id for one in wanted]
+    outcome = await sage("compare", a.id, b.id, "--track", "transcription")
+    assert outcome.exit_code == 2
+    assert f"`sage embed {a.id} --track transcription` makes one." in outcome.err
+
+
+async def test_tail_that_was_not_compared_is_said_and_does_not_count(sage, fake, films, tmp_path):
+    """Less than a clip at the end of both that no clip covers exits with 0, and the report and the document say so."""
+    fake.tail_seconds = 1.4
+    (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
+    outcome = await sage("diff", films[0], "copy.mp4")
+    assert outcome.exit_code == 0, outcome.err
+    assert outcome.out.startswith("No differences; the last 1.4 s were not compared.\n")
+    document = json.loads((await sage("diff", films[0], "copy.mp4", "--json")).out)
+    assert document["differ"] is False
+    assert document["tailNotComparedSeconds"] == pytest.approx(1.4)
+    fake.tail_seconds = 2.0
+    outcome = await sage("diff", films[0], "copy.mp4")
+    assert outcome.exit_code == 1
+    assert "1 difference" in outcome.out
 
 
 async def test_bad_input_uploads_nothing(sage, fake, films):

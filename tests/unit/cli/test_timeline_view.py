@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
-from sage_cli.comparison import Comparison, Difference, Interval, Kind, Side, TimeRange
+from sage_cli.comparison import Comparison, Difference, Interval, Kind, Side, TimeRange, TrackComparison
 from sage_cli.timeline_view import ASCII, LABEL_WIDTH, draw_timeline
 
 WIDTHS = [40, 60, 80, 120, 237]
@@ -100,6 +100,22 @@ def test_no_room_is_no_picture(make_comparison):
     )
 
 
+def test_second_track_has_lanes_of_its_own_under_the_first(make_comparison, track):
+    """Both tracks are named above their lanes, on one scale, and one legend has the kinds of both."""
+    changed = TimeRange(10.0, 20.0)
+    comparison = make_comparison(
+        new=Side("b", "", "", 20.0, None),
+        differences=[],
+        second=track(track="audio", differences=[Difference(Kind.CHANGED, changed, changed, 0.4, 0.3)], intervals=[]),
+    )
+    lines = [line.plain for line in draw_timeline(comparison, width=LABEL_WIDTH + 20)]
+    assert [line[:LABEL_WIDTH].strip() for line in lines[:7]] == ["", "", "old", "new", "dist", "", "old"]
+    assert (lines[1].strip(), lines[5].strip()) == ("picture", "sound")
+    assert lines[2][LABEL_WIDTH:] == "─" * 20
+    assert lines[6][LABEL_WIDTH:] == lines[7][LABEL_WIDTH:] == "─" * 10 + "█" * 10
+    assert "changed" in lines[-1]
+
+
 def test_colour_is_on_top_of_the_glyphs(make_comparison):
     """The same characters come out with and without colour."""
     plain, coloured = (
@@ -134,13 +150,16 @@ def test_any_comparison_can_be_drawn(width, durations, differences, distances, t
         old=Side("a", "", "", durations[0], None),
         new=Side("b", "", "", durations[1], None),
         metric="cosine",
-        threshold=threshold,
         model="local",
-        track="visual",
-        similarity_percent=50.0,
-        compared_count=0,
-        differing_count=0,
-        differences=differences,
-        intervals=[Interval(start, start, 2.0, distance) for start, distance in distances],
+        clip_seconds=2.0,
+        first=TrackComparison(
+            track="visual",
+            threshold=threshold,
+            similarity_percent=50.0,
+            compared_count=0,
+            differing_count=0,
+            differences=differences,
+            intervals=[Interval(start, start, 2.0, distance) for start, distance in distances],
+        ),
     )
     assert all(cell_len(line.plain) <= width for line in draw_timeline(comparison, width=width)[:-1])
