@@ -173,7 +173,8 @@ async def test_models_say_which_can_be_used(sage):
     out = (await sage("models")).out
     assert out.splitlines()[1].split()[:2] == ["local", "yes"]
     assert "no: no API key is set." in out
-    assert [model["usable"] for model in json.loads((await sage("models", "--json")).out)["models"]] == [True, False, False, False]
+    models = json.loads((await sage("models", "--json")).out)["models"]
+    assert [model["usable"] for model in models] == [True, False, False, False]
 
 
 async def test_embeddings_are_filtered(sage, fake):
