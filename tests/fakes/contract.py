@@ -1,0 +1,78 @@
+"""Every RPC of the contracts, each answered with an empty message."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import sage
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from sage_runtime.server import ServiceRegistration
+
+
+def _services() -> Iterator[ServiceDescriptor]:
+    for root in map(Path, sage.__path__):
+        for file in sorted(root.rglob("*_pb2.py")):
+            name = ".".join(("sage", *file.relative_to(root).with_suffix("").parts))
+            yield from importlib.import_module(name).DESCRIPTOR.services_by_name.values()
+
+
+SERVICES = tuple(_services())
+METHODS = tuple(method for service in SERVICES for method in service.methods)
+
+
+def path_of(method: MethodDescriptor) -> str:
+    """Return the path that a call to a method has."""
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def shape_of(method: MethodDescriptor) -> str:
+    """Return the shape of a method, such as `unary_stream`."""
+    return "_".join("stream" if streams else "unary" for streams in (method.client_streaming, method.server_streaming))
+
+
+async def call(channel: grpc.aio.Channel, method: MethodDescriptor, **options) -> None:
+    """Call a method with an empty request, and read its answer to the end."""
+    stub = getattr(channel, shape_of(method))(path_of(method))
+    answer = stub(iter([b""]) if method.client_streaming else b"", **options)
+    if method.server_streaming:
+        assert [one async for one in answer] == [b""]
+    else:
+        assert await answer == b""
+
+
+def registrations() -> list[ServiceRegistration]:
+    """Return every service."""
+    return [_registration(service) for service in SERVICES]
+
+
+def _registration(service: ServiceDescriptor) -> ServiceRegistration:
+    handlers = {method.name: _handler(method) for method in service.methods}
+
+    async def check() -> None:
+        pass
+
+    def add(server: grpc.aio.Server) -> None:
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+    return ServiceRegistration(service.full_name, add, check)
+
+
+def _handler(method: MethodDescriptor) -> grpc.RpcMethodHandler:
+    answer = message_factory.GetMessageClass(method.output_type)()
+
+    async def respond(request, _context):
+        if method.client_streaming:
+            async for _ in request:
+                pass
+        return answer
+
+    async def respond_with_stream(request, context):
+        yield await respond(request, context)
+
+    return getattr(grpc, f"{shape_of(method)}_rpc_method_handler")(
+        respond_with_stream if method.server_streaming else respond,
+        request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
+        response_serializer=type(answer).SerializeToString,
+    )

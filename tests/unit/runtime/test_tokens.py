@@ -1,0 +1,232 @@
+"""API tokens: their lines, their files, the command that makes them."""
+
+import asyncio
+import hashlib
+import hmac
+import subprocess
+import sys
+import types
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from sage_runtime.tokens import files
+from sage_runtime.tokens.files import TokenFiles
+from sage_runtime.tokens.model import Scope, TokensError, new_token, parse_tokens
+from structlog.testing import capture_logs
+
+_HASH = hashlib.sha256(b"one").hexdigest()
+
+
+def _today():
+    return datetime.now(UTC).date()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of tokens, not written yet."""
+    return tmp_path / "tokens"
+
+
+def test_new_token_is_random_and_its_line_does_not_hold_it():
+    """256 random bits behind a prefix; the line has the name, the scope and the hash."""
+    secret, token = new_token("ci", Scope.READ, expires=date(2027, 1, 31))
+    assert secret.startswith("sage_")
+    assert len(secret) == len("sage_") + 43
+    assert secret != new_token("ci", Scope.READ)[0]
+    assert token.line() == f"ci:read:{hashlib.sha256(secret.encode()).hexdigest()}:2027-01-31"
+    assert list(parse_tokens(token.line())) == [token]
+
+
+def test_token_does_not_show_its_hash():
+    """What is printed of a token by mistake has its name and nothing of its hash."""
+    _, token = new_token("ci", Scope.READ)
+    assert "ci" in repr(token)
+    assert token.digest.hex()[:8] not in repr(token)
+    assert repr(token.digest) not in repr(token)
+
+
+def test_empty_lines_and_comments_say_nothing():
+    """People may write into the file what its tokens are for."""
+    (token,) = parse_tokens(f"# the nightly build\n\n  ci:write:{_HASH}  \n")
+    assert (token.name, token.scope, token.expires) == ("ci", Scope.WRITE, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("sage_secret", "must be NAME:SCOPE"),
+        ("ci:read", "must be NAME:SCOPE"),
+        (f"ci:read:{_HASH}:2027-01-31:more", "must be NAME:SCOPE"),
+        (f"two words:read:{_HASH}", "a name has"),
+        (f"ci:admin:{_HASH}", "read, write, gateway"),
+        ("ci:read:sage_secret", "never the token itself"),
+        (f"ci:read:{_HASH[:-1]}", "64 lowercase hex digits"),
+        (f"ci:read:{_HASH}:tomorrow", "2027-01-31"),
+    ],
+)
+def test_bad_line_is_named_by_number_and_not_shown(line, problem):
+    """The error has the line's number and the rule; what the line holds may be a token."""
+    with pytest.raises(TokensError, match=f"line 2: .*{problem}") as error:
+        list(parse_tokens(f"# tokens\n{line}\n"))
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(("days", "expired"), [(-1, True), (0, False), (1, False)])
+def test_token_is_good_through_its_last_day(days, expired):
+    """The day of the line is the last one, in UTC."""
+    _, token = new_token("ci", Scope.READ, expires=_today() + timedelta(days=days))
+    assert token.expired() is expired
+
+
+def test_tokens_of_all_files_are_found(tmp_path):
+    """A token may stand in any of the files; what is in none is not found."""
+    secrets = {}
+    for name in ("people", "services"):
+        secrets[name], token = new_token(name, Scope.READ)
+        (tmp_path / name).write_text(token.line())
+    tokens = TokenFiles([tmp_path / "people", tmp_path / "services"])
+    assert {name: tokens.find(secret).name for name, secret in secrets.items()} == {name: name for name in secrets}
+    assert tokens.find("sage_other") is None
+    assert tokens.find("") is None
+
+
+def test_every_token_is_compared_in_constant_time(file, monkeypatch):
+    """Whichever token matches, all are compared, and by a comparison that takes the same time wherever two differ."""
+    made = [new_token(f"t{number}", Scope.READ) for number in range(5)]
+    file.write_text("\n".join(token.line() for _, token in made))
+    tokens = TokenFiles([file])
+    compared = []
+
+    def compare_digest(a, b):
+        compared.append((a, b))
+        return hmac.compare_digest(a, b)
+
+    monkeypatch.setattr(files, "hmac", types.SimpleNamespace(compare_digest=compare_digest))
+    for secret, token in made:
+        compared.clear()
+        assert tokens.find(secret) == token
+        assert len(compared) == 5
+
+
+@pytest.mark.parametrize("content", ["", "# nobody\n"])
+def test_file_without_a_token_is_refused_at_the_start(file, content):
+    """A server that would let nobody in is a mistake."""
+    file.write_text(content)
+    with pytest.raises(TokensError, match="there is no token"):
+        TokenFiles([file])
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    """A file that is missing, and one that is no text, are named."""
+    with pytest.raises(TokensError, match="missing: cannot be read: No such file"):
+        TokenFiles([tmp_path / "missing"])
+    (tmp_path / "picture").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(TokensError, match="picture: is not a text file"):
+        TokenFiles([tmp_path / "picture"])
+
+
+def test_one_hash_under_two_names_is_refused(file):
+    """Which of the two counted would be chance."""
+    file.write_text(f"a:read:{_HASH}\nb:write:{_HASH}\n")
+    with pytest.raises(TokensError, match="a and b have one hash"):
+        TokenFiles([file])
+
+
+def test_changed_file_is_taken(file):
+    """New tokens come in, removed ones go; the log has names and scopes."""
+    old, old_token = new_token("ci", Scope.READ)
+    new, new_one = new_token("ci", Scope.WRITE)
+    file.write_text(old_token.line())
+    tokens = TokenFiles([file])
+    file.write_text(f"{old_token.line()}\n{new_one.line()}\n")
+    with capture_logs() as logs:
+        tokens.read_again()
+        tokens.read_again()
+    assert [line["tokens"] for line in logs] == [["ci:read", "ci:write"]]
+    assert tokens.find(old)
+    assert tokens.find(new)
+    file.write_text(new_one.line())
+    tokens.read_again()
+    assert tokens.find(old) is None
+
+
+def test_last_token_can_be_taken_away_too(file):
+    """A file without tokens is refused at the start, not later: somebody has locked everybody out."""
+    secret, token = new_token("ci", Scope.READ)
+    file.write_text(token.line())
+    tokens = TokenFiles([file])
+    file.write_text("")
+    tokens.read_again()
+    assert tokens.find(secret) is None
+
+
+def test_broken_file_leaves_what_was_read_before(file):
+    """A mistake in the file locks nobody out; it is logged once, and mending it is noticed."""
+    secret, token = new_token("ci", Scope.READ)
+    file.write_text(token.line())
+    tokens = TokenFiles([file])
+    file.write_text("ci:read:oops")
+    with capture_logs() as logs:
+        tokens.read_again()
+        tokens.read_again()
+    assert [line["log_level"] for line in logs] == ["error"]
+    assert "line 1" in logs[0]["problem"]
+    assert tokens.find(secret)
+    file.unlink()
+    with capture_logs() as logs:
+        tokens.read_again()
+    assert "cannot be read" in logs[0]["problem"]
+    _, other = new_token("other", Scope.READ)
+    file.write_text(other.line())
+    tokens.read_again()
+    assert tokens.find(secret) is None
+
+
+async def test_watched_files_are_read_again(file):
+    """While they are watched, a change is taken by itself."""
+    _, token = new_token("ci", Scope.READ)
+    secret, other = new_token("other", Scope.READ)
+    file.write_text(token.line())
+    tokens = TokenFiles([file])
+    async with tokens.watched(every_s=0.01):
+        file.write_text(other.line())
+        while tokens.find(secret) is None:  # noqa: ASYNC110 - nothing tells of the change
+            await asyncio.sleep(0.01)
+
+
+def _command(*arguments):
+    command = [sys.executable, "-m", "sage_runtime.tokens", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_makes_tokens_and_lists_them(file):
+    """The token alone goes to stdout, its line into the file; the list has no token and no whole hash."""
+    first = _command("new", "ci", "--scope", "write", "--file", file)
+    second = _command("new", "page", "--scope", "read", "--expires", "2020-01-31", "--file", file)
+    tokens = TokenFiles([file])
+    found = [tokens.find(run.stdout.strip()) for run in (first, second)]
+    assert [(token.name, token.scope, token.expired()) for token in found] == [
+        ("ci", "write", False),
+        ("page", "read", True),
+    ]
+    assert first.stdout.strip() not in file.read_text() + first.stderr
+    listing = _command("list", file).stdout
+    assert [line.split()[:2] for line in listing.splitlines()] == [["ci", "write"], ["page", "read"]]
+    assert "EXPIRED" in listing
+    assert found[0].digest.hex() not in listing
+
+
+def test_command_without_a_file_prints_the_line(tmp_path):
+    """Where the file is elsewhere, the line is there to be copied."""
+    run = _command("new", "ci", "--scope", "read")
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("ci:")]
+    assert next(parse_tokens(line)).digest == hashlib.sha256(run.stdout.strip().encode()).digest()
+
+
+def test_command_leaves_a_broken_file_alone(file):
+    """What servers would refuse is not made longer."""
+    file.write_text("ci:read:oops\n")
+    run = _command("new", "ci", "--scope", "read", "--file", file)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("error: ")
+    assert file.read_text() == "ci:read:oops\n"
