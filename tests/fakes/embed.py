@@ -170,6 +170,8 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
         self.videos: dict[str, ingest_pb2.Video] = {}
         self.urls: dict[str, int] = {}
         self.address = ""
+        self._urls_may_go = asyncio.Event()
+        self._urls_may_go.set()
 
     def add(self, video_id: str, *, duration_seconds: float, ready: bool = True, sound: bool = False) -> str:
         """Add a video of 1280 by 720 pixels and 1 MB."""
@@ -179,6 +181,11 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
             media.audio.CopyFrom(ingest_pb2.Audio(codec="aac", channels=2, sample_rate=48_000))
         self.videos[video_id] = ingest_pb2.Video(id=video_id, state=state, media=media, size_bytes=1_000_000)
         return video_id
+
+    def hold_urls(self) -> asyncio.Event:
+        """Answer no URL until the event that is returned is set."""
+        self._urls_may_go.clear()
+        return self._urls_may_go
 
     async def GetVideo(  # noqa: N802 - the contract's name
         self, request: ingest_pb2.GetVideoRequest, context: grpc.aio.ServicerContext
@@ -191,6 +198,7 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
         video_id = self._find(request.video_id).id
         # Every URL is another one, as signatures are.
         self.urls[video_id] = self.urls.get(video_id, 0) + 1
+        await self._urls_may_go.wait()
         return ingest_pb2.GetPlaybackUrlResponse(url=f"http://videos.test/{video_id}?signature={self.urls[video_id]}")
 
     def _find(self, video_id: str) -> ingest_pb2.Video:

@@ -37,16 +37,16 @@ class Sage:
         return await asyncio.create_subprocess_exec(
             *_COMMAND,
             *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "SAGE_ADDRESS": self.address},
         )
 
-    async def __call__(self, *arguments: str) -> Run:
-        """Run a command to its end."""
+    async def __call__(self, *arguments: str, stdin: str = "") -> Run:
+        """Run a command to its end, with this on its standard input."""
         process = await self.begin(*arguments)
-        out, err = await process.communicate()
+        out, err = await process.communicate(stdin.encode())
         assert process.returncode is not None
         return Run(process.returncode, out.decode(), err.decode())
 

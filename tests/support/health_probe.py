@@ -1,0 +1,70 @@
+"""Asks servers again and again how they are, from a process of its own, and measures how long each answer takes.
+
+A process of its own, because a test that works hard would measure how long it was itself kept from looking.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_PAUSE_S = 0.02
+_PATIENCE_S = 5.0
+
+
+class HealthProbe:
+    """Measures the health service of some servers until it is stopped.
+
+    Args:
+        addresses: HOST:PORT of each.
+    """
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Begin."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, *self._addresses, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+
+    async def stop(self) -> list[float]:
+        """End, and return how many seconds each answer took."""
+        assert self._process is not None
+        out, _ = await self._process.communicate()
+        return json.loads(out)
+
+
+async def _probe(address: str, latencies: list[float]) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        request = health_pb2.HealthCheckRequest()
+        # The first answer waits for the connection.
+        await stub.Check(request, wait_for_ready=True)
+        while True:
+            begun = time.perf_counter()
+            await stub.Check(request, timeout=_PATIENCE_S)
+            latencies.append(time.perf_counter() - begun)
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def _main(addresses: Sequence[str]) -> None:
+    latencies: list[float] = []
+    probes = [asyncio.create_task(_probe(address, latencies)) for address in addresses]
+    # The end of standard input says that it is enough.
+    ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    await asyncio.wait([ended, *probes], return_when=asyncio.FIRST_COMPLETED)
+    for probe in probes:
+        if probe.done():
+            probe.result()
+        probe.cancel()
+    sys.stdout.write(json.dumps(latencies))
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1:]))
