@@ -87,7 +87,10 @@ async def choose_recipe(
         if found is None:
             raise Trouble(f"There is no model {model!r}.", next_step=_models_hint(models))
         if not found.usable:
-            raise Trouble(f"Model {model} cannot be used: {found.unusable_reason}", next_step=_models_hint(models))
+            raise Trouble(
+                f"Model {model} cannot be used: {found.unusable_reason}",
+                next_step=_KEY_HINTS.get(found.provider, "") + _models_hint(models),
+            )
         chosen = found
     if unknown := _unknown_tracks(chosen, tracks):
         raise Trouble(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import grpc
 from grpc_status import rpc_status
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
-from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
 from sage.errors.v1 import error_reason_pb2
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from sage_runtime.catalogue import to_status
@@ -39,12 +39,17 @@ class FakeSage:
         refuse_uploads: Whether uploads are refused as unreadable.
         violations: What comparisons are refused with.
         requests: The comparisons that were asked for.
-        api_key: Whether a key is set with which Marengo can be used.
+        marengo: Whether Marengo can be used.
         tail_seconds: How much of the end of every film no clip covers.
         dubbed: Whether films whose pictures are the same differ in sound.
         frame_rate: Frame rate of the videos that are uploaded.
         working: Set when an embedding is watched for the first time.
         cancelled: Set when an embedding is cancelled.
+        keys: The keys that were set or checked.
+        key: What is known of the key in use.
+        key_status: What TwelveLabs says of every key.
+        key_refusal: What setting a key is refused with.
+        environment_key: What is known of the key that the server was started with.
     """
 
     videos: dict[str, ingest_pb2.Video] = field(default_factory=dict)
@@ -60,12 +65,17 @@ class FakeSage:
     refuse_uploads: bool = False
     violations: tuple[FieldViolation, ...] = ()
     requests: list[compare_pb2.CompareEmbeddingsRequest] = field(default_factory=list)
-    api_key: bool = False
+    marengo: bool = False
     tail_seconds: float = 0.0
     dubbed: bool = False
     frame_rate: tuple[int, int] = (24, 1)
     working: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    keys: list[str] = field(default_factory=list)
+    key: api_key_pb2.ApiKey = field(default_factory=lambda: api_key_pb2.ApiKey(provider="twelvelabs"))
+    key_status: api_key_pb2.ApiKeyStatus.ValueType = api_key_pb2.API_KEY_STATUS_VALID
+    key_refusal: SageError | None = None
+    environment_key: api_key_pb2.ApiKey = field(default_factory=lambda: api_key_pb2.ApiKey(provider="twelvelabs"))
 
     @property
     def revisions(self) -> dict[str, str]:
@@ -122,6 +132,7 @@ class FakeSage:
         server = grpc.aio.server()
         ingest_pb2_grpc.add_IngestServiceServicer_to_server(_Ingest(self), server)
         embed_pb2_grpc.add_EmbedServiceServicer_to_server(_Embed(self), server)
+        api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server(_ApiKeys(self), server)
         compare_pb2_grpc.add_CompareServiceServicer_to_server(_Compare(self), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -261,6 +272,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
         return embed_pb2.DeleteEmbeddingResponse()
 
     async def ListModels(self, request, context):  # noqa: N802
+        usable = self._sage.marengo or self._sage.key.present
         local = embed_pb2.Model(
             name="local",
             revision="1",
@@ -271,7 +283,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
             max_clip_seconds=10,
             usable=True,
         )
-        marengo = [
+        marengos = [
             embed_pb2.Model(
                 name=name,
                 revision=self._sage.revisions[name],
@@ -280,13 +292,44 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
                 tracks=["visual", "audio", "video"],
                 min_clip_seconds=2,
                 max_clip_seconds=10,
-                usable=self._sage.api_key,
-                unusable_reason="" if self._sage.api_key else "no API key is set.",
+                usable=usable,
+                unusable_reason="" if usable else "no API key is set.",
             )
             for name in ("marengo3.0", "marengo3.5", "Marengo-retrieval-2.7")
         ]
-        models = [*marengo, local] if self._sage.api_key else [local, *marengo]
+        models = [*marengos, local] if usable else [local, *marengos]
         return embed_pb2.ListModelsResponse(models=models)
+
+
+class _ApiKeys(api_key_pb2_grpc.ApiKeyServiceServicer):
+    def __init__(self, sage: FakeSage) -> None:
+        self._sage = sage
+
+    async def SetApiKey(self, request, context):  # noqa: N802
+        sage = self._sage
+        sage.keys.append(request.key)
+        if sage.key_refusal:
+            await _abort(context, sage.key_refusal)
+        found = api_key_pb2.ApiKey(provider="twelvelabs", last_four=request.key.strip()[-4:], status=sage.key_status)
+        found.check_time.FromSeconds(1_800_000_000)
+        if request.validate_only:
+            if not request.key:
+                found.last_four, found.present, found.source = (
+                    sage.key.last_four,
+                    sage.key.present,
+                    sage.key.source,
+                )
+            return api_key_pb2.SetApiKeyResponse(api_key=found)
+        found.present, found.source = True, api_key_pb2.API_KEY_SOURCE_STORED
+        sage.key = found
+        return api_key_pb2.SetApiKeyResponse(api_key=found)
+
+    async def GetApiKey(self, request, context):  # noqa: N802
+        return api_key_pb2.GetApiKeyResponse(api_key=self._sage.key)
+
+    async def DeleteApiKey(self, request, context):  # noqa: N802
+        self._sage.key = self._sage.environment_key
+        return api_key_pb2.DeleteApiKeyResponse()
 
 
 class _Compare(compare_pb2_grpc.CompareServiceServicer):

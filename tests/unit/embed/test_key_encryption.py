@@ -138,7 +138,7 @@ def test_a_file_has_the_same_form(tmp_path: Path):
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(KeyRingError, match="is not text"):
         load_key_ring(None, file)
-    with pytest.raises(KeyRingError, match="missing cannot be read: No such file or directory$"):
+    with pytest.raises(KeyRingError, match=r"missing cannot be read: No such file or directory$"):
         load_key_ring(None, tmp_path / "missing")
 
 
