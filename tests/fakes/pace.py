@@ -1,0 +1,65 @@
+"""A pace of requests in memory, on a clock that tests move."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sage_embed.adapters.pace import PacePolicy, PaceState, after_refusal
+from sage_embed.ports import ProviderKey, ProviderPace
+
+
+@dataclass
+class _Line:
+    next_at: float = 0.0
+    held_until: float = 0.0
+    allowance: int | None = None
+    allowance_at: float = 0.0
+    holds: int = 0
+    sent_since_hold: int = 0
+    sent: deque[float] = field(default_factory=deque)
+
+
+class InMemoryProviderPace(ProviderPace):
+    """Keeps the pace in memory. Waiting moves the clock."""
+
+    def __init__(self, policy: PacePolicy, *, now: Callable[[], float], advance: Callable[[float], None]) -> None:
+        self._policy = policy
+        self._now = now
+        self._advance = advance
+        self._lines: dict[str, _Line] = {}
+
+    async def wait_turn(self, key: ProviderKey) -> None:
+        """See `ProviderPace`."""
+        line, window_s = self._lines.setdefault(key.fingerprint, _Line()), self._policy.window_s
+        while True:
+            allowed = self._allowed(line)
+            free_at = line.sent[-allowed] + window_s if allowed and len(line.sent) >= allowed else 0.0
+            wait_s = max(line.next_at, line.held_until, free_at) - self._now()
+            if wait_s <= 0:
+                break
+            self._advance(wait_s)
+        line.next_at = self._now() + max(self._policy.min_interval_s, window_s / allowed if allowed else 0.0)
+        line.sent_since_hold += 1
+        line.sent.append(self._now())
+
+    async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:
+        """See `ProviderPace`."""
+        line, now = self._lines.setdefault(key.fingerprint, _Line()), self._now()
+        state = PaceState(
+            allowance=self._allowed(line),
+            holds=line.holds,
+            sent_since_hold=line.sent_since_hold,
+            resting=line.held_until > now,
+            sent=sum(at > now - self._policy.window_s for at in line.sent),
+        )
+        known, rest_s = after_refusal(state, self._policy, retry_after_s=retry_after_s)
+        line.allowance, line.allowance_at, line.holds = known.allowance, now, known.holds
+        line.held_until = max(line.held_until, now + rest_s)
+        if not state.resting:
+            line.sent_since_hold = 0
+
+    def _allowed(self, line: _Line) -> int | None:
+        if line.allowance is None:
+            return None
+        windows = (self._now() - line.allowance_at - self._policy.relax_after_s) / self._policy.window_s
+        return int(line.allowance * 1.1 ** max(0.0, windows))
