@@ -1,0 +1,85 @@
+"""Finding the task of a create whose answer was lost, in TwelveLabs' list."""
+
+from datetime import datetime, timedelta
+from urllib.parse import unquote
+
+from sage_runtime.errors import Reason, SageError
+
+from sage_embed.adapters.twelvelabs.models import Model
+from sage_embed.adapters.twelvelabs.problems import NAME, RefusedError, UnclearError, refused, unreachable
+from sage_embed.adapters.twelvelabs.session import Session
+from sage_embed.adapters.twelvelabs.wire import Wire
+
+_FIRST_PAUSE_S, _PAUSE_GROWTH, _MAX_PAUSE_S = 1.0, 2.0, 15.0
+# Looks that may fail one after another before the work is put off.
+_MAX_TROUBLES = 5
+# Of 50 tasks each: more tasks than anybody makes in the minutes that matter.
+_MAX_PAGES = 100
+
+
+async def find(session: Session, wire: Wire, model: Model, *, url: str, since: datetime) -> str | None:
+    """Return the id of the task of a URL, once it is in the list; None where it is clear that there is none.
+
+    The list may lag, so it is looked at several times. Tasks in it that are as young and do not say which URL they are
+    of may be the one: then it is looked at for longer, and in the end nothing is decided.
+
+    Args:
+        session: Makes the requests.
+        wire: Sends them.
+        model: What the task was asked for with.
+        url: The URL that the create was sent with. No other create was sent with it.
+        since: When the create was sent.
+
+    Raises:
+        SageError: PROVIDER_UNREACHABLE where the list cannot be read now; PROVIDER_FAILED where it does not tell, or
+            is refused; what `Session.ask` raises.
+    """
+    begun = session.monotonic()
+    pause_s, troubles = _FIRST_PAUSE_S, 0
+    while True:
+        undecided = False
+        try:
+            found, undecided = await _look(session, wire, model, url, since)
+            if found:
+                return found
+            troubles = 0
+        except RefusedError as error:
+            raise refused(error) from None
+        except UnclearError as error:
+            session.troubled("lookup", error)
+            troubles += 1
+            if troubles >= _MAX_TROUBLES:
+                raise unreachable(f"the list of tasks cannot be read: {error}") from None
+        looked_s = session.monotonic() - begun
+        if not troubles and not undecided and looked_s >= session.policy.lookup_s:
+            return None
+        if undecided and looked_s >= max(session.policy.lookup_s, session.policy.lookup_undecided_s):
+            why = (
+                "its answer to the request for a task was lost, and its list of tasks does not say which one is this "
+                "video's; no other was asked for, as both would be billed"
+            )
+            raise SageError(Reason.PROVIDER_FAILED, provider=NAME, why=why)
+        await session.sleep(pause_s)
+        pause_s = min(_MAX_PAUSE_S, pause_s * _PAUSE_GROWTH)
+
+
+async def _look(session: Session, wire: Wire, model: Model, url: str, since: datetime) -> tuple[str | None, bool]:
+    """Return the task's id where the list has it, and whether the list has tasks that may be the one."""
+    oldest = since - timedelta(seconds=session.policy.lookup_slack_s)
+    undecided = False
+    for number in range(1, _MAX_PAGES + 1):
+        page = await session.ask(lambda key, number=number: wire.page(key, model.api, number))  # type: ignore[misc]
+        for task in page.tasks:
+            if task.created_at is not None and task.created_at < oldest:
+                return None, undecided
+            if task.url is not None and _same(task.url, url):
+                return task.id, False
+            undecided |= task.url is None and task.model in (None, model.info.name)
+        if page.last:
+            break
+    return None, undecided
+
+
+def _same(listed: str, sent: str) -> bool:
+    # Whoever passes a URL on may write its escapes in another way.
+    return listed == sent or unquote(listed) == unquote(sent)

@@ -1,0 +1,180 @@
+"""What can go wrong between us and TwelveLabs, and what users are told of it."""
+
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+
+import httpx
+from sage_runtime.errors import Reason, SageError
+from twelvelabs.core.api_error import ApiError
+
+from sage_embed.adapters.twelvelabs.answers import error_of
+from sage_embed.errors import api_key_invalid
+from sage_embed.key_model import PROVIDER
+from sage_embed.model import provider_name
+
+NAME = provider_name(PROVIDER)
+
+_UNAUTHORIZED, _REQUEST_TIMEOUT, _TOO_MANY_REQUESTS = 401, 408, 429
+_QUOTA = "usage_limit_exceeded"
+_ABOUT_THE_VIDEO = (
+    "video_duration_too_short",
+    "video_duration_too_long",
+    "video_resolution_too_low",
+    "video_resolution_too_high",
+    "video_filesize_too_large",
+    "video_file_broken",
+)
+# More has been seen than hours; nothing sensible is more than a day.
+_MAX_RETRY_AFTER_S = 24 * 3600.0
+_MAX_MESSAGE_CHARS = 700
+# The part of a URL that lets whoever has it read the video.
+_URL_SECRET = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+
+
+class LimitedError(Exception):
+    """The request was refused for its rate, and had no effect.
+
+    Attributes:
+        retry_after_s: When another may be sent, where that was said.
+    """
+
+    def __init__(self, retry_after_s: float | None) -> None:
+        super().__init__("rate limited")
+        self.retry_after_s = retry_after_s
+
+
+class RefusedError(Exception):
+    """The request was refused, and had no effect.
+
+    Attributes:
+        status: The HTTP status.
+        code: The code in the body, or empty.
+        message: The message in the body, or empty.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"HTTP {status} {code}")
+        self.status = status
+        self.code = code
+        self.message = message
+
+    @property
+    def of_the_key(self) -> bool:
+        """Whether it was refused for its key."""
+        return self.status == _UNAUTHORIZED
+
+
+class UnclearError(Exception):
+    """There is no answer that can be used, and whether the request had an effect is not known.
+
+    Attributes:
+        sent: Whether TwelveLabs may have got the request at all.
+    """
+
+    def __init__(self, detail: str, *, sent: bool = True) -> None:
+        super().__init__(detail)
+        self.sent = sent
+
+
+@contextmanager
+def problems() -> Iterator[None]:
+    """Turn whatever a request through the SDK raises into one of the three problems.
+
+    The texts of errors stay out of it: they carry bodies and URLs.
+
+    Raises:
+        LimitedError: 429.
+        RefusedError: Any other 4xx.
+        UnclearError: Everything else: trouble of the network or on TwelveLabs' side, and answers that are none.
+    """
+    try:
+        yield
+    except ApiError as error:
+        raise _of_answer(error) from None
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise UnclearError(type(error).__name__, sent=False) from None
+    except Exception as error:
+        # The SDK raises pydantic's errors, Unicode's and httpx's as they are, and may trip over an odd body in other
+        # ways: a create that had an effect must not be taken for one that failed.
+        raise UnclearError(type(error).__name__) from None
+
+
+def refused(error: RefusedError, *, secret: str = "") -> SageError:
+    """Return what users are told of a refusal."""
+    if error.of_the_key or error.code == "api_key_invalid":
+        return api_key_invalid(PROVIDER)
+    return failed(error.code, error.message or f"it answered HTTP {error.status}", secret=secret)
+
+
+def failed(code: str, message: str, *, secret: str = "") -> SageError:
+    """Return what users are told where TwelveLabs says why, in its own words.
+
+    Args:
+        code: TwelveLabs' code, or empty.
+        message: Its message.
+        secret: The key, which no message shows.
+    """
+    known = next((one for one in (*_ABOUT_THE_VIDEO, _QUOTA) if one == code or one in message), "")
+    reason = Reason.PROVIDER_FAILED
+    if known:
+        reason = Reason.PROVIDER_QUOTA_EXCEEDED if known == _QUOTA else Reason.PROVIDER_REJECTED_VIDEO
+    why = _harmless(message, secret) or code or "it gives no reason"
+    return SageError(reason, detail=f"code {code!r}", provider=NAME, why=why.removesuffix("."))
+
+
+def unreachable(detail: str) -> SageError:
+    """Return the error for trouble that may have passed by the next attempt."""
+    return SageError(Reason.PROVIDER_UNREACHABLE, detail=detail, provider=NAME)
+
+
+def _of_answer(error: ApiError) -> Exception:
+    status = error.status_code or 0
+    code, message = error_of(error.body)
+    if status == _TOO_MANY_REQUESTS and code != _QUOTA:
+        return LimitedError(retry_after_s(error.headers or {}))
+    # 408 says that the request came too slowly, which a proxy also says of an answer that did.
+    if 400 <= status < 500 and status != _REQUEST_TIMEOUT:
+        return RefusedError(status, code, message)
+    return UnclearError(f"HTTP {status}")
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return after how many seconds the headers of a 429 let another request be sent; None where they do not say.
+
+    `Retry-After` has seconds or a date (RFC 9110, 10.2.3). Without it there may be `X-Ratelimit-Reset`, in seconds
+    since 1970, as TwelveLabs documents it.
+    """
+    after = {name.lower(): value.strip() for name, value in headers.items()}
+    seconds = _number(after.get("retry-after", ""))
+    if seconds is None and "retry-after" in after:
+        seconds = _seconds_until(after["retry-after"])
+    if seconds is None and (reset := _number(after.get("x-ratelimit-reset", ""))) is not None:
+        seconds = reset - time.time()
+    return None if seconds is None else min(_MAX_RETRY_AFTER_S, max(0.0, seconds))
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _harmless(message: str, secret: str) -> str:
+    """Return a message on one line, without the key and without what lets its readers read the video."""
+    text = _URL_SECRET.sub(r"\1", " ".join(message.split()))
+    if secret:
+        text = text.replace(secret, "***")
+    return text if len(text) <= _MAX_MESSAGE_CHARS else text[: _MAX_MESSAGE_CHARS - 1] + "…"
