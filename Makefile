@@ -26,8 +26,8 @@ demo: setup ## Diff the two sample cuts through the whole stack, then stop it
 	@sage-local demo
 
 .PHONY: up
-up: setup ## Run the whole stack until Ctrl-C, on localhost:8080
-	@exec sage-local up
+up: setup ## Run the whole stack until Ctrl-C, on localhost:8080 (REPLICAS=2: two of each service)
+	@exec sage-local up $(if $(REPLICAS),--replicas $(REPLICAS))
 
 ##@ Check
 
@@ -72,8 +72,9 @@ bench-embed: setup ## Embedding rate beside decoding alone
 ##@ Make
 
 .PHONY: gen
-gen: setup ## Generate code from protos/ into gen/, and docs/settings.md
+gen: setup ## Generate code from protos/ into gen/, the gateway's descriptors, and docs/settings.md
 	@buf generate
+	@tools/build_descriptors.sh gateway/sage_gateway/sage.binpb
 	@python tools/write_settings.py
 
 .PHONY: clients

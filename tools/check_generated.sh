@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Fails where gen/ differs from what buf makes of protos/ now, or docs/settings.md from the code's settings.
+# Fails where gen/ or the gateway's descriptors differ from what buf makes of protos/ now, or docs/settings.md from the
+# code's settings.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 buf generate -o "$folder"
+tools/build_descriptors.sh "$folder/sage.binpb"
 python tools/write_settings.py "$folder/settings.md"
-diff -r "$folder/gen" gen --exclude=__pycache__ && diff "$folder/settings.md" docs/settings.md || {
+diff -r "$folder/gen" gen --exclude=__pycache__ && cmp "$folder/sage.binpb" gateway/sage_gateway/sage.binpb && diff "$folder/settings.md" docs/settings.md || {
   echo "What is generated is not current. Run: make gen" >&2
   exit 1
 }

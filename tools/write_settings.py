@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sage_compare.config import CompareSettings
 from sage_embed.config import ApiSettings, EmbedSettings, WorkerSettings
+from sage_gateway.config import GatewaySettings
 from sage_ingest.config import IngestSettings
 from sage_local.settings import StackSettings
 from sage_runtime.settings import ServerSettings, Settings
@@ -20,6 +21,7 @@ SECTIONS: list[tuple[str, type[Settings], type[Settings]]] = [
     ("embed's service: `python -m sage_embed serve`", ApiSettings, EmbedSettings),
     ("embed's workers: `python -m sage_embed worker`", WorkerSettings, EmbedSettings),
     ("compare: `python -m sage_compare serve`", CompareSettings, ServerSettings),
+    ("The gateway: `python -m sage_gateway`, `sage-local up`", GatewaySettings, Settings),
     ("The stack on one machine: `sage-local up`", StackSettings, Settings),
 ]
 HEAD = """# Settings

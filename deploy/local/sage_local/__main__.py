@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import click
+from sage_gateway.config import GatewaySettings
+from sage_gateway.render import render
 from sage_runtime.settings import load
 
 from sage_local.demo import run_demo
 from sage_local.display import TerminalDisplay
 from sage_local.errors import StackError
-from sage_local.gateway import render_config
 from sage_local.records import find_running
 from sage_local.running import RunningStack
 from sage_local.settings import StackSettings
@@ -37,13 +38,18 @@ def main() -> None:
     "--port", type=click.IntRange(0, 65_535), help="The gateway's (SAGE_GATEWAY_PORT; default 8080; 0: free)."
 )
 @click.option("--workers", type=click.IntRange(0, 64), help="Worker processes that embed (SAGE_WORKERS; default 1).")
-def up(state: Path | None, port: int | None, workers: int | None) -> None:
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 8),
+    help="Processes of each service (SAGE_REPLICAS; default 1).",
+)
+def up(state: Path | None, port: int | None, workers: int | None, replicas: int | None) -> None:
     """Run the stack until Ctrl-C. Its state stays and is there again at the next start.
 
     The ports of SAGE_INGEST_PORT, SAGE_EMBED_PORT, SAGE_COMPARE_PORT, SAGE_POSTGRES_PORT and SAGE_S3_PORT are free
     ones where they are not set.
     """
-    chosen = {"state": state, "gateway_port": port, "workers": workers}
+    chosen = {"state": state, "gateway_port": port, "workers": workers, "replicas": replicas}
     settings = load(StackSettings).model_copy(update={key: value for key, value in chosen.items() if value is not None})
     sys.exit(asyncio.run(_up(settings)))
 
@@ -95,9 +101,8 @@ def logs(state: Path | None, follow: bool, lines: int, parts: tuple[str, ...]) -
 
 @main.command("gateway-config")
 def gateway_config() -> None:
-    """Print the gateway's configuration, filled in with the default ports."""
-    ports = {"gateway": 8080, "gateway-admin": 9901, "ingest": 50051, "embed": 50052, "compare": 50053}
-    click.echo(render_config(ports), nl=False)
+    """Print the gateway's configuration as the environment sets it, filled in with the default ports."""
+    click.echo(render(load(GatewaySettings)), nl=False)
 
 
 async def _up(settings: StackSettings) -> int:

@@ -16,7 +16,11 @@ from sage_local.stack import StopRequest, run_stack
 
 @contextlib.contextmanager
 def running_stack(
-    *, workers: int = 1, environment: Mapping[str, str] | None = None, state: Path | None = None
+    *,
+    workers: int = 1,
+    replicas: int = 1,
+    environment: Mapping[str, str] | None = None,
+    state: Path | None = None,
 ) -> Iterator[RunningStack]:
     """Run a complete stack on free ports for the length of the block.
 
@@ -25,7 +29,8 @@ def running_stack(
 
     Args:
         workers: How many worker processes.
-        environment: Settings of ours for its services, such as `{"SAGE_SWEEP_INTERVAL_SECONDS": "1"}`.
+        replicas: How many processes serve each of ingest, embed and compare.
+        environment: Settings of ours for its services and its gateway, such as `{"SAGE_SWEEP_INTERVAL_SECONDS": "1"}`.
         state: Its state folder, kept at the end; without it a temporary one.
 
     Raises:
@@ -34,7 +39,7 @@ def running_stack(
     with contextlib.ExitStack() as stack:
         if state is None:
             state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sage-")))
-        settings = StackSettings.on_free_ports(state, workers=workers)
+        settings = StackSettings.on_free_ports(state, workers=workers, replicas=replicas)
         yield stack.enter_context(_in_thread(settings, environment or {}))
 
 

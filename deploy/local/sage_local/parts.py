@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Protocol
 
 from sage_local.database import DATABASE, OWNERS, prepare_database
-from sage_local.gateway import Gateway
+from sage_local.gateway import Gateway, gateway_settings, joined
 from sage_local.postgres import Postgres
 from sage_local.process import PRIVATE_VARIABLES, Process
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
@@ -20,6 +21,12 @@ _SERVICES = {
     "ingest": "sage.ingest.v1.IngestService",
     "embed": "sage.embed.v1.EmbedService",
     "compare": "sage.compare.v1.CompareService",
+}
+_NEEDS = {
+    "ingest": ["ingest migrations", "bucket"],
+    "embed": ["embed migrations"],
+    # Not earlier: its channel to embed waits longer after each time that embed was not there.
+    "compare": ["embed migrations"],
 }
 _WORKER_HEALTH = "sage.embed.worker"
 _SEAWEED_PORTS = {field.name: field.name.replace("_", "-") for field in fields(SeaweedPorts)}
@@ -46,9 +53,10 @@ class Parts:
         postgres: The database.
         s3: The object store.
         migrations: By service.
-        services: ingest, embed and compare.
+        services: ingest, embed and compare; further replicas as `ingest-2` and so on.
         workers: What does the work of embeddings; any of them may die and is started again.
         gateway: Envoy.
+        targets: Where `ingest`, `embed` and `compare` are, with all replicas, for gRPC and for the gateway.
         passwords: Of the database's roles.
     """
 
@@ -58,6 +66,7 @@ class Parts:
     services: Mapping[str, GrpcProcess]
     workers: Mapping[str, GrpcProcess]
     gateway: Gateway
+    targets: Mapping[str, str]
     passwords: Mapping[str, str]
 
     def database_url(self, owner: str) -> str:
@@ -78,7 +87,15 @@ class Parts:
 
     def lasting(self) -> list[Part]:
         """Return the parts without which the stack is none."""
-        return [self.s3, self.postgres, *self.services.values(), self.gateway]
+        return [self.s3, self.postgres, *([] if self._replicated else self.services.values()), self.gateway]
+
+    def revived(self) -> list[Part]:
+        """Return the parts that are started again when they end, since others go on with their work."""
+        return [*(self.services.values() if self._replicated else []), *self.workers.values()]
+
+    @property
+    def _replicated(self) -> bool:
+        return len(self.services) > len(_SERVICES)
 
     def steps(self) -> dict[str, Step]:
         """Return how the stack starts."""
@@ -89,12 +106,9 @@ class Parts:
             "schemas": Step(self._prepare_database, after=["postgres"]),
             "ingest migrations": Step(self.migrations["ingest"].start, after=["schemas"]),
             "embed migrations": Step(self.migrations["embed"].start, after=["schemas"]),
-            "ingest": Step(self.services["ingest"].start, after=["ingest migrations", "bucket"]),
-            "embed": Step(self.services["embed"].start, after=["embed migrations"]),
+            **{name: Step(one.start, after=_NEEDS[_service_of(name)]) for name, one in self.services.items()},
             **{name: Step(worker.start, after=["embed migrations"]) for name, worker in self.workers.items()},
-            # Not earlier: its channel to embed waits longer after each time that embed was not there.
-            "compare": Step(self.services["compare"].start, after=["embed migrations"]),
-            "gateway": Step(self.gateway.start, after=list(_SERVICES)),
+            "gateway": Step(self.gateway.start, after=list(self.services)),
         }
 
     async def _prepare_database(self) -> None:
@@ -103,10 +117,12 @@ class Parts:
         )
 
 
-def port_names(*, workers: int) -> list[str]:
+def port_names(*, workers: int, replicas: int = 1) -> list[str]:
     """Return the name of everything that needs a port."""
+    further = [f"{name}-{number}" for name in _SERVICES for number in range(2, replicas + 1)]
     numbered = [f"worker-{number}" for number in range(1, workers + 1)]
-    return ["gateway", "gateway-admin", *_SERVICES, *numbered, "postgres", *_SEAWEED_PORTS.values()]
+    gateway = ["gateway", "gateway-admin", "gateway-probe"]
+    return [*gateway, *_SERVICES, *further, *numbered, "postgres", *_SEAWEED_PORTS.values()]
 
 
 def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[str, str]) -> Parts:
@@ -115,7 +131,10 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
     Args:
         state: Where they keep what they keep.
         ports: A port for each of `port_names`.
-        environment: Settings of ours on top of theirs, for all services.
+        environment: Settings of ours on top of theirs, for all services and the gateway.
+
+    Raises:
+        StackError: A setting of the gateway is not valid.
     """
     passwords = {owner: state.secret(f"postgres-{owner}") for owner in OWNERS}
     postgres = Postgres(
@@ -129,7 +148,9 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
         log=state.log("seaweedfs"),
     )
     urls = {owner: postgres.dsn(user=owner, password=passwords[owner], database=DATABASE) for owner in OWNERS}
-    common = {f"SAGE_{name.upper()}_ADDRESS": f"127.0.0.1:{ports[name]}" for name in _SERVICES}
+    replicas = {name: [one for one in ports if _service_of(one) == name] for name in _SERVICES}
+    targets = {name: joined([f"127.0.0.1:{ports[one]}" for one in replicas[name]]) for name in _SERVICES}
+    common = {f"SAGE_{name.upper()}_ADDRESS": target for name, target in targets.items()}
     common |= {name: value for name, value in environment.items() if name not in PRIVATE_VARIABLES}
     settings = {
         "ingest": common | s3.environment(BUCKET) | {"SAGE_DATABASE_URL": urls["ingest"]},
@@ -137,15 +158,16 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
         "compare": common | {"SAGE_REFLECT_ALSO": ",".join(_SERVICES.values())},
     }
 
-    def service(name: str) -> GrpcProcess:
+    def service(name: str, replica: str) -> GrpcProcess:
         return GrpcProcess(
-            name,
+            replica,
             f"sage_{name}",
             "serve",
             health=_SERVICES[name],
-            port=ports[name],
-            log=state.log(name),
-            environment=settings[name] | {f"SAGE_{name.upper()}_LISTEN": f"127.0.0.1:{ports[name]}"},
+            port=ports[replica],
+            log=state.log(replica),
+            environment=settings[name] | {f"SAGE_{name.upper()}_LISTEN": f"127.0.0.1:{ports[replica]}"},
+            replicated=len(replicas[name]) > 1,
         )
 
     def worker(name: str) -> GrpcProcess:
@@ -165,11 +187,21 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
         migrations={
             owner: Migration(f"sage_{owner}", log=state.log(owner), environment=settings[owner]) for owner in OWNERS
         },
-        services={name: service(name) for name in _SERVICES},
+        services={one: service(name, one) for name in _SERVICES for one in replicas[name]},
         workers={name: worker(name) for name in ports if name.startswith("worker-")},
-        gateway=Gateway(state.gateway_config, ports=ports, log=state.log("gateway")),
+        gateway=Gateway(
+            state.gateway_config,
+            settings=gateway_settings(ports, targets, environment),
+            log=state.log("gateway"),
+        ),
+        targets=targets,
         passwords=passwords,
     )
+
+
+def _service_of(part: str) -> str:
+    """Return the service that a part is a replica of, such as `embed` for `embed-2`."""
+    return re.sub(r"-\d+$", "", part)
 
 
 def _key_settings(state: State, environment: Mapping[str, str]) -> dict[str, str]:

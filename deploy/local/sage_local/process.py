@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -47,6 +47,7 @@ class Process:
         stop_signal: signal.Signals = signal.SIGTERM,
         grace_s: float = 10.0,
         litter: Sequence[Path] = (),
+        before_stop: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Describe a process; nothing starts yet.
 
@@ -59,6 +60,7 @@ class Process:
             stop_signal: What asks it to end in order.
             grace_s: How long it may take for that before it is killed.
             litter: Files that it does not remove when it ends, and that nobody needs then.
+            before_stop: Is awaited before it is asked to end.
         """
         self.name = name
         self.log = log
@@ -69,6 +71,7 @@ class Process:
         self._folder = folder
         self._grace_s = grace_s
         self._litter = litter
+        self._before_stop = before_stop
         self._child: subprocess.Popen[bytes] | None = None
         self._log_offset = 0
         self._create_time = 0.0
@@ -125,6 +128,8 @@ class Process:
         if self._child is None:
             return
         if self.running:
+            if self._before_stop is not None:
+                await self._before_stop()
             with contextlib.suppress(ProcessLookupError):
                 self._child.send_signal(self.stop_signal)
             await self.wait(timeout_s=self._grace_s)

@@ -32,7 +32,9 @@ class RunningStack:
 
     Attributes:
         address: HOST:PORT of the gateway, where all services answer.
-        addresses: HOST:PORT of `gateway`, `ingest`, `embed` and `compare`.
+        addresses: HOST:PORT of `gateway`, `ingest`, `embed` and `compare`, and of further replicas such as `embed-2`.
+        admin_url: Envoy's admin interface.
+        probe_url: What monitoring may see of it.
         s3: How to reach the object store.
         database_urls: The way into the database of the roles `postgres` (superuser), `ingest` and `embed`.
         logs: Folder of one log per part.
@@ -43,6 +45,8 @@ class RunningStack:
         self._parts = parts
         self.address = f"127.0.0.1:{ports['gateway']}"
         self.addresses = {"gateway": self.address} | {name: one.address for name, one in parts.services.items()}
+        self.admin_url = f"http://127.0.0.1:{ports['gateway-admin']}"
+        self.probe_url = f"http://127.0.0.1:{ports['gateway-probe']}"
         s3 = parts.s3
         self.s3 = S3Settings(s3.endpoint_url, s3.region, BUCKET, s3.access_key, s3.secret_key)
         self.database_urls = {"postgres": parts.postgres.dsn(database=DATABASE)}
@@ -52,15 +56,17 @@ class RunningStack:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process ids now, by part; a worker that was started again has a new one."""
-        lasting = [part.process for part in [*self._parts.lasting(), *self._parts.workers.values()]]
+        """The process ids now, by part; a part that was started again has a new one."""
+        lasting = [part.process for part in [*self._parts.lasting(), *self._parts.revived()]]
         return {process.name: process.pid for process in lasting if process.running}
 
     def environment(self) -> dict[str, str]:
         """Return it as environment variables, for the `sage` command, S3 clients and psql."""
         return {
             "SAGE_ADDRESS": self.address,
-            **{f"SAGE_{name.upper()}_ADDRESS": self.addresses[name] for name in ("ingest", "embed", "compare")},
+            **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in self._parts.targets.items()},
+            "SAGE_GATEWAY_ADMIN_URL": self.admin_url,
+            "SAGE_GATEWAY_PROBE_URL": self.probe_url,
             **{f"SAGE_{name.upper()}_DATABASE_URL": url for name, url in self.database_urls.items()},
             **{name: value for name, value in self._parts.s3.environment(BUCKET).items() if value},
         }

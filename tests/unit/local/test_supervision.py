@@ -51,6 +51,9 @@ class SleepingParts:
     def everything(self) -> list[SleepingPart]:
         return [self.service, *self.workers.values(), self.database]
 
+    def revived(self) -> list[SleepingPart]:
+        return [*self.workers.values()]
+
     def lasting(self) -> list[SleepingPart]:
         return [self.database, self.service]
 
@@ -65,7 +68,7 @@ class RecordingDisplay(Display):
         self.died: list[tuple[str, str]] = []
         self.told = asyncio.Event()
 
-    def worker_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
+    def part_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
         self.died.append((name, how))
         self.told.set()
 

@@ -1,0 +1,120 @@
+"""What the gateway itself answers, in the form in which the services answer: a `google.rpc.Status` with details."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import json_format
+from google.rpc import status_pb2
+from sage_runtime.catalogue import to_status
+from sage_runtime.errors import Reason, SageError, invalid_field
+
+Json = dict[str, Any]
+
+HEALTH_PATH = "/v1/health"
+
+# Envoy fills in what stands between percent signs. See "Access logging, command operators" in its documentation.
+_WHAT = "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)"
+_METHOD = "%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)%"
+_SERVICE = "%UPSTREAM_CLUSTER%"
+# What refuses after the transcoder: the router, when no service answers.
+_FROM_BEHIND = (502, 503, 504)
+
+
+def local_replies(*, max_json_bytes: int, rate_limit: int) -> Json:
+    """Return Envoy's `local_reply_config`.
+
+    Over HTTP the answer is the JSON of a `google.rpc.Status`, as the transcoder writes those of the services. Over gRPC
+    and gRPC-Web it is the message, and the details in the trailer where clients look for them.
+
+    Args:
+        max_json_bytes: The largest body of a JSON call.
+        rate_limit: Calls a second that one address may make.
+    """
+    over_http = _refusals(max_json_bytes, rate_limit, method=_METHOD, service=_SERVICE)
+    # Trailers are bytes, which Envoy cannot fill in.
+    over_grpc = _refusals(max_json_bytes, rate_limit, method="this method", service="wanted")
+    return {
+        "mappers": [
+            _health(200, "SERVING"),
+            _health(503, "NOT_SERVING"),
+            *(_grpc_mapper(code, status) for code, status in over_grpc.items()),
+            *(_json_mapper(_has_status(code), status) for code, status in over_http.items()),
+        ],
+        "body_format": {"json_format": _as_json(status_pb2.Status(code=2, message=_WHAT))},
+    }
+
+
+def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str) -> Mapping[int, status_pb2.Status]:
+    """Return what callers are told, by the HTTP status that Envoy refuses with."""
+    unknown_page = to_status(SageError(Reason.FORBIDDEN, needs="a host name and an origin that the gateway knows"))
+    unknown_page.message = (
+        "The gateway does not answer to this host name, or not to pages of this origin. Its operator names those that "
+        "may call it in SAGE_GATEWAY_NAMES and SAGE_GATEWAY_ALLOWED_ORIGINS."
+    )
+    too_large = SageError(
+        Reason.LIMIT_EXCEEDED,
+        limit="bytes of a JSON body",
+        max=max_json_bytes,
+        what_to_do="A film goes as a body of its own to /v1/videos, or in parts.",
+    )
+    too_many = SageError(
+        Reason.LIMIT_EXCEEDED,
+        limit="calls a second from one address",
+        max=rate_limit,
+        what_to_do="Wait a second, then try again.",
+    )
+    unreachable = to_status(SageError(Reason.SERVICE_UNAVAILABLE, service=service))
+    return {
+        400: to_status(invalid_field("request", f"could not be read: {_WHAT}.")),
+        401: to_status(SageError(Reason.UNAUTHENTICATED)),
+        403: unknown_page,
+        404: to_status(SageError(Reason.UNIMPLEMENTED, method=method)),
+        413: to_status(too_large),
+        429: to_status(too_many),
+        **dict.fromkeys(_FROM_BEHIND, unreachable),
+    }
+
+
+def _grpc_mapper(http_status: int, status: status_pb2.Status) -> Json:
+    is_grpc = [_header("content-type", string_match={"prefix": "application/grpc"})]
+    # The transcoder has made a gRPC call of a JSON one, and makes JSON again of what comes back to it from behind. Its
+    # own refusals it sends as they are.
+    if http_status not in _FROM_BEHIND:
+        is_grpc.append(_header("x-envoy-original-path", present_match=True, invert_match=True))
+    details = base64.b64encode(status.SerializeToString()).decode().rstrip("=")
+    return {
+        "filter": {"and_filter": {"filters": [_has_status(http_status), *is_grpc]}},
+        "body_format_override": {"text_format_source": {"inline_string": status.message}},
+        "headers_to_add": [
+            {
+                "header": {"key": "grpc-status-details-bin", "value": details},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+    }
+
+
+def _json_mapper(when: Json, status: status_pb2.Status) -> Json:
+    return {"filter": when, "body_format_override": {"json_format": _as_json(status)}}
+
+
+def _health(http_status: int, word: str) -> Json:
+    asked = _header(":path", string_match={"exact": HEALTH_PATH})
+    return {
+        "filter": {"and_filter": {"filters": [_has_status(http_status), asked]}},
+        "body_format_override": {"json_format": {"status": word}},
+    }
+
+
+def _as_json(status: status_pb2.Status) -> Json:
+    return json_format.MessageToDict(status, always_print_fields_with_no_presence=True)
+
+
+def _has_status(http_status: int) -> Json:
+    value = {"default_value": http_status, "runtime_key": "sage.local_reply"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+def _header(name: str, **match: Any) -> Json:
+    return {"header_filter": {"header": {"name": name, **match}}}

@@ -1,0 +1,204 @@
+"""Fills `envoy.yaml` in with the values of the settings."""
+
+import json
+import string
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sage_gateway.config import Address, GatewaySettings, names_of, parse_addresses
+from sage_gateway.errors import local_replies
+
+DESCRIPTORS = "sage.binpb"
+
+_SERVICES = (
+    "sage.ingest.v1.IngestService",
+    "sage.embed.v1.EmbedService",
+    "sage.embed.v1.ApiKeyService",
+    "sage.compare.v1.CompareService",
+)
+_MAX_JSON_BYTES = 1024 * 1024
+_EXTENSIONS = "type.googleapis.com/envoy.extensions"
+# What only the gateway may say to the services: see docs/adr/0012.
+_TOKEN, _USER, _SCOPE = "x-sage-gateway-token", "x-sage-user", "x-sage-scope"
+_UPLOAD_LENGTH = "x-upload-content-length"
+
+Json = dict[str, Any]
+
+
+def render(settings: GatewaySettings, *, descriptors: Path | None = None) -> str:
+    """Return Envoy's configuration.
+
+    Args:
+        settings: What it is made from.
+        descriptors: Where Envoy finds the contracts; None for the file of this package.
+    """
+    template = resources.files(__package__).joinpath("envoy.yaml").read_text()
+    found = descriptors or Path(str(resources.files(__package__).joinpath(DESCRIPTORS)))
+    # JSON is YAML, so a value may be anything from a number to a whole section.
+    values = {name: json.dumps(value) for name, value in _values(settings, found).items()}
+    return string.Template(template).substitute(values)
+
+
+def _values(settings: GatewaySettings, descriptors: Path) -> Json:
+    origins = names_of(settings.allowed_origins)
+    names = names_of(settings.names)
+    probe = parse_addresses(settings.probe_listen)[0]
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "names": names,
+        # Envoy takes `*` once.
+        "other_names": ["none.invalid"] if "*" in names else ["*"],
+        "admin_port": settings.admin_port,
+        "probe_host": probe.host,
+        "probe_port": probe.port,
+        "tls": _downstream_tls(settings),
+        "trusted_proxies": settings.trusted_proxies,
+        "descriptors": str(descriptors),
+        "transcoded_services": list(_SERVICES),
+        "max_json_bytes": _MAX_JSON_BYTES,
+        "local_replies": local_replies(max_json_bytes=_MAX_JSON_BYTES, rate_limit=settings.rate_limit),
+        "cors_origins": [{"exact": origin} for origin in origins],
+        "csrf_origins": [{"exact": urlsplit(origin).netloc} for origin in origins],
+        "rate_limit": _rate_limit(settings),
+        "request_mutations": _request_mutations(settings),
+        "oidc": _oidc(settings),
+        "tracing": _tracing(settings),
+        **{
+            f"{service}_endpoints": _endpoints(service, parse_addresses(getattr(settings, f"{service}_address")))
+            for service in ("ingest", "embed", "compare")
+        },
+        "oidc_endpoints": _endpoints("oidc", _address_of_url(settings.oidc_jwks)),
+        "oidc_tls": _upstream_tls(settings.oidc_jwks),
+        "telemetry_endpoints": _endpoints("telemetry", _address_of_url(settings.otlp_endpoint)),
+    }
+
+
+def _endpoints(cluster: str, addresses: list[Address]) -> Json:
+    endpoints = [
+        {"endpoint": {"address": {"socket_address": {"address": one.host, "port_value": one.port}}}}
+        for one in addresses
+    ]
+    return {"cluster_name": cluster, "endpoints": [{"lb_endpoints": endpoints}] if endpoints else []}
+
+
+def _downstream_tls(settings: GatewaySettings) -> Json | None:
+    if not settings.tls_cert:
+        return None
+    files = {"certificate_chain": {"filename": settings.tls_cert}, "private_key": {"filename": settings.tls_key}}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {"alpn_protocols": ["h2", "http/1.1"], "tls_certificates": [files]},
+        },
+    }
+
+
+def _upstream_tls(url: str) -> Json | None:
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return None
+    authorities = {"trusted_ca": {"filename": "/etc/ssl/certs/ca-certificates.crt"}}
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_EXTENSIONS}.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": parts.hostname,
+            "auto_sni_san_validation": True,
+            "common_tls_context": {"validation_context": authorities},
+        },
+    }
+
+
+def _address_of_url(url: str) -> list[Address]:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or parts.hostname is None:
+        return []
+    return [Address(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))]
+
+
+def _request_mutations(settings: GatewaySettings) -> list[Json]:
+    """Return what is done to the headers of a request before anything else looks at them."""
+    removed = [{"remove": name} for name in (_TOKEN, _USER, _SCOPE, _UPLOAD_LENGTH)]
+    token = settings.token.get_secret_value()
+    said = {_UPLOAD_LENGTH: "%REQ(content-length)%"} | ({_TOKEN: token} if token else {})
+    return removed + [
+        {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+        for name, value in said.items()
+    ]
+
+
+def _rate_limit(settings: GatewaySettings) -> Json:
+    """Return the configuration of `local_ratelimit`: a bucket of tokens for each client address."""
+    limit: Json = {
+        "@type": f"{_EXTENSIONS}.filters.http.local_ratelimit.v3.LocalRateLimit",
+        "stat_prefix": "gateway",
+    }
+    if not settings.rate_limit:
+        return limit
+    always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    bucket = {
+        "max_tokens": settings.rate_burst,
+        "tokens_per_fill": max(1, settings.rate_limit // 10),
+        "fill_interval": "0.1s" if settings.rate_limit >= 10 else f"{1 / settings.rate_limit:.3f}s",
+    }
+    return limit | {
+        "filter_enabled": always,
+        "filter_enforced": always,
+        "rate_limited_as_resource_exhausted": True,
+        "rate_limits": [{"actions": [{"remote_address": {}}]}],
+        "descriptors": [{"entries": [{"key": "remote_address"}], "token_bucket": bucket}],
+        "max_dynamic_descriptors": 10_000,
+        # For calls without an address, of which there are none; Envoy wants it.
+        "token_bucket": bucket,
+    }
+
+
+def _oidc(settings: GatewaySettings) -> Json:
+    """Return the configuration of `jwt_authn`.
+
+    A call without a valid JSON web token goes on as it is: it may have an API token, and the services, which check
+    every call, refuse it where it has none.
+    """
+    authn: Json = {"@type": f"{_EXTENSIONS}.filters.http.jwt_authn.v3.JwtAuthentication"}
+    if not settings.oidc:
+        return authn
+    if _address_of_url(settings.oidc_jwks):
+        http_uri = {"uri": settings.oidc_jwks, "cluster": "oidc", "timeout": "5s"}
+        keys: Json = {"remote_jwks": {"http_uri": http_uri, "cache_duration": "600s", "async_fetch": {}}}
+    else:
+        keys = {"local_jwks": {"filename": settings.oidc_jwks}}
+    provider = keys | {
+        "issuer": settings.oidc_issuer,
+        "audiences": names_of(settings.oidc_audience),
+        "forward": False,
+        "claim_to_headers": [
+            {"header_name": _USER, "claim_name": settings.oidc_user_claim},
+            {"header_name": _SCOPE, "claim_name": settings.oidc_scope_claim},
+        ],
+    }
+    signed_in_or_not = {"requires_any": {"requirements": [{"provider_name": "oidc"}, {"allow_missing_or_failed": {}}]}}
+    return authn | {
+        "providers": {"oidc": provider},
+        "rules": [{"match": {"prefix": "/"}, "requires": signed_in_or_not}],
+        "bypass_cors_preflight": True,
+    }
+
+
+def _tracing(settings: GatewaySettings) -> Json | None:
+    if not settings.otlp_endpoint:
+        return None
+    service = {"envoy_grpc": {"cluster_name": "telemetry"}, "timeout": "1s"}
+    return {
+        "provider": {
+            "name": "envoy.tracers.opentelemetry",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+                "grpc_service": service,
+                "service_name": "gateway",
+            },
+        }
+    }
