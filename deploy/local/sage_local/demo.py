@@ -15,6 +15,7 @@ from sage_local.errors import StackError
 from sage_local.project import project_file
 from sage_local.running import RunningStack
 from sage_local.settings import StackSettings
+from sage_local.sign_in import OPEN_AND_LOCAL
 from sage_local.signals import stop_on_signals
 from sage_local.stack import StopRequest, run_stack
 
@@ -42,7 +43,7 @@ async def run_demo(state: Path) -> int:
 
     settings = StackSettings.on_free_ports(state, workers=1)
     try:
-        await run_stack(settings, display=display, stop=stop, on_ready=on_ready, fresh=True)
+        await run_stack(settings, display=display, stop=stop, on_ready=on_ready, fresh=True, environment=OPEN_AND_LOCAL)
         if not comparing or not comparing[0].done():
             return _STOPPED
         code = comparing[0].result()

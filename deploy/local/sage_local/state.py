@@ -34,6 +34,7 @@ class State:
         self._lock = self.folder / "lock"
         self._secrets = self.folder / "secrets.json"
         self._encryption_keys = self.folder / "key-encryption-keys"
+        self._tokens = self.folder / "tokens"
         self._ports = self.folder / "ports.json"
         self._running = self.folder / "running.json"
 
@@ -77,7 +78,8 @@ class State:
         for folder in (self.postgres, self.s3):
             if folder.exists():
                 shutil.rmtree(folder)
-        kept = (self._secrets, self._encryption_keys, self._ports, self._running, self.gateway_config)
+        settings = (self._secrets, self._encryption_keys, self._tokens, self.gateway_config)
+        kept = (*settings, self._ports, self._running)
         for file in (*self.logs.glob("*.log"), *kept):
             file.unlink(missing_ok=True)
 
@@ -94,6 +96,11 @@ class State:
         if not self._encryption_keys.exists():
             _replace(self._encryption_keys, f"local:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
         return self._encryption_keys
+
+    def write_tokens(self, *lines: str) -> Path:
+        """Write the file of the tokens that the stack's parts show each other, and return it."""
+        _replace(self._tokens, "".join(f"{line}\n" for line in lines))
+        return self._tokens
 
     def read_ports(self) -> dict[str, int]:
         """Return the ports of the last start by the name of their part."""
