@@ -1,18 +1,26 @@
-"""Runs embed: `python -m sage_embed serve`, `worker` or `migrate`."""
+"""Runs embed: `python -m sage_embed serve`, `worker`, `migrate` or `rotate-keys`."""
 
 import argparse
 import asyncio
+from functools import partial
 
 import psycopg
+import structlog
+from sage_runtime.catalogue import public_text
+from sage_runtime.errors import SageError
 from sage_runtime.logging import configure_logging
 from sage_runtime.migrations import MigrationError
+from sage_runtime.postgres import Pool, open_pool
+from sage_runtime.server import StartError
 from sage_runtime.settings import fail, load
 
+from sage_embed.adapters.api_keys import open_keys
 from sage_embed.adapters.local.engine import LocalEngine
 from sage_embed.adapters.schema import migrate_all
 from sage_embed.api import run_api
 from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, WorkerSettings
 from sage_embed.engine import Engine
+from sage_embed.ports import ProviderKeys
 from sage_embed.worker import run_worker
 
 
@@ -23,17 +31,20 @@ def main() -> None:
     commands.add_parser("serve", help="serve until SIGTERM or SIGINT; settings come from the environment")
     commands.add_parser("worker", help="do the work of embeddings until SIGTERM or SIGINT")
     commands.add_parser("migrate", help="bring the database schema up to date, then end")
+    commands.add_parser("rotate-keys", help="encrypt stored keys under the first of SAGE_KEY_ENCRYPTION_KEYS, then end")
     match parser.parse_args().command:
         case "serve":
-            asyncio.run(run_api(load(ApiSettings), _engines()))
+            asyncio.run(run_api(load(ApiSettings), _engines))
         case "worker":
             settings = load(WorkerSettings)
-            asyncio.run(run_worker(settings, _engines(local_threads=settings.local_threads)))
+            asyncio.run(run_worker(settings, partial(_engines, local_threads=settings.local_threads)))
         case "migrate":
             _migrate(load(EmbedSettings))
+        case "rotate-keys":
+            asyncio.run(_rotate_keys(load(EmbedSettings)))
 
 
-def _engines(*, local_threads: int = 0) -> list[Engine]:
+def _engines(pool: Pool, settings: EmbedSettings, keys: ProviderKeys, *, local_threads: int = 0) -> list[Engine]:
     """Return the engines, the best first."""
     return [LocalEngine(threads=local_threads)]
 
@@ -44,6 +55,19 @@ def _migrate(settings: EmbedSettings) -> None:
         migrate_all(settings.database_url.get_secret_value(), schema=SCHEMA)
     except (MigrationError, psycopg.Error) as error:
         fail(f"the database was not migrated: {error}")
+
+
+async def _rotate_keys(settings: EmbedSettings) -> None:
+    configure_logging("embed-rotate-keys", settings.log_level, settings.log_format)
+    dsn = settings.database_url.get_secret_value()
+    try:
+        async with await open_pool(dsn, schema=SCHEMA, max_size=1) as pool:
+            vault, _ = open_keys(pool, settings)
+            structlog.get_logger().info("keys_rotated", count=await vault.rotate())
+    except StartError as error:
+        fail(str(error))
+    except SageError as error:
+        fail(f"the keys were not rotated: {public_text(error)}")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,10 @@ class WorkerSettings(EmbedSettings):
 
     Attributes:
         listen: HOST:PORT of a health service; empty for none.
-        concurrency: Embeddings that this process works on at once.
+        service_token: An API token of scope `read`, with which a worker signs in at ingest; empty where there is no
+            sign-in.
+        concurrency: Embeddings that this process computes itself at once; 0 for none, where other workers do.
+        remote_concurrency: Embeddings that this process has providers compute, and waits for, at once; 0 for none.
         local_threads: Threads with which the local model decodes and computes; 0 for one per processor.
         poll_s: The queue is asked after so many seconds though no job was announced; retries wait for it.
         worker_heartbeat_s: Seconds between two signs of life.
@@ -85,7 +88,9 @@ class WorkerSettings(EmbedSettings):
     """
 
     listen: OptionalListenAddress = Field(default="", validation_alias="SAGE_WORKER_LISTEN")
-    concurrency: int = Field(default=1, ge=1, le=64, validation_alias="SAGE_WORKER_CONCURRENCY")
+    service_token: SecretStr = Field(default=SecretStr(""), validation_alias="SAGE_SERVICE_TOKEN")
+    concurrency: int = Field(default=1, ge=0, le=64, validation_alias="SAGE_WORKER_CONCURRENCY")
+    remote_concurrency: int = Field(default=100, ge=0, le=1000, validation_alias="SAGE_WORKER_REMOTE_CONCURRENCY")
     local_threads: int = Field(default=0, ge=0, le=256, validation_alias="SAGE_LOCAL_THREADS")
     poll_s: float = Field(default=2.0, gt=0, le=60, validation_alias="SAGE_WORKER_POLL_SECONDS")
     worker_heartbeat_s: float = Field(default=5.0, gt=0, validation_alias="SAGE_WORKER_HEARTBEAT_SECONDS")

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -14,17 +14,19 @@ from sage_runtime.channel import open_channel
 from sage_runtime.errors import SageError
 from sage_runtime.logging import configure_logging
 from sage_runtime.postgres import Pool, open_pool, ping
-from sage_runtime.server import ListenError, ServiceRegistration, running_server
+from sage_runtime.server import ServiceRegistration, StartError, running_server
 from sage_runtime.settings import fail
 from sage_runtime.tracing import tracing
 
+from sage_embed.adapters.api_keys import open_keys
 from sage_embed.adapters.ingest import IngestVideoCatalog
-from sage_embed.adapters.queue import JobQueue, quiet_queue
+from sage_embed.adapters.queue import LOCAL_QUEUES, REMOTE_QUEUES, JobQueue, quiet_queue
 from sage_embed.adapters.queue_worker import QueueWorker, WorkerTimes
 from sage_embed.adapters.work import PostgresWorkStore
 from sage_embed.config import SCHEMA, WorkerSettings
 from sage_embed.engine import Engine
 from sage_embed.engines import Engines
+from sage_embed.ports import ProviderKeys
 from sage_embed.recover import recover
 from sage_embed.run import Runner, RunPolicy
 
@@ -34,8 +36,16 @@ log = structlog.get_logger()
 _HEALTH_NAME = "sage.embed.worker"
 
 
-async def run_worker(settings: WorkerSettings, engines: Sequence[Engine]) -> None:
-    """Work until SIGTERM or SIGINT, then hand back what is not done. A second signal ends the process at once."""
+MakeEngines = Callable[[Pool, WorkerSettings, ProviderKeys], Sequence[Engine]]
+
+
+async def run_worker(settings: WorkerSettings, make_engines: MakeEngines) -> None:
+    """Work until SIGTERM or SIGINT, then hand back what is not done. A second signal ends the process at once.
+
+    Args:
+        settings: The process's settings.
+        make_engines: Returns the engines, the best first, over connections to the database and the keys for providers.
+    """
     configure_logging("embed-worker", settings.log_level, settings.log_format)
     if settings.log_level != "debug":
         quiet_queue()
@@ -52,32 +62,38 @@ async def run_worker(settings: WorkerSettings, engines: Sequence[Engine]) -> Non
         loop.add_signal_handler(one, on_signal)
     with tracing("embed-worker", settings.otlp_endpoint):
         try:
-            async with working(settings, engines):
-                log.info("working", concurrency=settings.concurrency)
+            async with working(settings, make_engines):
+                log.info("working", local=settings.concurrency, remote=settings.remote_concurrency)
                 await stop.wait()
                 log.info("stopping", stop_after_s=settings.stop_after_s)
-        except ListenError as error:
+        except StartError as error:
             fail(str(error))
     log.info("ended")
 
 
 @asynccontextmanager
-async def working(settings: WorkerSettings, engines: Sequence[Engine]) -> AsyncIterator[None]:
-    """Work for the length of the block."""
+async def working(settings: WorkerSettings, make_engines: MakeEngines) -> AsyncIterator[None]:
+    """Work for the length of the block.
+
+    Raises:
+        StartError: The health service cannot be listened on, or the key-encryption keys of the settings cannot be used.
+    """
     async with AsyncExitStack() as stack:
-        # Each job writes while procrastinate fetches, beats and polls.
+        # A local job writes often, while the queue is fetched, beaten and polled. Remote ones mostly wait: they share.
         pool_size = settings.database_connections + settings.concurrency
         pool = await stack.enter_async_context(
             await open_pool(settings.database_url.get_secret_value(), schema=SCHEMA, max_size=pool_size)
         )
-        channel = await stack.enter_async_context(open_channel(settings.ingest_address))
+        token = settings.service_token.get_secret_value()
+        channel = await stack.enter_async_context(open_channel(settings.ingest_address, token=token))
         if settings.listen:
             await stack.enter_async_context(running_server(settings=settings, services=[_health(pool)]))
+        _, current_key = open_keys(pool, settings)
         store = PostgresWorkStore(pool, JobQueue())
         runner = Runner(
             store=store,
             videos=IngestVideoCatalog(channel, url_validity_s=settings.url_validity_s),
-            engines=Engines(engines),
+            engines=Engines(make_engines(pool, settings, current_key)),
             policy=RunPolicy(
                 max_attempts=settings.max_attempts,
                 retry_base_s=settings.retry_base_s,
@@ -85,28 +101,30 @@ async def working(settings: WorkerSettings, engines: Sequence[Engine]) -> AsyncI
             ),
             describe=public_text,
         )
-        worker = QueueWorker(
-            pool,
-            run=runner.run,
-            release=runner.release,
-            concurrency=settings.concurrency,
-            times=WorkerTimes(
-                poll_s=settings.poll_s,
-                heartbeat_s=settings.worker_heartbeat_s,
-                lost_after_s=settings.worker_lost_after_s,
-                stop_after_s=settings.stop_after_s,
-            ),
-        )
         async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(worker.work_forever()),
-                tasks.create_task(_recover_forever(store, settings)),
-            ]
+            running = [tasks.create_task(worker.work_forever()) for worker in _queue_workers(pool, runner, settings)]
+            running.append(tasks.create_task(_recover_forever(store, settings)))
             try:
                 yield
             finally:
                 for task in running:
                     task.cancel()
+
+
+def _queue_workers(pool: Pool, runner: Runner, settings: WorkerSettings) -> list[QueueWorker]:
+    """Return a worker for each kind of work that this process does."""
+    times = WorkerTimes(
+        poll_s=settings.poll_s,
+        heartbeat_s=settings.worker_heartbeat_s,
+        lost_after_s=settings.worker_lost_after_s,
+        stop_after_s=settings.stop_after_s,
+    )
+    kinds = ((LOCAL_QUEUES, settings.concurrency), (REMOTE_QUEUES, settings.remote_concurrency))
+    return [
+        QueueWorker(pool, queues=queues, run=runner.run, release=runner.release, concurrency=concurrency, times=times)
+        for queues, concurrency in kinds
+        if concurrency
+    ]
 
 
 async def _recover_forever(store: PostgresWorkStore, settings: WorkerSettings) -> NoReturn:
@@ -120,4 +138,4 @@ async def _recover_forever(store: PostgresWorkStore, settings: WorkerSettings) -
 
 
 def _health(pool: Pool) -> ServiceRegistration:
-    return ServiceRegistration(name=_HEALTH_NAME, add=lambda server: None, check=partial(ping, pool))
+    return ServiceRegistration(name=_HEALTH_NAME, add=None, check=partial(ping, pool))

@@ -38,7 +38,7 @@ async def create(stores, request_id: str = "") -> str:
 async def test_the_job_is_queued_in_the_callers_transaction(pool, count_jobs):
     """A job that was put into the queue by a transaction that is rolled back was never there."""
     async with pool.connection() as connection, connection.transaction(force_rollback=True):
-        assert await JobQueue().put(connection, new_id("embed")) > 0
+        assert await JobQueue().put(connection, new_id("embed"), provider="local") > 0
     assert await count_jobs() == {}
 
 
@@ -113,7 +113,7 @@ async def test_a_lost_connection_while_queueing_is_store_unavailable(pool):
     async with pool.connection() as connection:
         await connection.close()
         with pytest.raises(psycopg.OperationalError):
-            await JobQueue().put(connection, new_id("embed"))
+            await JobQueue().put(connection, new_id("embed"), provider="local")
 
 
 async def test_the_feed_tells_of_changes_and_of_nothing_else(embed_dsn, postgres_stores):

@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import grpc
 import psycopg
@@ -88,7 +89,13 @@ def engine(script) -> ScriptedEngine:
 
 
 @pytest.fixture
-def start_api(database_url, ingest, engine) -> Callable[..., AbstractAsyncContextManager]:
+def make_engines(engine) -> Callable:
+    """Return what makes the engines of the server and of the workers in this process."""
+    return lambda pool, settings, keys: [engine]
+
+
+@pytest.fixture
+def start_api(database_url, ingest, make_engines) -> Callable[..., AbstractAsyncContextManager]:
     """Start a replica of the service; keyword arguments are settings; the context gives a stub."""
 
     @asynccontextmanager
@@ -107,7 +114,7 @@ def start_api(database_url, ingest, engine) -> Callable[..., AbstractAsyncContex
         # The channel outlives the server and gives calls time to hear of its end: a test sees how a server ends.
         async with (
             AsyncExitStack() as stack,
-            registrations(settings, [engine]) as services,
+            registrations(settings, make_engines) as services,
             running_server(settings=settings, services=services) as server,
         ):
             channel = grpc.aio.insecure_channel(server.address)
@@ -125,7 +132,7 @@ async def embed(start_api) -> AsyncIterator[embed_pb2_grpc.EmbedServiceStub]:
 
 
 @pytest.fixture
-def start_worker(database_url, ingest, engine) -> Callable[..., AbstractAsyncContextManager]:
+def start_worker(database_url, ingest, make_engines) -> Callable[..., AbstractAsyncContextManager]:
     """Start a worker in this process; keyword arguments are settings."""
 
     def start(**changes: object) -> AbstractAsyncContextManager:
@@ -142,7 +149,7 @@ def start_worker(database_url, ingest, engine) -> Callable[..., AbstractAsyncCon
                 **changes,
             }
         )
-        return working(settings, [engine])
+        return working(settings, make_engines)
 
     return start
 
@@ -155,13 +162,19 @@ async def worker(start_worker) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def spawn_worker(database_url, ingest, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start a worker as a process of its own; keyword arguments are environment variables."""
+def worker_command(tmp_path) -> list[str]:
+    """Return what starts a worker as a process of its own."""
+    return [sys.executable, str(WORKER_PROCESS), str(tmp_path)]
+
+
+@pytest.fixture
+def spawn(database_url, ingest) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a process of embed; keyword arguments are environment variables, and `output` a file for what it prints."""
     processes: list[subprocess.Popen] = []
 
-    def spawn(**environment: str) -> subprocess.Popen:
+    def start(command: Sequence[str], *, output: IO[bytes] | None = None, **environment: str) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, str(WORKER_PROCESS), str(tmp_path)],
+            command,
             env={
                 **os.environ,
                 **FAST,
@@ -170,14 +183,22 @@ def spawn_worker(database_url, ingest, tmp_path) -> Iterator[Callable[..., subpr
                 "PYTHONPATH": str(WORKER_PROCESS.parents[2]),
                 **environment,
             },
+            stdout=output,
+            stderr=output,
         )
         processes.append(process)
         return process
 
-    yield spawn
+    yield start
     for process in processes:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture
+def spawn_worker(spawn, worker_command) -> Callable[..., subprocess.Popen]:
+    """Start a worker as a process of its own; keyword arguments are as those of `spawn`."""
+    return partial(spawn, worker_command)
 
 
 @pytest.fixture

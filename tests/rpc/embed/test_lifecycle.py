@@ -178,7 +178,7 @@ async def test_several_are_worked_on_at_once_as_far_as_the_worker_may(
     """With a concurrency of two, two embeddings get on side by side."""
     script.allow(1)
     ids = [(await create()).id for _ in range(2)]
-    async with start_worker(concurrency=2):
+    async with start_worker(remote_concurrency=2):
         await until(lambda: script.computed() == ["visual 0", "visual 0"])
         script.allow(5)
         for embedding_id in ids:

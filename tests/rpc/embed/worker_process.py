@@ -13,4 +13,4 @@ from sage_runtime.settings import load
 if __name__ == "__main__":
     script = Script(Path(sys.argv[1]))
     engine = ScriptedEngine(script, task_id=os.environ.get("SCRIPT_TASK_ID", ""))
-    asyncio.run(run_worker(load(WorkerSettings), [engine]))
+    asyncio.run(run_worker(load(WorkerSettings), lambda pool, settings, keys: [engine]))

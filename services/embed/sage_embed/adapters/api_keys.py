@@ -2,8 +2,10 @@
 
 from sage_runtime.postgres import Pool, store_errors
 
-from sage_embed.adapters.key_encryption import KeyRing, Sealed
+from sage_embed.adapters.key_encryption import KeyRing, Sealed, load_key_ring
 from sage_embed.adapters.rows import Row
+from sage_embed.config import EmbedSettings
+from sage_embed.current_key import CurrentKey
 from sage_embed.key_model import KeyFacts, KeyStatus
 from sage_embed.ports import KeyVault
 
@@ -90,6 +92,17 @@ class PostgresKeyVault(KeyVault):
                 return await (
                     await connection.execute("SELECT * FROM api_keys WHERE provider = %s", (provider,))
                 ).fetchone()
+
+
+def open_keys(pool: Pool, settings: EmbedSettings) -> tuple[PostgresKeyVault, CurrentKey]:
+    """Return where keys are kept and what gives out the one in use, as the settings have it.
+
+    Raises:
+        KeyRingError: The key-encryption keys of the settings cannot be used.
+    """
+    vault = PostgresKeyVault(pool, load_key_ring(settings.key_encryption_keys, settings.key_encryption_keys_file))
+    own = settings.twelvelabs_api_key
+    return vault, CurrentKey(vault, None if own is None else own.get_secret_value())
 
 
 def _columns(provider: str, sealed: Sealed) -> Row:

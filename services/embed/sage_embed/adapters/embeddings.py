@@ -86,7 +86,7 @@ class PostgresEmbeddingStore(EmbeddingStore):
         with store_errors():
             async with self._pool.connection() as connection:
                 async with connection.transaction():
-                    job_id = await self._queue.put(connection, embedding_id)
+                    job_id = await self._queue.put(connection, embedding_id, provider=plan.provider)
                     row = {"id": embedding_id, "request_id": request_id or None, "fingerprint": fingerprint}
                     cursor = await connection.execute(_INSERT, {**row, "job_id": job_id, **from_plan(plan)})
                     if cursor.rowcount == 0:

@@ -11,6 +11,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
+from sage_runtime.exposure import StartError
 
 from sage_embed.errors import encryption_key_missing
 
@@ -25,7 +26,7 @@ _MAX_FILE_BYTES = 64 * 1024
 _HOW = "ID:KEY, such as 2030-01:KEY with what `openssl rand -base64 32` prints for KEY"
 
 
-class KeyRingError(ValueError):
+class KeyRingError(StartError):
     """The key-encryption keys cannot be used. The message names the setting and holds nothing of a key."""
 
 

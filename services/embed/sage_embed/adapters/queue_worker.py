@@ -1,7 +1,7 @@
 """Takes jobs out of the queue and has them done: procrastinate's worker, started again where the database was away."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -11,7 +11,7 @@ from procrastinate.job_context import AbortReason, JobContext
 from sage_runtime.context import working_on
 from sage_runtime.postgres import Pool
 
-from sage_embed.adapters.queue import QUEUE, TASK
+from sage_embed.adapters.queue import TASK
 
 log = structlog.get_logger()
 
@@ -42,7 +42,9 @@ class QueueWorker:
     """Works on jobs.
 
     Args:
-        pool: Connections that look in embed's schema; the caller closes it.
+        pool: Connections that look in embed's schema; the caller closes it. A job needs one only while it stores
+            something, so there may be many more jobs than connections.
+        queues: Where the jobs are.
         run: Does the work of an embedding under a job. It is cancelled where the job is to be aborted.
         release: Hands the work back, called after `run` was cancelled because the worker is to stop.
         concurrency: Jobs at once.
@@ -53,12 +55,14 @@ class QueueWorker:
         self,
         pool: Pool,
         *,
+        queues: Sequence[str],
         run: Callable[[str, int], Awaitable[None]],
         release: Callable[[str, int], Awaitable[None]],
         concurrency: int,
         times: WorkerTimes,
     ) -> None:
         self._pool = pool
+        self._queues = queues
         self._concurrency = concurrency
         self._times = times
         self._app = _app(run, release)
@@ -69,7 +73,7 @@ class QueueWorker:
             while True:
                 try:
                     await self._app.run_worker_async(
-                        queues=[QUEUE],
+                        queues=list(self._queues),
                         concurrency=self._concurrency,
                         fetch_job_polling_interval=self._times.poll_s,
                         abort_job_polling_interval=_ABORT_POLL_S,
@@ -89,7 +93,7 @@ class QueueWorker:
 def _app(run: Callable[[str, int], Awaitable[None]], release: Callable[[str, int], Awaitable[None]]) -> App:
     app = App(connector=PsycopgConnector())
 
-    @app.task(name=TASK, queue=QUEUE, pass_context=True)
+    @app.task(name=TASK, pass_context=True)
     async def embed(context: JobContext, embedding_id: str) -> None:
         job_id = context.job.id
         if job_id is None:

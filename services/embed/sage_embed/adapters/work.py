@@ -182,9 +182,13 @@ class PostgresWorkStore(WorkStore):
         self, embedding_id: str, job_id: int, *, delay: timedelta, message: str, counts_as_attempt: bool
     ) -> None:
         """See `WorkStore`."""
+        query = "SELECT provider FROM embeddings WHERE id = %s"
         values = {"attempts": int(counts_as_attempt), "message": clean(message)}
         async with self._changing(_REQUEUE, embedding_id, job_id, values) as connection:
-            new_job_id = await self._queue.put(connection, embedding_id, delay=delay)
+            row = await (await connection.execute(query, (embedding_id,))).fetchone()
+            if row is None:
+                raise WorkLostError
+            new_job_id = await self._queue.put(connection, embedding_id, provider=row["provider"], delay=delay)
             await connection.execute("UPDATE embeddings SET job_id = %s WHERE id = %s", (new_job_id, embedding_id))
 
     async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[Embedding, int]]:
