@@ -225,7 +225,7 @@ MARENGO = ["marengo3.0", "marengo3.5", "Marengo-retrieval-2.7"]
 async def test_model_is_the_one_that_was_asked_for(sage, fake, films, model):
     """The embeddings are made with the model of --model, those of others are not used again, and the report says so."""
     await sage("diff", *films)
-    fake.api_key = True
+    fake.marengo = True
     outcome = await sage("diff", "--model", model, *films)
     assert outcome.exit_code == 1, outcome.err
     assert f"model {model}" in outcome.out
@@ -237,14 +237,14 @@ async def test_model_is_the_one_that_was_asked_for(sage, fake, films, model):
 async def test_best_model_is_taken_where_none_is_named(sage, fake, films):
     """With a key Marengo is the best, and embeddings of the local model do not stand in for it."""
     await sage("diff", *films)
-    fake.api_key = True
+    fake.marengo = True
     assert "model marengo3.0" in (await sage("diff", *films)).out
     assert fake.creations == 4
 
 
 async def test_embedding_of_another_model_is_refused_before_anything_is_paid_for(sage, fake, films):
     """An embedding that was named and was made otherwise than asked for is trouble, and nothing is embedded for it."""
-    fake.api_key = True
+    fake.marengo = True
     given = fake.add_embedding(fake.add_video().id, model="marengo3.0")
     outcome = await sage("diff", given.id, films[1], "--model", "marengo3.5")
     assert (outcome.exit_code, outcome.out) == (2, "")
@@ -280,7 +280,7 @@ async def test_second_track_is_compared_and_shown(sage, fake):
 
 async def test_embeddings_without_the_second_track_are_not_used_again(sage, fake, films):
     """What was embedded for the picture alone is embedded again for both, once; that then serves for each alone."""
-    fake.api_key = True
+    fake.marengo = True
     await sage("diff", *films)
     outcome = await sage("diff", *films, "--second-track", "audio")
     assert outcome.exit_code == 1, outcome.err
@@ -295,7 +295,7 @@ async def test_embeddings_without_the_second_track_are_not_used_again(sage, fake
 
 async def test_track_decides_on_the_model_where_none_is_named(sage, fake, films):
     """A track that the best model does not make is made by the best one that does."""
-    fake.api_key = True
+    fake.marengo = True
     outcome = await sage("diff", *films, "--track", "audio")
     assert "model marengo3.0, track audio" in outcome.out
     assert [list(one.requested_tracks) for one in fake.embeddings.values()] == [["audio"]] * 2
@@ -303,7 +303,7 @@ async def test_track_decides_on_the_model_where_none_is_named(sage, fake, films)
 
 async def test_compare_takes_embeddings_that_have_the_tracks(sage, fake):
     """A video stands for its newest embedding with both tracks, and without one the command that makes it is named."""
-    fake.api_key = True
+    fake.marengo = True
     a, b = fake.add_video(), fake.add_video()
     wanted = [fake.add_embedding(video.id, tracks=("visual", "audio")) for video in (a, b)]
     for video in (a, b):
