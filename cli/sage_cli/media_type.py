@@ -3,32 +3,12 @@
 The server reads the bytes itself and trusts neither. What is said here is what a player is told later.
 """
 
-import mimetypes
 from pathlib import Path
+
+from sage_runtime.media_types import media_type_of
 
 from sage_cli.errors import Trouble
 
-# Python asks the system's tables, which differ from machine to machine and call some films something else: `.ts` is a
-# translation for Qt, `.mxf` an application.
-_BY_SUFFIX = {
-    ".3gp": "video/3gpp",
-    ".avi": "video/x-msvideo",
-    ".flv": "video/x-flv",
-    ".m2ts": "video/mp2t",
-    ".m4v": "video/mp4",
-    ".mkv": "video/x-matroska",
-    ".mov": "video/quicktime",
-    ".mp4": "video/mp4",
-    ".mpeg": "video/mpeg",
-    ".mpg": "video/mpeg",
-    ".mts": "video/mp2t",
-    ".mxf": "video/mxf",
-    ".ogv": "video/ogg",
-    ".ts": "video/mp2t",
-    ".webm": "video/webm",
-    ".wmv": "video/x-ms-wmv",
-    ".y4m": "video/x-yuv4mpeg",
-}
 _BY_FIRST_BYTES = (
     (4, b"ftyp", "video/mp4"),
     (0, b"\x1a\x45\xdf\xa3", "video/x-matroska"),
@@ -46,9 +26,8 @@ def guess_media_type(path: Path) -> str:
     Raises:
         Trouble: Neither its name nor its first bytes are those of a video.
     """
-    suffix = path.suffix.lower()
-    by_name = _BY_SUFFIX.get(suffix) or mimetypes.guess_type(f"film{suffix}")[0]
-    if by_name and by_name.startswith("video/"):
+    by_name = media_type_of(path.name)
+    if by_name.startswith("video/"):
         return by_name
     with path.open("rb") as file:
         head = file.read(16)

@@ -14,13 +14,18 @@ from sage_runtime.server import ServiceRegistration, serve
 from sage_runtime.settings import fail, load
 
 from sage_ingest.adapters import postgres, s3
+from sage_ingest.adapters.postgres_uploads import PostgresUploadRecords
 from sage_ingest.adapters.pyav import PyAVProber
+from sage_ingest.capacity import Capacity
+from sage_ingest.completion import Completion
 from sage_ingest.config import DatabaseSettings, IngestSettings
+from sage_ingest.open_uploads import OpenUploads
 from sage_ingest.ports import Prober, VideoObjects, VideoRecords
 from sage_ingest.servicer import IngestServicer
 from sage_ingest.sweep import Sweeper
 from sage_ingest.tasks import Unabandoned
 from sage_ingest.upload import Uploads
+from sage_ingest.upload_ports import UploadRecords
 from sage_ingest.videos import Videos
 
 _USAGE = "usage: python -m sage_ingest serve|migrate"
@@ -28,19 +33,44 @@ _USAGE = "usage: python -m sage_ingest serve|migrate"
 
 @contextlib.asynccontextmanager
 async def service(
-    settings: IngestSettings, *, records: VideoRecords, objects: VideoObjects, prober: Prober
+    settings: IngestSettings,
+    *,
+    records: VideoRecords,
+    upload_records: UploadRecords,
+    objects: VideoObjects,
+    prober: Prober,
 ) -> AsyncIterator[ServiceRegistration]:
     """Run ingest, sweeping included, over its ports; on leaving, what is being cleaned up is waited for.
 
     Serve inside of the block, so that calls have ended when it is left.
     """
     unabandoned = Unabandoned()
-    uploads = Uploads(records, objects, prober, limits=settings.upload_limits, unabandoned=unabandoned)
-    videos = Videos(records, objects, lease_s=settings.upload_lease_s, unabandoned=unabandoned)
-    sweeper = Sweeper(records, objects, lease_s=settings.upload_lease_s, interval_s=settings.sweep_interval_s)
-    # The RPCs of resumable uploads are abstract to type checkers; the generated base answers UNIMPLEMENTED for them.
-    servicer = IngestServicer(  # type: ignore[abstract]
-        uploads=uploads, videos=videos, max_video_bytes=settings.max_video_bytes
+    capacity = Capacity(settings.upload_limits)
+    open_uploads = OpenUploads(
+        upload_records,
+        records,
+        objects,
+        capacity=capacity,
+        expire_s=settings.upload_expire_s,
+        max_open=settings.max_open_uploads,
+        unabandoned=unabandoned,
+    )
+    sweeper = Sweeper(
+        records,
+        upload_records,
+        objects,
+        lease_s=settings.upload_lease_s,
+        interval_s=settings.sweep_interval_s,
+        forget_s=settings.upload_expire_s,
+    )
+    servicer = IngestServicer(
+        uploads=Uploads(records, objects, prober, capacity=capacity, unabandoned=unabandoned),
+        open_uploads=open_uploads,
+        completion=Completion(
+            open_uploads, upload_records, records, objects, prober, capacity=capacity, unabandoned=unabandoned
+        ),
+        videos=Videos(records, objects, lease_s=settings.upload_lease_s, unabandoned=unabandoned),
+        max_video_bytes=settings.max_video_bytes,
     )
 
     async def check() -> None:
@@ -60,7 +90,7 @@ async def service(
 
 
 @contextlib.asynccontextmanager
-async def open_stores(settings: IngestSettings) -> AsyncIterator[tuple[VideoRecords, VideoObjects]]:
+async def open_stores(settings: IngestSettings) -> AsyncIterator[tuple[VideoRecords, UploadRecords, VideoObjects]]:
     """Open PostgreSQL and S3 for the length of the block. Neither has to be there yet."""
     connections = s3.S3VideoObjects.connections(settings.total_parts_in_flight)
 
@@ -76,17 +106,19 @@ async def open_stores(settings: IngestSettings) -> AsyncIterator[tuple[VideoReco
         dsn = settings.database_url.get_secret_value()
         pool = await open_pool(dsn, schema=postgres.SCHEMA, max_size=settings.database_connections)
         try:
-            yield postgres.PostgresVideoRecords(pool), objects
+            yield postgres.PostgresVideoRecords(pool), PostgresUploadRecords(pool), objects
         finally:
             await pool.close()
 
 
 async def _serve(settings: IngestSettings) -> None:
-    async with open_stores(settings) as (records, objects):
+    async with open_stores(settings) as (records, upload_records, objects):
         prober = PyAVProber(
             timeout_s=settings.probe_timeout_s, max_bytes=settings.probe_max_bytes, at_once=settings.probes_at_once
         )
-        async with service(settings, records=records, objects=objects, prober=prober) as registration:
+        async with service(
+            settings, records=records, upload_records=upload_records, objects=objects, prober=prober
+        ) as registration:
             await serve(service_name="ingest", settings=settings, services=[registration])
 
 

@@ -5,8 +5,8 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from sage_runtime.settings import ListenAddress, ServerSettings, Settings
 
+from sage_ingest.capacity import UploadLimits
 from sage_ingest.parts import MAX_PART_BYTES, MIB, MIN_PART_BYTES
-from sage_ingest.upload import UploadLimits
 
 _GIB = 1024 * MIB
 # Source: "Amazon S3 multipart upload limits": the largest object.
@@ -39,7 +39,11 @@ class IngestSettings(ServerSettings, DatabaseSettings):
         parts_in_flight: Parts of one upload on their way to S3 at once.
         total_parts_in_flight: Parts of all uploads on their way at once. Memory for uploads is at most
             `part_bytes * (total_parts_in_flight + max_concurrent_uploads)`.
-        max_concurrent_uploads: Uploads at once; more are refused.
+        max_concurrent_uploads: Uploads at once; more are refused. Each part of an upload in parts counts as one while
+            it comes in.
+        max_open_uploads: Uploads in parts that may be open; more are refused.
+        upload_expire_s: Seconds after its last part when an upload in parts that nobody completes is swept, and after
+            its end when it is forgotten. A lifecycle rule of the bucket that ends multipart uploads must wait longer.
         upload_idle_s: Seconds without data after which an upload is given up.
         upload_lease_s: Seconds after which what a process that died has left is swept.
         sweep_interval_s: Seconds between two sweeps.
@@ -64,6 +68,10 @@ class IngestSettings(ServerSettings, DatabaseSettings):
     parts_in_flight: int = Field(default=4, ge=1, le=64, validation_alias="SAGE_UPLOAD_PARTS_IN_FLIGHT")
     total_parts_in_flight: int = Field(default=4, ge=1, le=256, validation_alias="SAGE_UPLOAD_TOTAL_PARTS_IN_FLIGHT")
     max_concurrent_uploads: int = Field(default=16, ge=1, le=1000, validation_alias="SAGE_MAX_CONCURRENT_UPLOADS")
+    max_open_uploads: int = Field(default=1000, ge=1, le=1_000_000, validation_alias="SAGE_MAX_OPEN_UPLOADS")
+    upload_expire_s: float = Field(
+        default=86_400.0, gt=0, le=30 * 86_400, validation_alias="SAGE_INGEST_UPLOAD_EXPIRE_SECONDS"
+    )
     upload_idle_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_UPLOAD_IDLE_SECONDS")
     upload_lease_s: float = Field(default=60.0, gt=0, le=86_400, validation_alias="SAGE_UPLOAD_LEASE_SECONDS")
     sweep_interval_s: float = Field(default=30.0, gt=0, le=86_400, validation_alias="SAGE_SWEEP_INTERVAL_SECONDS")

@@ -1,17 +1,18 @@
 """Between the contract's messages and the model: the only module here that knows protobuf."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from google.protobuf import timestamp_pb2
 from sage.ingest.v1 import ingest_pb2
-from sage_runtime.errors import invalid_field
+from sage_runtime.errors import check_all, invalid_field
 from sage_runtime.fields import check_request_id
+from sage_runtime.ids import check_id
 
 from sage_ingest.errors import spec_missing, spec_repeated
-from sage_ingest.model import Audio, Media, Video, VideoSpec
-from sage_ingest.spec import check_spec
+from sage_ingest.model import UPLOAD_ID_PREFIX, Audio, Media, Part, PartSpec, Upload, UploadState, Video, VideoSpec
+from sage_ingest.spec import check_sha256, check_size, check_spec
 from sage_ingest.videos import Page, PlaybackUrl
 
 # Set by the gateway from Content-Length, which does not get through the JSON transcoder.
@@ -52,11 +53,63 @@ def to_upload_start(
     checked = check_spec(
         filename=spec.filename,
         content_type=spec.content_type or message.content.content_type,
-        size_bytes=spec.size_bytes if spec.HasField("size_bytes") else _content_length(metadata),
+        size_bytes=spec.size_bytes if spec.HasField("size_bytes") else _content_length(metadata, "spec.size_bytes"),
         sha256=spec.sha256,
         max_video_bytes=max_video_bytes,
     )
     return UploadStart(checked, check_request_id(message.request_id), message.content.data)
+
+
+def to_upload(request: ingest_pb2.CreateUploadRequest, *, max_video_bytes: int) -> tuple[VideoSpec, str]:
+    """Return what an upload in parts is said to become, and its request id, perhaps empty.
+
+    Raises:
+        SageError: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE or VIDEO_UNREADABLE.
+    """
+    checked = check_spec(
+        filename=request.spec.filename,
+        content_type=request.spec.content_type,
+        size_bytes=request.spec.size_bytes if request.spec.HasField("size_bytes") else None,
+        sha256=request.spec.sha256,
+        max_video_bytes=max_video_bytes,
+    )
+    return checked, check_request_id(request.request_id)
+
+
+def to_part_spec(
+    message: ingest_pb2.UploadPartRequest | None, *, metadata: Mapping[str, str | bytes]
+) -> tuple[PartSpec, bytes]:
+    """Return what the first message says of a part, and the bytes that it carries, perhaps none.
+
+    Raises:
+        SageError: FIELD_INVALID.
+    """
+    message = message or ingest_pb2.UploadPartRequest()
+    size_bytes = message.size_bytes if message.HasField("size_bytes") else _content_length(metadata, "size_bytes")
+    check_all(
+        lambda: check_id(message.upload_id, prefix=UPLOAD_ID_PREFIX, field="upload_id"),
+        lambda: check_size(size_bytes, field="size_bytes", of_what="part"),
+        lambda: check_sha256(message.sha256, field="sha256"),
+    )
+    spec = PartSpec(message.upload_id, message.part_number, size_bytes or 0, message.sha256.lower())
+    return spec, message.content.data
+
+
+async def to_part_chunks(
+    spec: PartSpec, first: bytes, messages: AsyncIterator[ingest_pb2.UploadPartRequest]
+) -> AsyncIterator[bytes]:
+    """Yield the bytes of a part: those of the first message, then those of the others.
+
+    Raises:
+        SageError: FIELD_INVALID where a later message speaks of another part.
+    """
+    yield first
+    async for message in messages:
+        if message.upload_id not in ("", spec.upload_id) or message.part_number not in (0, spec.number):
+            raise invalid_field("part_number", "must be the same in the whole stream: it carries one part.")
+        data = message.content.data
+        del message
+        yield data
 
 
 async def to_chunks(first: bytes, messages: AsyncIterator[ingest_pb2.UploadVideoRequest]) -> AsyncIterator[bytes]:
@@ -96,6 +149,29 @@ def from_page(page: Page) -> ingest_pb2.ListVideosResponse:
     )
 
 
+def from_upload(upload: Upload, parts: Sequence[Part]) -> ingest_pb2.Upload:
+    """Return an upload in parts as the contract has it."""
+    spec = upload.spec
+    return ingest_pb2.Upload(
+        id=upload.id,
+        spec=ingest_pb2.VideoSpec(
+            filename=spec.filename, content_type=spec.content_type, size_bytes=spec.size_bytes, sha256=spec.sha256
+        ),
+        part_size_bytes=upload.part_bytes,
+        part_count=upload.part_count,
+        parts=[from_part(part) for part in parts],
+        state=ingest_pb2.UploadState.Value(f"UPLOAD_STATE_{upload.state}"),
+        video_id=upload.video_id if upload.state is UploadState.COMPLETED else "",
+        create_time=_timestamp(upload.create_time),
+        expire_time=None if upload.expire_time is None else _timestamp(upload.expire_time),
+    )
+
+
+def from_part(part: Part) -> ingest_pb2.UploadedPart:
+    """Return a part that has arrived as the contract has it."""
+    return ingest_pb2.UploadedPart(part_number=part.number, size_bytes=part.size_bytes, sha256=part.sha256)
+
+
 def to_validity_s(request: ingest_pb2.GetPlaybackUrlRequest) -> float | None:
     """Return the validity that was asked for in seconds, or None where it was left to the server."""
     if not request.HasField("validity"):
@@ -108,13 +184,13 @@ def from_playback_url(playback: PlaybackUrl) -> ingest_pb2.GetPlaybackUrlRespons
     return ingest_pb2.GetPlaybackUrlResponse(url=playback.url, expire_time=_timestamp(playback.expire_time))
 
 
-def _content_length(metadata: Mapping[str, str | bytes]) -> int | None:
+def _content_length(metadata: Mapping[str, str | bytes], field: str) -> int | None:
     value = metadata.get(CONTENT_LENGTH_KEY)
     if value is None:
         return None
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise invalid_field("spec.size_bytes", "is missing, and the request's Content-Length is no number.")
+        raise invalid_field(field, "is missing, and the request's Content-Length is no number.")
     return int(text)
 
 

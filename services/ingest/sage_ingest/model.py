@@ -5,9 +5,13 @@ Plain values. Times on a film's timeline are seconds.
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from fractions import Fraction
 
+from sage_runtime.errors import SageError
+
 VIDEO_ID_PREFIX = "video"
+UPLOAD_ID_PREFIX = "upload"
 _KEY_PREFIX = "videos/"
 
 
@@ -107,3 +111,85 @@ def was_uploaded_as(video: Video, spec: VideoSpec) -> bool:
     return (
         (video.filename, video.content_type, video.size_bytes) == (spec.filename, spec.content_type, spec.size_bytes)
     ) and spec.sha256 in ("", video.sha256)
+
+
+class UploadState(StrEnum):
+    """Where an upload in parts stands: it takes parts, has become a video, or was aborted or swept."""
+
+    OPEN = "OPEN"
+    COMPLETED = "COMPLETED"
+    ABORTED = "ABORTED"
+
+
+@dataclass(frozen=True)
+class PartSpec:
+    """What a client says of a part before its bytes.
+
+    Attributes:
+        upload_id: The upload.
+        number: From 1.
+        size_bytes: Its size.
+        sha256: 64 lower-case hexadecimal digits; empty where the client gave none.
+    """
+
+    upload_id: str
+    number: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that has arrived.
+
+    Attributes:
+        number: From 1.
+        size_bytes: Its size.
+        sha256: Of its bytes, 64 lower-case hexadecimal digits.
+        tag: What the object store calls these very bytes.
+    """
+
+    number: int
+    size_bytes: int
+    sha256: str
+    tag: str
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload in parts.
+
+    Attributes:
+        id: `upload_` and 32 hexadecimal digits; sorts by the time it began.
+        video_id: What its video will be called, or is.
+        spec: What the client said of the file.
+        part_bytes: The size of every part but the last.
+        multipart_id: What the object store calls it.
+        request_id: The client's id of it; empty where it gave none.
+        create_time: When it began, with its time zone.
+        state: Where it stands.
+        completing: Whether somebody is joining its parts right now; it takes none meanwhile.
+        expire_time: When it is swept unless parts arrive before; None once it is not OPEN.
+        failure: Why it was aborted where its bytes were at fault.
+    """
+
+    id: str
+    video_id: str
+    spec: VideoSpec
+    part_bytes: int
+    multipart_id: str
+    request_id: str
+    create_time: datetime
+    state: UploadState = UploadState.OPEN
+    completing: bool = False
+    expire_time: datetime | None = None
+    failure: SageError | None = None
+
+    @property
+    def part_count(self) -> int:
+        """How many parts the whole file has."""
+        return -(-self.spec.size_bytes // self.part_bytes)
+
+    def size_of_part(self, number: int) -> int:
+        """Return how many bytes a part must have; `number` is from 1 to `part_count`."""
+        return min(self.part_bytes, self.spec.size_bytes - (number - 1) * self.part_bytes)

@@ -56,10 +56,14 @@ class PartGatherer:
         total_bytes: The declared size of the file, at least 1.
         part_bytes: The size of every part but the last.
         buffers: Where parts come from; the caller gives them back.
+        field: Where the client declared the size.
     """
 
-    def __init__(self, *, total_bytes: int, part_bytes: int, buffers: PartBuffers) -> None:
+    def __init__(
+        self, *, total_bytes: int, part_bytes: int, buffers: PartBuffers, field: str = "spec.size_bytes"
+    ) -> None:
         self._buffers = buffers
+        self._field = field
         self._total_bytes = total_bytes
         self._part_bytes = part_bytes
         self._received_bytes = 0
@@ -74,7 +78,7 @@ class PartGatherer:
         """
         received = self._received_bytes + len(chunk)
         if received > self._total_bytes:
-            raise size_mismatch(declared_bytes=self._total_bytes, received_bytes=received)
+            raise size_mismatch(self._field, declared_bytes=self._total_bytes, received_bytes=received)
         rest = memoryview(chunk)
         while rest:
             if self._part is None:
@@ -97,4 +101,4 @@ class PartGatherer:
             SageError: SIZE_MISMATCH where the stream ended early.
         """
         if self._received_bytes != self._total_bytes:
-            raise size_mismatch(declared_bytes=self._total_bytes, received_bytes=self._received_bytes)
+            raise size_mismatch(self._field, declared_bytes=self._total_bytes, received_bytes=self._received_bytes)

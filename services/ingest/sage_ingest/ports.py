@@ -18,7 +18,7 @@ class LeaseLostError(Exception):
 
 
 class RequestIdTakenError(Exception):
-    """A video with the same request id was stored first."""
+    """A video, or an upload in parts, with the same request id was stored first."""
 
 
 class UnreadableError(Exception):
@@ -55,7 +55,10 @@ class VideoRecords(Protocol):
         ...
 
     async def claim_expired(self, *, holder: str, lease_s: float, limit: int) -> list[str]:
-        """Take over up to `limit` entries whose lease ran out and return their keys. No two callers get the same."""
+        """Take over up to `limit` entries whose lease ran out and return their keys. No two callers get the same.
+
+        Open uploads that held them are aborted with it.
+        """
         ...
 
     async def add_video(self, video: Video, *, key: str, holder: str) -> None:
@@ -69,7 +72,10 @@ class VideoRecords(Protocol):
         ...
 
     async def remove_video(self, video_id: str, *, key: str, holder: str, lease_s: float) -> bool:
-        """Turn a stored video back into a pending object, atomically; false where there is no such video."""
+        """Turn a stored video back into a pending object, atomically; false where there is no such video.
+
+        The upload in parts that it came from is forgotten, which frees its request id.
+        """
         ...
 
     async def get_video(self, video_id: str) -> Video | None:
@@ -114,6 +120,13 @@ class VideoObjects(Protocol):
         """
         ...
 
+    async def part_tags(self, key: str, *, multipart_id: str) -> frozenset[tuple[int, str]] | None:
+        """Return number and tag of the parts that the store has; None where the multipart upload is no more.
+
+        A store may have several parts of one number, and joins the one that is named by its tag.
+        """
+        ...
+
     async def complete(self, key: str, *, multipart_id: str, tags: Sequence[str], size_bytes: int) -> None:
         """Join the parts into the object. Succeeds too where only the store's answer was lost.
 
@@ -131,6 +144,10 @@ class VideoObjects(Protocol):
 
     async def read(self, key: str, *, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer at the end of the object."""
+        ...
+
+    async def read_part(self, key: str, *, offset: int, length: int) -> bytes:
+        """Return bytes as `read` does. Large reads go this way, so that small ones need not wait for them."""
         ...
 
     async def playback_url(self, key: str, *, filename: str, content_type: str, validity_s: int) -> str:

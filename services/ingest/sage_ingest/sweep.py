@@ -1,4 +1,4 @@
-"""Cleaning up after processes that died: unfinished uploads and half-done deletions."""
+"""Cleaning up: what processes that died have left, uploads in parts that nobody finished, closed ones of long ago."""
 
 import asyncio
 import uuid
@@ -7,6 +7,7 @@ import structlog
 from sage_runtime.errors import SageError
 
 from sage_ingest.ports import VideoObjects, VideoRecords
+from sage_ingest.upload_ports import UploadRecords
 
 _BATCH = 20
 
@@ -18,16 +19,29 @@ class Sweeper:
 
     Args:
         records: Where pending objects are recorded.
+        uploads: Where uploads in parts are recorded.
         objects: Where they are.
         lease_s: Seconds that an entry is held while it is worked on; another sweep tries again afterwards.
         interval_s: Seconds between sweeps.
+        forget_s: Seconds after which an upload in parts that was closed is forgotten.
     """
 
-    def __init__(self, records: VideoRecords, objects: VideoObjects, *, lease_s: float, interval_s: float) -> None:
+    def __init__(
+        self,
+        records: VideoRecords,
+        uploads: UploadRecords,
+        objects: VideoObjects,
+        *,
+        lease_s: float,
+        interval_s: float,
+        forget_s: float,
+    ) -> None:
         self._records = records
+        self._uploads = uploads
         self._objects = objects
         self._lease_s = lease_s
         self._interval_s = interval_s
+        self._forget_s = forget_s
 
     async def run(self) -> None:
         """Sweep, now and then again, until cancelled."""
@@ -58,4 +72,5 @@ class Sweeper:
                 await self._records.forget(key, holder=holder)
                 swept += 1
                 log.info("abandoned object swept", key=key)
+        await self._uploads.forget_closed(older_than_s=self._forget_s)
         return swept

@@ -1,10 +1,9 @@
 """Taking in one video as a stream of chunks."""
 
-import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -12,36 +11,17 @@ from sage_runtime.errors import Reason, SageError
 from sage_runtime.ids import new_id
 
 from sage_ingest import errors
-from sage_ingest.model import VIDEO_ID_PREFIX, Media, Video, VideoSpec, object_key, was_uploaded_as
-from sage_ingest.parts import PartBuffers, PartGatherer, part_size
-from sage_ingest.ports import LeaseLostError, Prober, RequestIdTakenError, UnreadableError, VideoObjects, VideoRecords
-from sage_ingest.source import StoredObject
+from sage_ingest.capacity import Capacity
+from sage_ingest.model import VIDEO_ID_PREFIX, Video, VideoSpec, object_key, was_uploaded_as
+from sage_ingest.pacing import without_long_pauses
+from sage_ingest.parts import PartGatherer, part_size
+from sage_ingest.pending import drop_pending, keep_lease
+from sage_ingest.ports import LeaseLostError, Prober, RequestIdTakenError, VideoObjects, VideoRecords
 from sage_ingest.tasks import Unabandoned, task_group
 from sage_ingest.transfer import PartSender
+from sage_ingest.understanding import understand
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class UploadLimits:
-    """What uploads may use.
-
-    Attributes:
-        part_bytes: Size of a part, larger only where a file would need more than 10,000 parts.
-        parts_in_flight: Parts of one upload on their way to the store at once.
-        total_parts_in_flight: Parts of all uploads together on their way at once.
-        max_uploads: Uploads at once. With the two above it bounds memory: every upload holds the part that is being
-            filled, or one that waits for its turn, besides those in flight.
-        idle_s: Seconds without data after which an upload is given up.
-        lease_s: Seconds after which an upload whose process died is swept.
-    """
-
-    part_bytes: int
-    parts_in_flight: int
-    total_parts_in_flight: int
-    max_uploads: int
-    idle_s: float
-    lease_s: float
 
 
 class Uploads:
@@ -51,7 +31,7 @@ class Uploads:
         records: Where videos and pending objects are recorded.
         objects: Where the bytes go.
         prober: Tells what a file holds.
-        limits: What uploads may use.
+        capacity: What uploads share.
         unabandoned: Where cleaning up runs. The process closes it before the stores.
     """
 
@@ -61,17 +41,15 @@ class Uploads:
         objects: VideoObjects,
         prober: Prober,
         *,
-        limits: UploadLimits,
+        capacity: Capacity,
         unabandoned: Unabandoned,
     ) -> None:
         self._records = records
         self._objects = objects
         self._prober = prober
-        self._limits = limits
+        self._capacity = capacity
+        self._limits = capacity.limits
         self._unabandoned = unabandoned
-        self._part_slots = asyncio.Semaphore(limits.total_parts_in_flight)
-        self._buffers = PartBuffers(part_bytes=limits.part_bytes, kept=limits.total_parts_in_flight)
-        self._running = 0
 
     async def upload(self, spec: VideoSpec, chunks: AsyncIterator[bytes], *, request_id: str) -> Video:
         """Store the bytes as a new video and return it.
@@ -90,18 +68,8 @@ class Uploads:
         """
         if request_id and (earlier := await self._records.find_video(request_id)):
             return _answer_again(earlier, spec, request_id=request_id)
-        with self._admitted(), self._unabandoned.call():
+        with self._capacity.admitted(), self._unabandoned.call():
             return await self._take_in(spec, chunks, request_id=request_id)
-
-    @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._running >= self._limits.max_uploads:
-            raise errors.too_many_uploads(self._limits.max_uploads)
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
 
     async def _take_in(self, spec: VideoSpec, chunks: AsyncIterator[bytes], *, request_id: str) -> Video:
         video_id = new_id(VIDEO_ID_PREFIX)
@@ -110,14 +78,21 @@ class Uploads:
         await self._records.add_pending(key, holder=holder, lease_s=self._limits.lease_s)
         try:
             async with task_group() as tasks:
-                renewing = tasks.create_task(self._keep_lease(key, holder=holder))
+                renewing = tasks.create_task(
+                    keep_lease(
+                        lambda: self._records.renew(key, holder=holder, lease_s=self._limits.lease_s),
+                        lease_s=self._limits.lease_s,
+                    )
+                )
                 sha256 = await self._receive(spec, chunks, key=key)
-                media = await self._understand(spec, key=key)
+                media = await understand(self._prober, self._objects, spec, key=key)
                 renewing.cancel()
         except BaseException as error:
             # A call to the store that had no answer may still take effect there, after it was cleaned up.
             uncertain = isinstance(error, SageError) and error.reason is Reason.STORE_UNAVAILABLE
-            await self._unabandoned.run(self._abandon(key, holder=holder, forget=not uncertain))
+            await self._unabandoned.run(
+                drop_pending(self._records, self._objects, key, holder=holder, forget=not uncertain)
+            )
             raise
         video = Video(
             id=video_id,
@@ -131,20 +106,9 @@ class Uploads:
         )
         return await self._unabandoned.run(self._commit(video, spec, key=key, holder=holder))
 
-    async def _keep_lease(self, key: str, *, holder: str) -> None:
-        while True:
-            await asyncio.sleep(self._limits.lease_s / 3)
-            try:
-                await self._records.renew(key, holder=holder, lease_s=self._limits.lease_s)
-            except LeaseLostError as error:
-                raise errors.store_unavailable("database", detail="the upload was swept as abandoned") from error
-            except SageError as error:
-                # A database that is away for a moment costs no upload; the commit is what counts.
-                log.warning("upload lease not renewed", key=key, detail=error.detail)
-
     async def _receive(self, spec: VideoSpec, chunks: AsyncIterator[bytes], *, key: str) -> str:
         part_bytes = part_size(spec.size_bytes, default_bytes=self._limits.part_bytes)
-        gatherer = PartGatherer(total_bytes=spec.size_bytes, part_bytes=part_bytes, buffers=self._buffers)
+        gatherer = PartGatherer(total_bytes=spec.size_bytes, part_bytes=part_bytes, buffers=self._capacity.buffers)
         multipart_id = await self._objects.begin(key, content_type=spec.content_type)
         async with task_group() as tasks:
             sender = PartSender(
@@ -152,35 +116,29 @@ class Uploads:
                 key=key,
                 multipart_id=multipart_id,
                 in_flight=self._limits.parts_in_flight,
-                buffers=self._buffers,
-                shared_slots=self._part_slots,
+                buffers=self._capacity.buffers,
+                shared_slots=self._capacity.part_slots,
                 tasks=tasks,
             )
-            async with contextlib.aclosing(_without_long_pauses(chunks, idle_s=self._limits.idle_s)) as paced:
+            async with contextlib.aclosing(without_long_pauses(chunks, idle_s=self._limits.idle_s)) as paced:
                 async for chunk in paced:
                     for part in gatherer.feed(chunk):
                         await sender.send(part)
             gatherer.finish()
         if spec.sha256 and sender.sha256 != spec.sha256:
-            raise errors.checksum_mismatch(declared_sha256=spec.sha256, received_sha256=sender.sha256)
+            raise errors.checksum_mismatch("spec.sha256", declared_sha256=spec.sha256, received_sha256=sender.sha256)
         await self._objects.complete(key, multipart_id=multipart_id, tags=sender.tags, size_bytes=spec.size_bytes)
         return sender.sha256
-
-    async def _understand(self, spec: VideoSpec, *, key: str) -> Media:
-        try:
-            return await self._prober.probe(StoredObject(self._objects, key=key, size_bytes=spec.size_bytes))
-        except UnreadableError as error:
-            raise errors.video_unreadable(spec.filename, why=error.why, detail=error.detail) from error
 
     async def _commit(self, video: Video, spec: VideoSpec, *, key: str, holder: str) -> Video:
         try:
             await self._records.add_video(video, key=key, holder=holder)
         except LeaseLostError as error:
-            await self._abandon(key, holder=holder, forget=True)
+            await drop_pending(self._records, self._objects, key, holder=holder)
             raise errors.store_unavailable("database", detail="the upload was swept as abandoned") from error
         except RequestIdTakenError:
             # The same upload ran twice at once, and the other one ended first.
-            await self._abandon(key, holder=holder, forget=True)
+            await drop_pending(self._records, self._objects, key, holder=holder)
             earlier = await self._records.find_video(video.request_id)
             if earlier is None:
                 raise errors.request_id_reused(video.request_id) from None
@@ -188,30 +146,8 @@ class Uploads:
         log.info("video stored", video_id=video.id, size_bytes=video.size_bytes)
         return video
 
-    async def _abandon(self, key: str, *, holder: str, forget: bool) -> None:
-        try:
-            await self._objects.discard(key)
-            if forget:
-                await self._records.forget(key, holder=holder)
-        except SageError as error:
-            # The entry stays, and its lease runs out: the sweep goes on from here.
-            log.warning("upload left to the sweep", key=key, detail=error.detail)
-
 
 def _answer_again(video: Video, spec: VideoSpec, *, request_id: str) -> Video:
     if not was_uploaded_as(video, spec):
         raise errors.request_id_reused(request_id)
     return video
-
-
-async def _without_long_pauses(chunks: AsyncIterator[bytes], *, idle_s: float) -> AsyncGenerator[bytes, None]:
-    iterator = aiter(chunks)
-    while True:
-        try:
-            async with asyncio.timeout(idle_s):
-                chunk = await anext(iterator)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise errors.upload_idle(idle_s) from None
-        yield chunk

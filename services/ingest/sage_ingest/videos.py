@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sage_runtime.errors import SageError, invalid_field
+from sage_runtime.errors import invalid_field
 from sage_runtime.fields import check_label, check_page_size
 from sage_runtime.ids import check_id
 from sage_runtime.paging import make_page_token, read_page_token
 
 from sage_ingest import errors
 from sage_ingest.model import VIDEO_ID_PREFIX, Video, object_key
+from sage_ingest.pending import drop_pending
 from sage_ingest.ports import VideoObjects, VideoRecords
 from sage_ingest.spec import MAX_FILENAME_LENGTH
 from sage_ingest.tasks import Unabandoned
@@ -130,9 +131,5 @@ class Videos:
         key, holder = object_key(video_id), uuid.uuid4().hex
         if not await self._records.remove_video(video_id, key=key, holder=holder, lease_s=self._lease_s):
             raise errors.video_not_found(video_id)
-        try:
-            await self._objects.discard(key)
-            await self._records.forget(key, holder=holder)
-        except SageError as error:
-            log.warning("deletion left to the sweep", key=key, detail=error.detail)
+        await drop_pending(self._records, self._objects, key, holder=holder)
         log.info("video deleted", video_id=video_id)

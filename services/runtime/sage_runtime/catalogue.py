@@ -52,20 +52,20 @@ CATALOGUE: dict[Reason, Entry] = {
     ),
     Reason.SIZE_MISMATCH: Entry(
         _INVALID,
-        "{declared_bytes} bytes were declared and {received_bytes} had arrived when the upload ended. Nothing was "
-        "kept; declare the size of the whole file and upload it again.",
+        "{declared_bytes} bytes were declared and {received_bytes} had arrived when the stream ended. Nothing of "
+        "it was kept; declare how many there are and send them again.",
     ),
     Reason.CHECKSUM_MISMATCH: Entry(
         _INVALID,
         "The SHA-256 of the bytes that arrived is {received_sha256}, not the declared {declared_sha256}. "
-        "Nothing was kept; upload the file again.",
+        "Nothing of them was kept; send them again.",
     ),
     Reason.SPEC_MISSING: Entry(
         _INVALID, "The first message must carry `spec` with the file name, content type and size."
     ),
     Reason.SPEC_REPEATED: Entry(_INVALID, "Only the first message may carry `spec`. Send data in the others."),
     Reason.UPLOAD_NOT_FOUND: Entry(_MISSING, "There is no upload {upload_id}. Begin one with CreateUpload."),
-    Reason.UPLOAD_CLOSED: Entry(_STATE, "Upload {upload_id} is {state} and takes no more. Begin another."),
+    Reason.UPLOAD_CLOSED: Entry(_STATE, "Upload {upload_id} is {state}. {what_to_do}"),
     Reason.PART_MISSING: Entry(
         _STATE, "Parts {part_numbers} of upload {upload_id} have not arrived. Put them, then complete it again."
     ),

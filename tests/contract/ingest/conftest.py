@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import boto3
 import pytest
-from fakes.ingest import InMemoryVideoObjects, InMemoryVideoRecords
+from fakes.ingest import InMemoryUploadRecords, InMemoryVideoObjects, InMemoryVideoRecords
 from sage_ingest.adapters.postgres import SCHEMA, PostgresVideoRecords
+from sage_ingest.adapters.postgres_uploads import PostgresUploadRecords
 from sage_ingest.adapters.s3 import S3VideoObjects, open_client
 from sage_ingest.ports import VideoObjects, VideoRecords
+from sage_ingest.upload_ports import UploadRecords
 from sage_runtime.postgres import Pool, migrate, open_pool
 
 PART_THREADS = 4
@@ -22,11 +24,15 @@ class Records:
 
     Attributes:
         store: What is tested.
+        uploads: What is tested of uploads in parts.
         expire: Lets every lease run out.
+        age: Makes every upload that was closed seem to have been so an hour ago.
     """
 
     store: VideoRecords
+    uploads: UploadRecords
     expire: Callable[[], Awaitable[None]]
+    age: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ async def pool(ingest_dsn) -> AsyncIterator[Pool]:
     """Return connections to a database with ingest's schema and nothing in it."""
     async with await open_pool(ingest_dsn, schema=SCHEMA) as pool:
         async with pool.connection() as connection:
-            await connection.execute("TRUNCATE videos, pending_objects")
+            await connection.execute("TRUNCATE videos, pending_objects, uploads, upload_parts")
         yield pool
 
 
@@ -66,8 +72,13 @@ def postgres_records(pool) -> Records:
     async def expire() -> None:
         async with pool.connection() as connection:
             await connection.execute("UPDATE pending_objects SET lease_until = now() - interval '1 second'")
+            await connection.execute("UPDATE uploads SET completing_until = now() - interval '1 second'")
 
-    return Records(PostgresVideoRecords(pool), expire)
+    async def age() -> None:
+        async with pool.connection() as connection:
+            await connection.execute("UPDATE uploads SET close_time = close_time - interval '1 hour'")
+
+    return Records(PostgresVideoRecords(pool), PostgresUploadRecords(pool), expire, age)
 
 
 @pytest.fixture
@@ -78,7 +89,11 @@ def memory_records() -> Records:
     async def expire() -> None:
         now[0] += 1_000_000
 
-    return Records(InMemoryVideoRecords(lambda: now[0]), expire)
+    async def age() -> None:
+        now[0] += 3600
+
+    videos = InMemoryVideoRecords(lambda: now[0])
+    return Records(videos, InMemoryUploadRecords(videos), expire, age)
 
 
 @pytest.fixture(params=["memory", "postgres"])

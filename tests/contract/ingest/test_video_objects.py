@@ -1,6 +1,7 @@
 """What holds for the bytes of videos, wherever they are."""
 
 import asyncio
+import functools
 
 import pytest
 from sage_runtime.errors import Reason, SageError
@@ -36,6 +37,29 @@ async def test_completing_again_succeeds(objects) -> None:
     tag = await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
     for _ in range(2):
         await objects.store.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
+
+
+async def test_a_part_that_is_put_again_replaces_the_one_before(objects) -> None:
+    """The store names the parts that it has, and joins the one whose tag is asked for."""
+    multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
+    assert await objects.store.part_tags(KEY, multipart_id=multipart_id) == frozenset()
+    put = functools.partial(objects.store.put_part, KEY, multipart_id=multipart_id)
+    old = await put(part_number=1, data=bytearray(LAST * 700_000))
+    last = await put(part_number=2, data=bytearray(LAST))
+    new = await put(part_number=1, data=bytearray(FIRST))
+    assert old != new
+    assert await objects.store.part_tags(KEY, multipart_id=multipart_id) >= {(1, new), (2, last)}
+    await objects.store.complete(KEY, multipart_id=multipart_id, tags=[new, last], size_bytes=len(FIRST) + len(LAST))
+    assert await objects.store.read_part(KEY, offset=0, length=len(FIRST)) == FIRST
+    assert await objects.store.part_tags(KEY, multipart_id=multipart_id) is None
+
+
+async def test_an_upload_that_was_discarded_has_no_parts(objects) -> None:
+    """What was discarded is no more, which differs from having no parts yet."""
+    multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
+    await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
+    await objects.store.discard(KEY)
+    assert await objects.store.part_tags(KEY, multipart_id=multipart_id) is None
 
 
 async def test_discarding_leaves_nothing(objects) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from fakes.ingest import InMemoryVideoObjects, InMemoryVideoRecords
+from fakes.ingest import InMemoryUploadRecords, InMemoryVideoObjects, InMemoryVideoRecords
 from google.api import httpbody_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -109,7 +109,13 @@ async def make_ingest() -> AsyncIterator[Callable[..., Any]]:
                 timeout_s=wanted.probe_timeout_s, max_bytes=wanted.probe_max_bytes, at_once=wanted.probes_at_once
             )
             registration = await stack.enter_async_context(
-                service(wanted, records=records, objects=objects, prober=prober)
+                service(
+                    wanted,
+                    records=records,
+                    upload_records=InMemoryUploadRecords(records),
+                    objects=objects,
+                    prober=prober,
+                )
             )
             server = await stack.enter_async_context(running_server(settings=wanted, services=[registration]))
             channel = await all_of_them.enter_async_context(grpc.aio.insecure_channel(server.address))

@@ -58,6 +58,16 @@ async def test_the_bodys_type_stands_in_for_the_specs(ingest) -> None:
     assert (video.content_type, video.size_bytes) == ("video/webm", len(FILM))
 
 
+@pytest.mark.parametrize("said", ["", "application/octet-stream", "application/x-www-form-urlencoded"])
+async def test_the_name_stands_in_for_a_type_that_says_nothing(ingest, said: str) -> None:
+    """`curl -T` sends no type and `curl --data-binary` a form's: then the extension counts."""
+    first = ingest_pb2.UploadVideoRequest(
+        spec=ingest_pb2.VideoSpec(filename="A.MOV", size_bytes=len(FILM)),
+        content=httpbody_pb2.HttpBody(content_type=said, data=FILM),
+    )
+    assert (await ingest.stub.UploadVideo(iter([first]))).video.content_type == "video/quicktime"
+
+
 async def test_the_specs_size_counts_before_the_gateways(ingest, refusal) -> None:
     """A size in the spec is the declared one, whatever the gateway says."""
     call = ingest.upload(size_bytes=1, metadata=[("x-upload-content-length", str(len(FILM)))])
@@ -85,7 +95,10 @@ async def test_odd_file_names_are_labels(ingest, filename: str) -> None:
             id="a truncated file whose index is first",
         ),
         pytest.param(FILM, {"content_type": "image/png"}, "CONTENT_TYPE_NOT_VIDEO", "spec.content_type", id="type"),
-        pytest.param(FILM, {"content_type": None}, "CONTENT_TYPE_NOT_VIDEO", "spec.content_type", id="no type"),
+        pytest.param(
+            FILM, {"content_type": None, "filename": "film"}, "CONTENT_TYPE_NOT_VIDEO", "spec.content_type",
+            id="no type, and a name that says nothing",
+        ),
         pytest.param(FILM, {"size_bytes": len(FILM) + 1}, "SIZE_MISMATCH", "spec.size_bytes", id="too few bytes"),
         pytest.param(FILM, {"size_bytes": len(FILM) - 1}, "SIZE_MISMATCH", "spec.size_bytes", id="too many bytes"),
         pytest.param(FILM, {"sha256": "0" * 64}, "CHECKSUM_MISMATCH", "spec.sha256", id="other bytes"),

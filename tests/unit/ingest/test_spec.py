@@ -1,10 +1,12 @@
-"""The rules for what a client says of a video."""
+"""The rules for what a client says of a video, and of a part of one."""
+
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sage_ingest.model import VideoSpec
-from sage_ingest.spec import check_spec
+from sage_ingest.model import PartSpec, Upload, VideoSpec
+from sage_ingest.spec import check_part, check_spec
 from sage_runtime.errors import Reason, SageError
 
 GOOD = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 10, "sha256": "", "max_video_bytes": 100}
@@ -17,7 +19,8 @@ GOOD = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 10, "sha
         ({"filename": "a" * 300}, Reason.FIELD_INVALID, "spec.filename"),
         ({"filename": "a\0b"}, Reason.FIELD_INVALID, "spec.filename"),
         ({"filename": "a\nb"}, Reason.FIELD_INVALID, "spec.filename"),
-        ({"content_type": ""}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
+        ({"content_type": "", "filename": "film"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
+        ({"content_type": "", "filename": "a.png"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
         ({"content_type": "image/png"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
         ({"content_type": "video/"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
         ({"content_type": "video/mp4\r\nx: y"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
@@ -48,6 +51,50 @@ def test_a_spec_is_put_into_normal_form() -> None:
         max_video_bytes=100,
     )
     assert spec == VideoSpec("a.mp4", "video/mp4", 100, "ab" * 32)
+
+
+@pytest.mark.parametrize("said", ["", " ", "application/octet-stream", "Application/X-WWW-Form-Urlencoded; a=b"])
+def test_a_label_says_the_type_where_the_client_does_not(said: str) -> None:
+    """A type that says no more than that there are bytes gives way to the label's extension."""
+    assert check_spec(**{**GOOD, "content_type": said, "filename": "../x/A.MKV"}).content_type == "video/x-matroska"
+
+
+UPLOAD = Upload(
+    id="upload_1",
+    video_id="video_1",
+    spec=VideoSpec("a.mp4", "video/mp4", 25, ""),
+    part_bytes=10,
+    multipart_id="m",
+    request_id="",
+    create_time=datetime(2026, 1, 1, tzinfo=UTC),
+)
+
+
+@pytest.mark.parametrize(("number", "size_bytes"), [(1, 10), (2, 10), (3, 5)])
+def test_every_part_but_the_last_is_full(number: int, size_bytes: int) -> None:
+    """A part of its own size is taken."""
+    assert UPLOAD.part_count == 3
+    check_part(UPLOAD, PartSpec("upload_1", number, size_bytes, ""))
+
+
+@pytest.mark.parametrize(
+    ("number", "size_bytes", "field"),
+    [
+        (0, 10, "part_number"),
+        (-1, 10, "part_number"),
+        (4, 10, "part_number"),
+        (1, 9, "size_bytes"),
+        (1, 11, "size_bytes"),
+        (3, 10, "size_bytes"),
+        (3, 0, "size_bytes"),
+    ],
+)
+def test_a_part_that_the_upload_does_not_have_is_refused(number: int, size_bytes: int, field: str) -> None:
+    """A number or a size that is not the upload's is PART_INVALID and names the field."""
+    with pytest.raises(SageError) as raised:
+        check_part(UPLOAD, PartSpec("upload_1", number, size_bytes, ""))
+    assert raised.value.reason is Reason.PART_INVALID
+    assert [violation.field for violation in raised.value.violations] == [field]
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=255))

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from fakes.ingest import InMemoryVideoObjects, InMemoryVideoRecords, unavailable
+from fakes.ingest import InMemoryUploadRecords, InMemoryVideoObjects, InMemoryVideoRecords, unavailable
 from sage_ingest.sweep import Sweeper
 
 
@@ -15,7 +15,15 @@ class Leftovers:
         self.records = InMemoryVideoRecords(lambda: self.now)
         self.objects = InMemoryVideoObjects()
         self.sweeper, self.other = (
-            Sweeper(self.records, self.objects, lease_s=10.0, interval_s=0.01) for _ in range(2)
+            Sweeper(
+                self.records,
+                InMemoryUploadRecords(self.records),
+                self.objects,
+                lease_s=10.0,
+                interval_s=0.01,
+                forget_s=60.0,
+            )
+            for _ in range(2)
         )
 
     async def leave(self, count: int) -> None:

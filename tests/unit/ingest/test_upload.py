@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
-from fakes.ingest import InMemoryVideoObjects, InMemoryVideoRecords, StubProber, unavailable
+from fakes.ingest import InMemoryUploadRecords, InMemoryVideoObjects, InMemoryVideoRecords, StubProber, unavailable
+from sage_ingest.capacity import Capacity, UploadLimits
 from sage_ingest.model import Video, VideoSpec, object_key
 from sage_ingest.ports import UnreadableError
 from sage_ingest.sweep import Sweeper
 from sage_ingest.tasks import Unabandoned
-from sage_ingest.upload import UploadLimits, Uploads
+from sage_ingest.upload import Uploads
 from sage_runtime.errors import Reason, SageError
 
 DATA = bytes(range(256)) * 10
@@ -35,8 +36,17 @@ class Ingest:
         self.objects = InMemoryVideoObjects()
         self.prober = StubProber()
         self.unabandoned = Unabandoned()
-        self.uploads = Uploads(self.records, self.objects, self.prober, limits=limits, unabandoned=self.unabandoned)
-        self.sweeper = Sweeper(self.records, self.objects, lease_s=60.0, interval_s=1.0)
+        self.uploads = Uploads(
+            self.records, self.objects, self.prober, capacity=Capacity(limits), unabandoned=self.unabandoned
+        )
+        self.sweeper = Sweeper(
+            self.records,
+            InMemoryUploadRecords(self.records),
+            self.objects,
+            lease_s=60.0,
+            interval_s=1.0,
+            forget_s=60.0,
+        )
 
     async def upload(self, data: bytes = DATA, *, spec: VideoSpec = SPEC, request_id: str = "") -> Video:
         return await self.uploads.upload(spec, _chunks(data), request_id=request_id)

@@ -13,6 +13,8 @@ from sage_ingest.ports import LeaseLostError, RequestIdTakenError
 
 SCHEMA = "ingest"
 
+Connection = psycopg.AsyncConnection[dict[str, Any]]
+
 _COLUMNS = "id, filename, content_type, size_bytes, sha256, media, request_id, create_time"
 
 
@@ -61,33 +63,20 @@ class PostgresVideoRecords:
                     "ORDER BY lease_until LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING key",
                     (holder, lease_s, limit),
                 )
-                return [row["key"] for row in await cursor.fetchall()]
+                keys = [row["key"] for row in await cursor.fetchall()]
+                await connection.execute(
+                    "UPDATE uploads SET state = 'ABORTED', close_time = now() "
+                    "WHERE state = 'OPEN' AND object_key = ANY(%s)",
+                    (keys,),
+                )
+                return keys
 
     async def add_video(self, video: Video, *, key: str, holder: str) -> None:
         """Turn the pending object into a stored video, in one transaction."""
         with store_errors():
             try:
                 async with self._pool.connection() as connection:
-                    cursor = await connection.execute(
-                        "DELETE FROM pending_objects WHERE key = %s AND holder = %s", (key, holder)
-                    )
-                    if cursor.rowcount == 0:
-                        raise LeaseLostError(key)
-                    await connection.execute(
-                        f"INSERT INTO videos ({_COLUMNS}, filename_folded) "  # noqa: S608 - a constant
-                        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                        (
-                            video.id,
-                            video.filename,
-                            video.content_type,
-                            video.size_bytes,
-                            video.sha256,
-                            Jsonb(media_to_json(video.media)),
-                            video.request_id,
-                            video.create_time,
-                            video.filename.casefold(),
-                        ),
-                    )
+                    await insert_video(connection, video, key=key, holder=holder)
             except psycopg.errors.UniqueViolation as error:
                 raise RequestIdTakenError(video.request_id) from error
 
@@ -98,6 +87,7 @@ class PostgresVideoRecords:
                 cursor = await connection.execute("DELETE FROM videos WHERE id = %s", (video_id,))
                 if cursor.rowcount == 0:
                     return False
+                await connection.execute("DELETE FROM uploads WHERE video_id = %s", (video_id,))
                 await _insert_pending(connection, key, holder=holder, lease_s=lease_s)
                 return True
 
@@ -138,9 +128,34 @@ class PostgresVideoRecords:
         return None if row is None else _to_video(row)
 
 
-async def _insert_pending(
-    connection: psycopg.AsyncConnection[dict[str, Any]], key: str, *, holder: str, lease_s: float
-) -> None:
+async def insert_video(connection: Connection, video: Video, *, key: str, holder: str) -> None:
+    """Turn a pending object into a stored video, in the transaction of the caller.
+
+    Raises:
+        LeaseLostError: The holder has the object no more.
+        psycopg.errors.UniqueViolation: Another video has the request id.
+    """
+    cursor = await connection.execute("DELETE FROM pending_objects WHERE key = %s AND holder = %s", (key, holder))
+    if cursor.rowcount == 0:
+        raise LeaseLostError(key)
+    await connection.execute(
+        f"INSERT INTO videos ({_COLUMNS}, filename_folded) "  # noqa: S608 - a constant
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            video.id,
+            video.filename,
+            video.content_type,
+            video.size_bytes,
+            video.sha256,
+            Jsonb(media_to_json(video.media)),
+            video.request_id,
+            video.create_time,
+            video.filename.casefold(),
+        ),
+    )
+
+
+async def _insert_pending(connection: Connection, key: str, *, holder: str, lease_s: float) -> None:
     await connection.execute(
         "INSERT INTO pending_objects (key, holder, lease_until) VALUES (%s, %s, now() + make_interval(secs => %s))",
         (key, holder, lease_s),

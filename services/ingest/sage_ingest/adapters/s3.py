@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,22 @@ class S3VideoObjects:
 
         return await _run(self._parts, put)
 
+    async def part_tags(self, key: str, *, multipart_id: str) -> frozenset[tuple[int, str]] | None:
+        """Return number and tag of the parts that there are; None where the multipart upload is no more."""
+
+        def list_parts() -> frozenset[tuple[int, str]] | None:
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self._bucket, Key=key, UploadId=multipart_id
+            )
+            try:
+                return frozenset((part["PartNumber"], part["ETag"]) for page in pages for part in page.get("Parts", []))
+            except ClientError as error:
+                if _code(error) != "NoSuchUpload":
+                    raise
+                return None
+
+        return await _run(self._control, list_parts)
+
     async def complete(self, key: str, *, multipart_id: str, tags: Sequence[str], size_bytes: int) -> None:
         """Join the parts into the object."""
 
@@ -158,14 +175,11 @@ class S3VideoObjects:
 
     async def read(self, key: str, *, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`."""
+        return await _run(self._control, functools.partial(self._read, key, offset=offset, length=length))
 
-        def read() -> bytes:
-            span = f"bytes={offset}-{offset + length - 1}"
-            answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=span)
-            with contextlib.closing(answer["Body"]) as body:
-                return body.read()
-
-        return await _run(self._control, read)
+    async def read_part(self, key: str, *, offset: int, length: int) -> bytes:
+        """Return up to `length` bytes from `offset`, in turn with the parts that are sent."""
+        return await _run(self._parts, functools.partial(self._read, key, offset=offset, length=length))
 
     async def playback_url(self, key: str, *, filename: str, content_type: str, validity_s: int) -> str:
         """Return a presigned URL; answers to it say `inline`, the label and the media type."""
@@ -187,6 +201,12 @@ class S3VideoObjects:
     async def check(self) -> None:
         """Raise where the bucket cannot be reached."""
         await _run(self._control, lambda: self._client.head_bucket(Bucket=self._bucket))
+
+    def _read(self, key: str, *, offset: int, length: int) -> bytes:
+        span = f"bytes={offset}-{offset + length - 1}"
+        answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=span)
+        with contextlib.closing(answer["Body"]) as body:
+            return body.read()
 
     def _size_of(self, key: str) -> int | None:
         try:

@@ -76,10 +76,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "UPLOAD_NOT_FOUND", "domain": "sage", "metadata": { "upload_id": "upload_0192..." } }
     """
     ERROR_REASON_UPLOAD_CLOSED: _ErrorReason.ValueType  # 9
-    """FAILED_PRECONDITION. The upload was completed, aborted or swept and takes no more parts.
+    """FAILED_PRECONDITION. The upload was completed, aborted or swept, or is being completed: it takes no more parts.
 
-        { "reason": "UPLOAD_CLOSED", "domain": "sage",
-          "metadata": { "upload_id": "upload_0192...", "state": "ABORTED" } }
+        { "reason": "UPLOAD_CLOSED", "domain": "sage", "metadata": { "upload_id": "upload_0192...",
+          "state": "ABORTED", "what_to_do": "Begin another." } }
     """
     ERROR_REASON_PART_MISSING: _ErrorReason.ValueType  # 10
     """FAILED_PRECONDITION. The upload cannot be completed because parts have not arrived.
@@ -284,10 +284,10 @@ ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 8
     { "reason": "UPLOAD_NOT_FOUND", "domain": "sage", "metadata": { "upload_id": "upload_0192..." } }
 """
 ERROR_REASON_UPLOAD_CLOSED: ErrorReason.ValueType  # 9
-"""FAILED_PRECONDITION. The upload was completed, aborted or swept and takes no more parts.
+"""FAILED_PRECONDITION. The upload was completed, aborted or swept, or is being completed: it takes no more parts.
 
-    { "reason": "UPLOAD_CLOSED", "domain": "sage",
-      "metadata": { "upload_id": "upload_0192...", "state": "ABORTED" } }
+    { "reason": "UPLOAD_CLOSED", "domain": "sage", "metadata": { "upload_id": "upload_0192...",
+      "state": "ABORTED", "what_to_do": "Begin another." } }
 """
 ERROR_REASON_PART_MISSING: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION. The upload cannot be completed because parts have not arrived.

@@ -93,7 +93,9 @@ class VideoSpec(_message.Message):
     anything else in it are kept as they are; it is never used as a path. Required.
     """
     content_type: _builtins.str
-    """The media type, `video/*`. Over JSON it may be left out where the body's Content-Type says it."""
+    """The media type, `video/*`. Over JSON it may be left out where the body's Content-Type says it. Where neither does,
+    or both say no more than that it is bytes, the file name's extension counts.
+    """
     size_bytes: _builtins.int
     """The size of the whole file in bytes. Required, but over JSON the gateway takes it from Content-Length."""
     sha256: _builtins.str
@@ -321,7 +323,7 @@ class Upload(_message.Message):
 
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadedPart]:
-        """The parts that have arrived, by number."""
+        """The parts that have arrived, by number. None once it is ABORTED."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -329,7 +331,7 @@ class Upload(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is swept unless it is completed before."""
+        """When it is swept unless another part arrives or it is completed before. Unset once it is not OPEN."""
 
     def __init__(
         self,
@@ -454,7 +456,10 @@ class CreateUploadRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """An id of the client's choice, at most 128 characters. Creating again with the same id answers the same upload."""
+    """An id of the client's choice, at most 128 characters. Creating again with the same id and spec answers the same
+    upload with the parts that have arrived, so that a client need not remember the upload's id. An upload that was
+    aborted or swept, or whose video was deleted, frees its id. Ids of UploadVideo are others.
+    """
     @_builtins.property
     def spec(self) -> Global___VideoSpec:
         """What the video is. Required."""
@@ -513,9 +518,9 @@ class UploadPartRequest(_message.Message):
     part_number: _builtins.int
     """The part, from 1. In the first message."""
     size_bytes: _builtins.int
-    """The size of the part in bytes. Over JSON the gateway takes it from Content-Length."""
+    """The size of the part in bytes. In the first message. Over JSON the gateway takes it from Content-Length."""
     sha256: _builtins.str
-    """The SHA-256 of the part, 64 hexadecimal digits. Empty: only the size is checked."""
+    """The SHA-256 of the part, 64 hexadecimal digits. In the first message. Empty: only the size is checked."""
     @_builtins.property
     def content(self) -> _httpbody_pb2.HttpBody:
         """The next bytes of the part in `data`."""

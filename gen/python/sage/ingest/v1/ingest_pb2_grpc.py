@@ -111,10 +111,12 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateUpload(self, request, context):
-        """Begins an upload in parts, for clients that cannot stream or that lose their network. Stores no bytes. Servers
-        before version 0.2 answer this and the other calls of uploads in parts with UNIMPLEMENTED.
+        """Begins an upload in parts, for clients that cannot stream or that lose their network. Stores no bytes. The
+        answer says how large the parts must be: 10 MiB by default, larger where the file would need more than 10,000.
+        An upload that nobody completes is swept a day (by default) after its last part.
 
-        Errors: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, REQUEST_ID_REUSED, STORE_UNAVAILABLE.
+        Errors: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, VIDEO_UNREADABLE (zero bytes), REQUEST_ID_REUSED,
+        LIMIT_EXCEEDED (of uploads that are open), STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,9 +124,14 @@ class IngestServiceServicer:
 
     def UploadPart(self, request_iterator, context):
         """Takes in one part of an upload. Parts may come in any order and several at once; a part that is put again
-        replaces the one before. The part counts only where its size and checksum match.
+        replaces the one before. The end of the stream is not a commit: the part counts only where its size is the
+        declared one and the one that this part must have, and where its checksum, where one was declared, matches;
+        otherwise the one before stays. A part that was answered survives everything but abort and sweep.
 
-        Errors: UPLOAD_NOT_FOUND, UPLOAD_CLOSED, PART_INVALID, SIZE_MISMATCH, CHECKSUM_MISMATCH, STORE_UNAVAILABLE.
+        Over JSON: `curl -T part.3 'http://HOST/v1/uploads/UPLOAD_ID/parts/3?sha256=...'`.
+
+        Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED, PART_INVALID, SIZE_MISMATCH, CHECKSUM_MISMATCH,
+        LIMIT_EXCEEDED, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,18 +139,25 @@ class IngestServiceServicer:
 
     def GetUpload(self, request, context):
         """Answers an upload with the parts that have arrived, so that a client can go on where it stopped.
+        Uploads that ended can be asked for as long after their end as open ones are kept, but not longer than their video.
 
-        Errors: UPLOAD_NOT_FOUND.
+        Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUpload(self, request, context):
-        """Joins the parts into a video and answers it. Idempotent: completing again answers the same video.
+        """Joins the parts into a video, checks it as UploadVideo does, and answers it, READY. Its bytes are read back for
+        their SHA-256, at some hundred MB a second, so a large file takes minutes: the work goes on where the answer has
+        nobody to go to, and a call made meanwhile waits for the same end. Idempotent: completing again answers the same
+        video. While it is completed an upload takes no parts.
 
-        Errors: UPLOAD_NOT_FOUND, UPLOAD_CLOSED (it was aborted), PART_MISSING, CHECKSUM_MISMATCH, VIDEO_UNREADABLE,
-        STORE_UNAVAILABLE.
+        On CHECKSUM_MISMATCH and VIDEO_UNREADABLE nothing is kept and the upload is ABORTED; completing it again answers
+        the same error. On every other error it is as before, and can be completed again.
+
+        Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED (it was aborted), PART_MISSING, CHECKSUM_MISMATCH,
+        VIDEO_UNREADABLE, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +166,7 @@ class IngestServiceServicer:
     def AbortUpload(self, request, context):
         """Drops an upload and the parts that have arrived. Idempotent.
 
-        Errors: UPLOAD_NOT_FOUND, UPLOAD_CLOSED (it was completed), STORE_UNAVAILABLE.
+        Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED (it was completed), STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
