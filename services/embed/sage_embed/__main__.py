@@ -16,7 +16,10 @@ from sage_runtime.settings import fail, load
 
 from sage_embed.adapters.api_keys import open_keys
 from sage_embed.adapters.local.engine import LocalEngine
+from sage_embed.adapters.pace import PostgresProviderPace
 from sage_embed.adapters.schema import migrate_all
+from sage_embed.adapters.twelvelabs.engine import TwelveLabsEngine
+from sage_embed.adapters.twelvelabs.settings import TwelveLabsSettings
 from sage_embed.api import run_api
 from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, WorkerSettings
 from sage_embed.engine import Engine
@@ -34,19 +37,23 @@ def main() -> None:
     commands.add_parser("rotate-keys", help="encrypt stored keys under the first of SAGE_KEY_ENCRYPTION_KEYS, then end")
     match parser.parse_args().command:
         case "serve":
-            asyncio.run(run_api(load(ApiSettings), _engines))
+            asyncio.run(run_api(load(ApiSettings), make_engines))
         case "worker":
             settings = load(WorkerSettings)
-            asyncio.run(run_worker(settings, partial(_engines, local_threads=settings.local_threads)))
+            asyncio.run(run_worker(settings, partial(make_engines, local_threads=settings.local_threads)))
         case "migrate":
             _migrate(load(EmbedSettings))
         case "rotate-keys":
             asyncio.run(_rotate_keys(load(EmbedSettings)))
 
 
-def _engines(pool: Pool, settings: EmbedSettings, keys: ProviderKeys, *, local_threads: int = 0) -> list[Engine]:
+def make_engines(pool: Pool, settings: EmbedSettings, keys: ProviderKeys, *, local_threads: int = 0) -> list[Engine]:
     """Return the engines, the best first."""
-    return [LocalEngine(threads=local_threads)]
+    patience = load(TwelveLabsSettings)
+    return [
+        TwelveLabsEngine(keys, PostgresProviderPace(pool, patience.pace()), policy=patience.policy()),
+        LocalEngine(threads=local_threads),
+    ]
 
 
 def _migrate(settings: EmbedSettings) -> None:
