@@ -18,6 +18,7 @@ from sage_embed.engine import (
     Progressed,
     Segments,
     SegmentsProduced,
+    Submitting,
     TaskStarted,
     Vectors,
 )
@@ -91,7 +92,7 @@ class ScriptedEngine:
     Args:
         script: Its script.
         model: The model that it offers.
-        task_id: The provider's task that it starts, where it is to have one.
+        task_id: The provider's task that it starts, where it is to have one. It is submitted first.
         failures: Raised before a segment is computed, by index; each once.
         dwell_s: Seconds that it takes for each segment.
     """
@@ -120,6 +121,7 @@ class ScriptedEngine:
         try:
             self.urls.append(await request.video_url())
             if self.task_id and request.resume.provider_task_id is None:
+                yield Submitting(self.urls[-1])
                 self.script.note(f"task {self.task_id}")
                 yield TaskStarted(self.task_id)
             count = math.ceil(request.duration_seconds / request.clip_seconds)
@@ -159,8 +161,8 @@ class InMemoryVideoCatalog:
             raise SageError(Reason.VIDEO_NOT_FOUND, video_id=video_id)
         return self.videos[video_id]
 
-    async def url(self, video_id: str) -> str:
-        return f"http://videos.test/{(await self.get(video_id)).id}"
+    async def url(self, video_id: str, *, variant: int) -> str:
+        return f"http://videos.test/{(await self.get(video_id)).id}?variant={variant}"
 
 
 class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
@@ -169,6 +171,7 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
     def __init__(self) -> None:
         self.videos: dict[str, ingest_pb2.Video] = {}
         self.urls: dict[str, int] = {}
+        self.validities: list[int] = []
         self.address = ""
         self._urls_may_go = asyncio.Event()
         self._urls_may_go.set()
@@ -198,6 +201,7 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
         video_id = self._find(request.video_id).id
         # Every URL is another one, as signatures are.
         self.urls[video_id] = self.urls.get(video_id, 0) + 1
+        self.validities.append(request.validity.seconds)
         await self._urls_may_go.wait()
         return ingest_pb2.GetPlaybackUrlResponse(url=f"http://videos.test/{video_id}?signature={self.urls[video_id]}")
 

@@ -30,7 +30,7 @@ class EmbedSettings(ServerSettings):
         database_url: PostgreSQL, as a role that owns the schema `embed`.
         database_connections: Connections to PostgreSQL at the most, besides one that listens.
         ingest_address: Where ingest serves.
-        url_validity_s: Seconds for which a worker may read a video through one URL.
+        url_validity_s: Seconds for which a worker, or a provider, may read a video through one URL; up to an hour more.
         twelvelabs_api_key: The key for TwelveLabs that is used while none is set with SetApiKey.
         key_encryption_keys: What keys set with SetApiKey are encrypted with: `ID:KEY` entries separated by commas or
             line breaks, KEY being 32 bytes in base64 (`openssl rand -base64 32`). The first encrypts, all decrypt.
@@ -42,7 +42,7 @@ class EmbedSettings(ServerSettings):
     database_connections: int = Field(default=10, ge=2, le=1000, validation_alias="SAGE_DATABASE_CONNECTIONS")
     ingest_address: str = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_ADDRESS")
     url_validity_s: int = Field(
-        default=6 * 3600, ge=60, le=7 * 24 * 3600, validation_alias="SAGE_EMBED_URL_VALIDITY_SECONDS"
+        default=6 * 3600, ge=60, le=7 * 24 * 3600 - 3600, validation_alias="SAGE_EMBED_URL_VALIDITY_SECONDS"
     )
     twelvelabs_api_key: ApiKeySetting | None = Field(default=None, validation_alias="TWELVELABS_API_KEY")
     key_encryption_keys: SecretStr | None = Field(default=None, validation_alias="SAGE_KEY_ENCRYPTION_KEYS")
@@ -56,14 +56,16 @@ class ApiSettings(EmbedSettings):
         listen: HOST:PORT to serve on.
         heartbeat_s: A watch sends a heartbeat after so many seconds of quiet. The contract promises 15.
         watch_poll_s: A watch asks the database after so many seconds though no change was announced.
-        max_watches: Watches at once; more are refused with LIMIT_EXCEEDED.
+        max_watches: Watches at once; more are refused with LIMIT_EXCEEDED. A watch takes 40 KB.
+        max_concurrent_calls: Calls served at once, watches included; more are refused with RESOURCE_EXHAUSTED.
         max_unfinished: Embeddings that may wait or be worked on at once; more are refused with LIMIT_EXCEEDED.
     """
 
     listen: ListenAddress = Field(default="127.0.0.1:50052", validation_alias="SAGE_EMBED_LISTEN")
     heartbeat_s: float = Field(default=10.0, gt=0, le=15, validation_alias="SAGE_EMBED_HEARTBEAT_SECONDS")
     watch_poll_s: float = Field(default=5.0, gt=0, le=60, validation_alias="SAGE_EMBED_WATCH_POLL_SECONDS")
-    max_watches: int = Field(default=500, ge=1, validation_alias="SAGE_EMBED_MAX_WATCHES")
+    max_watches: int = Field(default=2000, ge=1, validation_alias="SAGE_EMBED_MAX_WATCHES")
+    max_concurrent_calls: int = Field(default=3000, ge=1, validation_alias="SAGE_MAX_CONCURRENT_CALLS")
     max_unfinished: int = Field(default=1000, ge=1, validation_alias="SAGE_EMBED_MAX_UNFINISHED")
 
 

@@ -12,7 +12,8 @@ from sage_runtime.ids import check_id, new_id
 from sage_embed.engine import ModelInfo
 from sage_embed.engines import Engines
 from sage_embed.errors import limit_exceeded
-from sage_embed.model import DEFAULT_CLIP_SECONDS, DEFAULT_TRACK, Embedding, Plan, Video
+from sage_embed.limits import check_limits
+from sage_embed.model import DEFAULT_CLIP_SECONDS, DEFAULT_TRACK, SOUND_TRACKS, Embedding, Plan, Video
 from sage_embed.ports import EmbeddingStore, VideoCatalog
 
 
@@ -46,8 +47,8 @@ async def create(
     """Record an embedding, queue its work and return it; the same request id returns the same embedding.
 
     Raises:
-        SageError: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE,
-            REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+        SageError: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
+            PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
     """
     check_all(
         lambda: check_id(request.video_id, prefix="video", field="video_id"),
@@ -62,7 +63,8 @@ async def create(
     tracks = _check_tracks(request.tracks or (DEFAULT_TRACK,), model)
     clip_seconds = _check_clip_bounds(request.clip_seconds or DEFAULT_CLIP_SECONDS, model)
     video = await videos.get(request.video_id)
-    _check_duration(video, model)
+    check_limits(video, model)
+    _check_sound(tracks, video)
     # Two callers at once may both pass: the limit keeps the queue from growing without end, not to the last one.
     if await store.count_unfinished() >= max_unfinished:
         raise limit_exceeded(
@@ -91,6 +93,8 @@ def _check_clip_bounds(value: float, model: ModelInfo) -> float:
             "clip_seconds",
             f"is {value:g}; model {model.name} takes {model.min_clip_seconds:g} to {model.max_clip_seconds:g}.",
         )
+    if model.whole_clip_seconds and not value.is_integer():
+        raise invalid_field("clip_seconds", f"is {value:g}; model {model.name} takes whole seconds.")
     return value
 
 
@@ -104,10 +108,8 @@ def _check_tracks(wanted: tuple[str, ...], model: ModelInfo) -> tuple[str, ...]:
     return wanted
 
 
-def _check_duration(video: Video, model: ModelInfo) -> None:
-    if model.max_video_seconds is not None and video.duration_seconds > model.max_video_seconds:
+def _check_sound(tracks: tuple[str, ...], video: Video) -> None:
+    if not video.has_audio and SOUND_TRACKS.issuperset(tracks):
         raise invalid_field(
-            "video_id",
-            f"is a video of {video.duration_seconds:g} s; model {model.name} takes at most "
-            f"{model.max_video_seconds:g} s. Choose another model.",
+            "tracks", f"asks for {' and '.join(tracks)} alone, and the video has no sound. Ask for {DEFAULT_TRACK} too."
         )

@@ -32,7 +32,7 @@ def embedding_not_completed(embedding: Embedding) -> SageError:
 
 def track_missing(embedding: Embedding, track: str) -> SageError:
     """Return the error for a track that the embedding was not made with."""
-    names = ", ".join(known.name for known in embedding.tracks)
+    names = ", ".join(known.name for known in embedding.tracks) or "none"
     return SageError(Reason.TRACK_MISSING, embedding_id=embedding.id, track=track, tracks=names)
 
 
@@ -53,6 +53,11 @@ def task_taken(provider_task_id: str) -> SageError:
     return SageError(
         Reason.PROVIDER_FAILED, provider="The provider", why=f"its task {provider_task_id} is another embedding's"
     )
+
+
+def video_rejected(provider: str, why: str) -> SageError:
+    """Return the error for a video that a provider's model does not take. `why` has no full stop."""
+    return SageError(Reason.PROVIDER_REJECTED_VIDEO, provider=provider_name(provider), why=why)
 
 
 def request_id_reused(request_id: str) -> SageError:

@@ -21,8 +21,13 @@ class VideoCatalog(Protocol):
         """
         ...
 
-    async def url(self, video_id: str) -> str:
+    async def url(self, video_id: str, *, variant: int) -> str:
         """Return a fresh URL that serves the video's bytes, ranges included.
+
+        Args:
+            video_id: The video.
+            variant: URLs of one video made in the same moment with successive variants are different ones, so that a
+                provider's task can be told by the URL that it was asked for with.
 
         Raises:
             SageError: VIDEO_NOT_FOUND, SERVICE_UNAVAILABLE.

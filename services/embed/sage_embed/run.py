@@ -24,7 +24,7 @@ from sage_embed.engine import (
 )
 from sage_embed.engines import Engines
 from sage_embed.errors import RETRYABLE
-from sage_embed.model import Embedding, Failure, Progress, WorkLostError
+from sage_embed.model import SOUND_TRACKS, Embedding, Failure, Progress, WorkLostError, provider_name
 from sage_embed.ports import VideoCatalog, WorkStore
 from sage_embed.segments import to_stored
 
@@ -89,12 +89,12 @@ class Runner:
             log.info("embedding_claimed", embedding_id=embedding_id, job_id=job_id, attempts=embedding.attempts)
             recorder = _Recorder(self._store, embedding, job_id, self._policy.progress_interval_s)
             try:
-                await self._work(embedding, recorder)
+                await self._work(embedding, job_id, recorder)
                 await self._store.complete(embedding_id, job_id, _completed_message(embedding))
                 log.info("embedding_completed", embedding_id=embedding_id, job_id=job_id)
             except SageError as error:
                 # A run that stored segments before it failed begins a new count.
-                attempts = 0 if recorder.stored_segments else embedding.attempts
+                attempts = 0 if recorder.advanced else embedding.attempts
                 await self._end(embedding_id, job_id, error, attempts=attempts)
             except asyncio.CancelledError:
                 log.info("embedding_interrupted", embedding_id=embedding_id, job_id=job_id)
@@ -138,11 +138,12 @@ class Runner:
                 continue
             return
 
-    async def _work(self, embedding: Embedding, recorder: "_Recorder") -> None:
+    async def _work(self, embedding: Embedding, job_id: int, recorder: "_Recorder") -> None:
         plan = embedding.plan
         engine = await self._engines.engine_of(plan.model, plan.model_revision)
         request = EngineRequest(
-            video_url=lambda: self._videos.url(plan.video.id),
+            # Job ids count up, whichever worker has them: no two jobs under way have URLs in common.
+            video_url=lambda: self._videos.url(plan.video.id, variant=job_id),
             duration_seconds=plan.video.duration_seconds,
             start_offset_seconds=plan.video.start_offset_seconds,
             has_audio=plan.video.has_audio,
@@ -159,6 +160,9 @@ class Runner:
         async with aclosing(engine.embed(request)) as events:
             async for event in events:
                 await recorder.record(event)
+        for track in plan.tracks:
+            if track not in recorder.stored and track not in SOUND_TRACKS:
+                raise _provider_failed(embedding, f"it returned no vectors for track {track}")
 
     async def _end(self, embedding_id: str, job_id: int, error: SageError, *, attempts: int) -> None:
         """Store a failure, or the retry that it deserves."""
@@ -195,8 +199,11 @@ class _Recorder:
         self._embedding = embedding
         self._job_id = job_id
         self._interval_s = progress_interval_s
-        self.stored_segments = False
+        # The tracks that have segments, and whether this run has stored some.
+        self.stored = {track.name for track in embedding.tracks if track.segment_count}
+        self.advanced = False
         self._held: Progress | None = None
+        self._written: Progress | None = None
         self._written_at = float("-inf")
 
     async def record(self, event: EngineEvent) -> None:
@@ -208,7 +215,8 @@ class _Recorder:
                 await self._store.save_task(self._embedding.id, self._job_id, event.provider_task_id)
             case Progressed():
                 self._held = Progress(min(1.0, max(0.0, event.fraction)), event.message)
-                if monotonic() - self._written_at >= self._interval_s:
+                # A task that waits says the same again and again.
+                if self._held != self._written and monotonic() - self._written_at >= self._interval_s:
                     await self._store.save_progress(self._embedding.id, self._job_id, self._held)
                     self._wrote()
             case SegmentsProduced():
@@ -217,11 +225,13 @@ class _Recorder:
                 await self._store.append(
                     self._embedding.id, self._job_id, segments.track, to_stored(segments), progress=self._held
                 )
-                self.stored_segments = True
+                if len(segments.start_seconds):
+                    self.stored.add(segments.track)
+                    self.advanced = True
                 self._wrote()
 
     def _wrote(self) -> None:
-        self._held = None
+        self._written, self._held = self._held or self._written, None
         self._written_at = monotonic()
 
 
@@ -231,6 +241,8 @@ def _check(segments: Segments, embedding: Embedding) -> None:
     if segments.vectors.shape != expected or len(segments.end_seconds) != expected[0]:
         raise ValueError(f"vectors have shape {segments.vectors.shape}, not {expected}")
     if not np.isfinite(segments.vectors).all():
-        raise SageError(
-            Reason.PROVIDER_FAILED, provider=embedding.plan.provider, why="it returned vectors that are not finite"
-        )
+        raise _provider_failed(embedding, "it returned vectors that are not finite")
+
+
+def _provider_failed(embedding: Embedding, why: str) -> SageError:
+    return SageError(Reason.PROVIDER_FAILED, provider=provider_name(embedding.plan.provider), why=why)

@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 # What the worker's health service answers for: it serves no calls of its own.
 _HEALTH_NAME = "sage.embed.worker"
+# What people read of a failure is part of an embedding, not the status of a call: a provider's words fit as they are.
+_MAX_MESSAGE_BYTES = 8192
 
 
 MakeEngines = Callable[[Pool, WorkerSettings, ProviderKeys], Sequence[Engine]]
@@ -99,7 +101,7 @@ async def working(settings: WorkerSettings, make_engines: MakeEngines) -> AsyncI
                 retry_base_s=settings.retry_base_s,
                 retry_max_s=settings.retry_max_s,
             ),
-            describe=public_text,
+            describe=partial(public_text, max_bytes=_MAX_MESSAGE_BYTES),
         )
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(worker.work_forever()) for worker in _queue_workers(pool, runner, settings)]

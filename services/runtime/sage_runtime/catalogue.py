@@ -130,12 +130,24 @@ class _Facts(dict[str, str]):
         return "?"
 
 
-def public_text(error: SageError) -> str:
-    """Return the message that the caller sees, cut where it would be too long to send."""
-    shown = _Facts(
-        {name: value if name in _SENTENCES else _cut(value, _MAX_SHOWN_BYTES) for name, value in error.facts.items()}
-    )
-    return _cut(CATALOGUE[error.reason].text.format_map(shown), _MAX_TEXT_BYTES)
+def public_text(error: SageError, *, max_bytes: int = _MAX_TEXT_BYTES) -> str:
+    """Return the message that the caller sees, cut where it would be too long to send.
+
+    Args:
+        error: What happened.
+        max_bytes: The longest message. More than the default fits where it does not travel as the status of a call.
+    """
+    text = CATALOGUE[error.reason].text
+    shown = _Facts()
+    for name, value in error.facts.items():
+        if name not in _SENTENCES:
+            shown[name] = _cut(value, _MAX_SHOWN_BYTES)
+            continue
+        shown[name] = value.strip()
+        if shown[name].endswith((".", "!", "?", "…")):
+            # Somebody else's sentence, word for word, has its end already.
+            text = text.replace(f"{{{name}}}.", f"{{{name}}}")
+    return _cut(text.format_map(shown), max_bytes)
 
 
 def to_status(error: SageError) -> status_pb2.Status:
@@ -167,9 +179,10 @@ def to_status(error: SageError) -> status_pb2.Status:
 
 
 def _cut(text: str, max_bytes: int) -> str:
-    encoded = text.encode()
+    # JSON may hold halves of characters, which no message can.
+    encoded = text.encode(errors="replace")
     if len(encoded) <= max_bytes:
-        return text
+        return encoded.decode()
     return encoded[: max_bytes - 3].decode(errors="ignore") + "…"
 
 

@@ -98,5 +98,5 @@ def join_segments(rows: list[Row], *, first_index: int, max_segments: int) -> St
 
 
 def clean(text: str) -> str:
-    """Return a text that PostgreSQL stores: NUL is the one character that it does not."""
-    return text.replace("\0", "")
+    """Return a text that PostgreSQL stores: without NUL, and without halves of characters, which JSON may hold."""
+    return text.replace("\0", "").encode(errors="replace").decode()

@@ -136,7 +136,7 @@ class PostgresWorkStore(WorkStore):
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
         """See `WorkStore`."""
         try:
-            async with self._changing(_SAVE_TASK, embedding_id, job_id, {"provider_task_id": provider_task_id}):
+            async with self._changing(_SAVE_TASK, embedding_id, job_id, {"provider_task_id": clean(provider_task_id)}):
                 pass
         except psycopg.errors.UniqueViolation as error:
             raise task_taken(provider_task_id) from error

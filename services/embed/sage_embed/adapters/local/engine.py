@@ -10,6 +10,7 @@ from sage_embed.adapters.local.http_source import HttpSource
 from sage_embed.adapters.local.network import DIMENSIONS, Network
 from sage_embed.adapters.local.run import TRACK, LocalRun
 from sage_embed.engine import EngineEvent, EngineRequest, ModelInfo, Progressed, SegmentsProduced
+from sage_embed.model import LOCAL_PROVIDER
 
 # The weights, by the first digits of their SHA-256, and the recipe. Vectors of two revisions cannot be compared.
 REVISION = "efficientnet-lite0-112-75dba1d5/1"
@@ -36,7 +37,7 @@ class LocalEngine:
             ModelInfo(
                 name="local",
                 revision=REVISION,
-                provider="local",
+                provider=LOCAL_PROVIDER,
                 dimensions=DIMENSIONS,
                 tracks=(TRACK,),
                 min_clip_seconds=1.0,

@@ -14,6 +14,7 @@ from sage_runtime.errors import Reason, SageError
 
 from sage_embed.adapters.local.clips import ClipGrid
 from sage_embed.adapters.local.http_source import HttpSource
+from sage_embed.model import LOCAL_PROVIDER, provider_name
 
 # As where the video was checked: no pictures, and no playlists, which make FFmpeg open addresses of their own.
 _FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,dv,nut,rm,ivf"
@@ -252,4 +253,4 @@ def _check_loss(lost: list[_Lost], last_end: float, next_start: float) -> None:
 
 
 def _failed(why: str, *, detail: str = "") -> SageError:
-    return SageError(Reason.PROVIDER_FAILED, detail=detail, provider="local", why=why)
+    return SageError(Reason.PROVIDER_FAILED, detail=detail, provider=provider_name(LOCAL_PROVIDER), why=why)
