@@ -1,6 +1,7 @@
 """Ingest as a process over PostgreSQL and S3: what it keeps, and what it leaves when it is killed."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from google.api import httpbody_pb2
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from sage_local.ports import free_port
 from support.small_films import png, small_film
@@ -158,6 +160,69 @@ async def test_a_process_that_ends_in_an_upload_leaves_nothing_for_good(stores, 
     assert stores.multiparts() == 1
     async with _serving(stores):
         await until(stores.are_empty, timeout_s=20)
+
+
+@pytest.mark.parametrize("killed_in", ["part", "completion"])
+async def test_an_upload_in_parts_outlives_its_process(stores, killed_in) -> None:
+    """Killed between parts, in the middle of one, or while it completes: what was answered is there, and it goes on."""
+    async with AsyncExitStack() as stack:
+        process, stub = await stack.enter_async_context(_serving(stores))
+        upload = await _create(stub)
+        begun = (3, 1) if killed_in == "part" else (3, 1, 2)
+        for number in begun:
+            await _put(stub, upload, number)
+        if killed_in == "part":
+            call = stub.UploadPart(_part(upload, 2, stall=True))
+        else:
+            call = stub.CompleteUpload(ingest_pb2.CompleteUploadRequest(upload_id=upload.id))
+            await until(lambda: not stores.multiparts(), timeout_s=20)
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        call.cancel()
+    async with _serving(stores) as (_, stub):
+        found = (await stub.GetUpload(ingest_pb2.GetUploadRequest(upload_id=upload.id))).upload
+        assert [part.part_number for part in found.parts] == sorted(begun)
+        if killed_in == "part":
+            await _put(stub, upload, 2)
+        request = ingest_pb2.CompleteUploadRequest(upload_id=upload.id)
+        video = (await stub.CompleteUpload(request, timeout=30)).video
+        assert video.sha256 == hashlib.sha256(FILM).hexdigest()
+        assert (stores.rows(), stores.keys(), stores.multiparts()) == ((1, 0), [f"videos/{video.id}"], 0)
+
+
+async def test_uploads_in_parts_that_are_not_finished_leave_nothing(stores) -> None:
+    """Aborted, nothing is in S3 at once; forgotten by its client, nothing is there after it expired."""
+    async with _serving(stores) as (_, stub):
+        upload = await _create(stub)
+        await _put(stub, upload, 1)
+        await stub.AbortUpload(ingest_pb2.AbortUploadRequest(upload_id=upload.id))
+        assert (stores.keys(), stores.multiparts()) == ([], 0)
+        await until(stores.are_empty, timeout_s=20)
+    stores.environment["SAGE_INGEST_UPLOAD_EXPIRE_SECONDS"] = "0.5"
+    async with _serving(stores) as (_, stub):
+        await _put(stub, await _create(stub), 1)
+        await until(stores.are_empty, timeout_s=20)
+
+
+async def _create(stub: Any) -> ingest_pb2.Upload:
+    spec = ingest_pb2.VideoSpec(filename="a.mp4", content_type="video/mp4", size_bytes=len(FILM))
+    return (await stub.CreateUpload(ingest_pb2.CreateUploadRequest(spec=spec))).upload
+
+
+async def _put(stub: Any, upload: ingest_pb2.Upload, number: int) -> None:
+    await stub.UploadPart(_part(upload, number), timeout=30)
+
+
+async def _part(
+    upload: ingest_pb2.Upload, number: int, *, stall: bool = False
+) -> AsyncIterator[ingest_pb2.UploadPartRequest]:
+    size = upload.part_size_bytes
+    data = FILM[(number - 1) * size : number * size]
+    yield ingest_pb2.UploadPartRequest(upload_id=upload.id, part_number=number, size_bytes=len(data))
+    for start in range(0, len(data), MIB):
+        yield ingest_pb2.UploadPartRequest(content=httpbody_pb2.HttpBody(data=data[start : start + MIB]))
+        if stall:
+            await asyncio.Event().wait()
 
 
 async def test_an_upload_that_runs_is_not_swept(stores, messages) -> None:
