@@ -8,7 +8,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import click
 
-from sage_cli.client import DEFAULT_ADDRESS
+from sage_cli.channel import DEFAULT_ADDRESS
 from sage_cli.commands.delete import delete
 from sage_cli.commands.diff import compare, diff
 from sage_cli.commands.embeddings import cancel, embed, list_embeddings, models, watch
@@ -33,6 +33,9 @@ def main(context: click.Context, address: str) -> None:
     """Find where two cuts of a film differ.
 
     `sage diff OLD NEW` does everything. The other commands do its steps one by one.
+
+    Where SAGE asks for sign-in, SAGE_TOKEN has the token, or SAGE_TOKEN_FILE names a file that has it. SAGE_CA_FILE
+    names the certificates of a CA of your own.
     """
     context.obj = address
 

@@ -5,16 +5,14 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
-import grpc
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
 from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
-from sage_cli.errors import Trouble
+from sage_cli.access import Access
+from sage_cli.channel import open_channel
 
-DEFAULT_ADDRESS = "localhost:8080"
 CALL_TIMEOUT_S = 20.0
 COMPARE_TIMEOUT_S = 120.0
 PAGE_SIZE = 200
@@ -49,6 +47,13 @@ _SERVICE_CONFIG = {
         }
     ]
 }
+_OPTIONS = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # A comparison of two long films carries a distance for every clip.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+)
 
 
 class Client:
@@ -60,9 +65,18 @@ class Client:
         embed: Stub of the embed service, for calls that stream.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, access: Access | None = None) -> None:
+        """Open the channel; it connects with the first call.
+
+        Args:
+            address: Where SAGE is, as `sage_cli.channel.open_channel` takes it.
+            access: What to sign in with; None for nothing.
+
+        Raises:
+            Trouble: The address is none, or the token must not go there.
+        """
         self.address = address
-        self._channel = _open_channel(address)
+        self._channel = open_channel(address, access or Access(), options=_OPTIONS)
         self.ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
         self.embed = embed_pb2_grpc.EmbedServiceStub(self._channel)
         self._api_keys = api_key_pb2_grpc.ApiKeyServiceStub(self._channel)
@@ -167,30 +181,3 @@ class Client:
     async def compare(self, request: compare_pb2.CompareEmbeddingsRequest) -> compare_pb2.CompareEmbeddingsResponse:
         """Compare two embeddings."""
         return await self._compare.CompareEmbeddings(request, timeout=COMPARE_TIMEOUT_S)
-
-
-def _open_channel(address: str) -> grpc.aio.Channel:
-    """Open a channel to `host:port`, `http://host:port`, or over TLS to `https://host[:port]`."""
-    url = urlsplit(address if "://" in address else f"//{address}")
-    try:
-        host, port = url.hostname or "", url.port
-    except ValueError:
-        host, port = "", None
-    if not host or url.scheme not in {"", "http", "https"} or url.path.strip("/") or (url.scheme == "" and not port):
-        raise Trouble(
-            f"{address!r} is not an address.", next_step=f"Name a host and a port, such as {DEFAULT_ADDRESS}."
-        )
-    options = [
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-        # A comparison of two long films carries a distance for every clip.
-        ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-        # A proxy has no business between this command and its own machine.
-        ("grpc.enable_http_proxy", 0 if host in {"localhost", "127.0.0.1", "::1"} else 1),
-    ]
-    bracketed = f"[{host}]" if ":" in host else host
-    if url.scheme == "https":
-        credentials = grpc.ssl_channel_credentials()
-        return grpc.aio.secure_channel(f"{bracketed}:{port or 443}", credentials, options=options)
-    return grpc.aio.insecure_channel(f"{bracketed}:{port or 80}", options=options)

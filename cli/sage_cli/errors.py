@@ -22,6 +22,8 @@ _NEXT_STEPS = {
     "ENCRYPTION_KEY_MISSING": "Where you are the operator: docs/settings.md has it. TWELVELABS_API_KEY does without.",
     "MODELS_DIFFER": "`sage diff` embeds both the same way; --model and --clip-seconds say how.",
     "EMBEDDING_NOT_COMPLETED": "`sage watch` follows it to its end.",
+    "UNAUTHENTICATED": "Set SAGE_TOKEN to a token, or SAGE_TOKEN_FILE to a file that has it.",
+    "FORBIDDEN": "Set SAGE_TOKEN to a token with that scope; who runs the server can make one.",
     "STORE_UNAVAILABLE": "Wait a moment and run the command again; what has been done is not done twice.",
     "SERVICE_UNAVAILABLE": "Wait a moment and run the command again; what has been done is not done twice.",
     "PROVIDER_UNREACHABLE": "Wait a moment and run the command again; what has been done is not done twice.",
@@ -76,16 +78,7 @@ def explain(error: grpc.RpcError, *, address: str) -> Trouble:
         return Trouble(status.message, next_step=next_step)
     details = error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE:
-        # Envoy says this of a service that it cannot reach; grpcio itself speaks of addresses and connections.
-        if "upstream" in details:
-            return Trouble(
-                f"The gateway at {address} answers, but the service behind it does not.",
-                next_step="If the stack has just been started, wait a moment. Otherwise look into its logs.",
-            )
-        return Trouble(
-            f"SAGE does not answer at {address}.",
-            next_step="Is it running? `make up` starts it; --address or SAGE_ADDRESS name another.",
-        )
+        return _unreachable(details, address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Trouble(
             f"SAGE at {address} took too long to answer.", next_step="Run the command again, or look into its logs."
@@ -99,6 +92,34 @@ def explain(error: grpc.RpcError, *, address: str) -> Trouble:
     return Trouble(
         f"SAGE at {address} answered {name}: {details or 'no details'}.",
         next_step="Run the command again, or look into the logs of the stack.",
+    )
+
+
+def _unreachable(details: str, address: str) -> Trouble:
+    """Return why there was no answer, as far as grpcio's own words tell."""
+    # Envoy says this of a service that it cannot reach; grpcio itself speaks of addresses and connections.
+    if "upstream" in details:
+        return Trouble(
+            f"The gateway at {address} answers, but the service behind it does not.",
+            next_step="If the stack has just been started, wait a moment. Otherwise look into its logs.",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details:
+        return Trouble(
+            f"The certificate of {address} is not trusted, or is another name's.",
+            next_step="SAGE_CA_FILE names the certificates of a CA that this machine does not know.",
+        )
+    if "handshake" in details:
+        return Trouble(
+            f"{address} does not speak TLS as this command does.", next_step="If it speaks none: http:// in its place."
+        )
+    if "failed to connect" in details and "Socket closed" in details:
+        return Trouble(
+            f"What listens at {address} hung up.",
+            next_step=f"If it speaks TLS: https://{address.rpartition('//')[2]}. Otherwise look into its logs.",
+        )
+    return Trouble(
+        f"SAGE does not answer at {address}.",
+        next_step="Is it running? `make up` starts it; --address or SAGE_ADDRESS name another.",
     )
 
 

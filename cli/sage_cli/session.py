@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import grpc
 
+from sage_cli.access import read_access
 from sage_cli.client import Client
 from sage_cli.errors import Trouble, explain, leaves
 from sage_cli.terminal import Terminal, abandon_stdout
@@ -55,7 +56,7 @@ class Session:
             # Whoever stops this command with a signal wants its work stopped as well, as with Ctrl-C.
             with contextlib.suppress(NotImplementedError):  # Windows has no such signal.
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-            async with Client(self.address) as client:
+            async with Client(self.address, read_access(os.environ)) as client:
                 return await command(client)
 
         try:

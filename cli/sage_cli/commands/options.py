@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sage_cli.client import DEFAULT_ADDRESS
+from sage_cli.channel import DEFAULT_ADDRESS
 from sage_cli.comparison import DEFAULT_TRACK
 from sage_cli.session import Session
 from sage_cli.terminal import open_terminal
