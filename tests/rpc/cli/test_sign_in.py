@@ -205,5 +205,5 @@ async def test_two_ways_of_speaking_that_do_not_meet_are_named(sage, encrypted, 
 
 def test_file_that_has_no_certificates_is_named(token_file):
     """A CA file of something else is refused, before anything is connected to."""
-    with pytest.raises(Trouble, match="SAGE_CA_FILE: .* has no certificates"):
+    with pytest.raises(Trouble, match=r"SAGE_CA_FILE: .* has no certificates"):
         read_access({"SAGE_CA_FILE": token_file})
