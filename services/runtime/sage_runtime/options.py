@@ -1,5 +1,7 @@
 """Options of gRPC servers and channels, and what each was chosen for."""
 
+import json
+
 MIB = 1024 * 1024
 
 Options = tuple[tuple[str, int | str], ...]
@@ -31,6 +33,8 @@ def channel_options(*, max_message_bytes: int) -> Options:
         ("grpc.enable_retries", 0),
         # Behind a headless name there are several servers; the default would send everything to the first.
         ("grpc.lb_policy_name", "round_robin"),
+        # One that stops says so in its health, and gets no more calls from then on.
+        ("grpc.service_config", json.dumps({"healthCheckConfig": {"serviceName": ""}})),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

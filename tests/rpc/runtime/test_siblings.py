@@ -1,13 +1,16 @@
 """Errors of sibling services, as a service passes them on."""
 
+import asyncio
 import socket
 
 import grpc
 import pytest
-from fakes.echo import answers, start
+from fakes.echo import Echo, answers, start
+from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import error_details_pb2, status_pb2
 from sage_runtime.channel import open_channel, to_sage_error
 from sage_runtime.errors import Reason
+from sage_runtime.server import running_server
 
 
 async def _error(channel, text, **options):
@@ -69,3 +72,28 @@ def test_status_that_is_not_ours_is_internal(details):
     metadata = grpc.aio.Metadata(("grpc-status-details-bin", details))
     error = grpc.aio.AioRpcError(grpc.StatusCode.INVALID_ARGUMENT, grpc.aio.Metadata(), metadata, details="no")
     assert to_sage_error(error, service="echo").reason is Reason.INTERNAL
+
+
+class _Stopping(Echo):
+    async def _answer(self, text, context):
+        return StringValue(value="stopping")
+
+
+async def test_of_two_siblings_the_one_that_stops_gets_no_more_calls(settings, echo):
+    """From the moment that its health says so, while it would still answer, all calls go to the other."""
+    async with (
+        running_server(settings=settings, services=[_Stopping().registration]) as stopping,
+        open_channel(f"ipv4:{echo.server.address},{stopping.address}") as channel,
+    ):
+
+        async def answered() -> set[str]:
+            calls = [start(channel, "unary_unary", "other", wait_for_ready=True) for _ in range(8)]
+            return {text for call in calls for text in await answers(call)}
+
+        async with asyncio.timeout(10):
+            while len(await answered()) < 2:
+                """The channel has not reached both yet."""
+            await stopping.health.drain()
+            while len(await answered()) > 1:
+                """It has not heard of it yet."""
+        assert await answered() == {"other"}
