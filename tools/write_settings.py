@@ -29,8 +29,8 @@ HEAD = """# Settings
 Environment variables, read once at the start. A variable that is set to nothing counts as not set. What is wrong with
 one is said in a line, and the process ends with code 2. `make gen` writes this page from the code.
 
-The `sage` command has `SAGE_ADDRESS`, the gateway's HOST:PORT or https://HOST; `SAGE_TOKEN`, or `SAGE_TOKEN_FILE` with a
-file that has it, to sign in with; `SAGE_CA_FILE`, PEM certificates of a CA that the machine does not know; and
+The `sage` command has `SAGE_ADDRESS`, the gateway's HOST:PORT or https://HOST; `SAGE_TOKEN`, or `SAGE_TOKEN_FILE` with
+a file that has it, to sign in with; `SAGE_CA_FILE`, PEM certificates of a CA that the machine does not know; and
 `SAGE_PLAINTEXT_TOKEN=1`, to send the token to another machine without TLS.
 """
 
