@@ -59,7 +59,6 @@ async def registrations(settings: ApiSettings, make_engines: MakeEngines) -> Asy
     async with (
         await open_pool(dsn, schema=SCHEMA, max_size=settings.database_connections) as pool,
         open_channel(settings.ingest_address) as channel,
-        feed.running(),
     ):
         vault, current_key = open_keys(pool, settings)
         store = PostgresEmbeddingStore(pool, JobQueue())
@@ -76,7 +75,9 @@ async def registrations(settings: ApiSettings, make_engines: MakeEngines) -> Asy
         add = partial(embed_pb2_grpc.add_EmbedServiceServicer_to_server, servicer)
         keys = ApiKeyServicer(vault=vault, checker=TwelveLabsKeyChecker(), current=current_key)
         add_keys = partial(api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server, keys)
-        yield [
-            ServiceRegistration(name=SERVICE_NAME, add=add, check=store.ping, drain=feed.close),
-            ServiceRegistration(name=key_servicer.SERVICE_NAME, add=add_keys, check=store.ping),
-        ]
+        # From here on errors come in a group, and the one of a bad setting should stand alone.
+        async with feed.running():
+            yield [
+                ServiceRegistration(name=SERVICE_NAME, add=add, check=store.ping, drain=feed.close),
+                ServiceRegistration(name=key_servicer.SERVICE_NAME, add=add_keys, check=store.ping),
+            ]

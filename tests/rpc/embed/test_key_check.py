@@ -2,60 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 from fakes.api_keys import WITNESS
+from fakes.key_provider import EMPTY_LIST, KeyProvider
 from sage_embed.adapters.twelvelabs.key_check import TwelveLabsKeyChecker
 from sage_embed.key_model import KeyStatus
 from sage_local.ports import free_port
 from sage_runtime.context import working_on
 
-EMPTY_LIST = {"data": [], "page_info": {"limit_per_page": 1, "page": 1, "total_page": 0, "total_results": 0}}
 ONE_TASK = {
     "data": [{"_id": "64f8d2c7e4a1b37f8a9c5d12", "status": "ready", "created_at": "2030-01-01T00:00:00Z"}],
     "page_info": {"limit_per_page": 1, "page": 1, "total_page": 1, "total_results": 1},
 }
 INVALID = {"code": "api_key_invalid", "message": "The API key is either invalid or expired."}
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Provider:
-    """Answers as `handler` says, and remembers the requests."""
-
-    def __init__(self) -> None:
-        self.handler: Handler | None = None
-        self.requests: list[tuple[str, str, str]] = []
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append((request.method, request.path_qs, request.headers.get("x-api-key", "")))
-        assert self.handler is not None
-        return await self.handler(request)
-
-    def say(self, status: int, *, text: str | None = None, json: object = None, **headers: str) -> None:
-        async def handler(_request: web.Request) -> web.StreamResponse:
-            if text is not None:
-                return web.Response(status=status, text=text, headers=headers)
-            return web.json_response(json, status=status, headers=headers)
-
-        self.handler = handler
-
 
 @pytest.fixture
-async def provider(monkeypatch) -> AsyncIterator[Provider]:
+async def provider(monkeypatch) -> AsyncIterator[KeyProvider]:
     """A server in TwelveLabs' place."""
-    provider = Provider()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", provider.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    monkeypatch.setenv("TWELVELABS_BASE_URL", f"http://127.0.0.1:{runner.addresses[0][1]}/v1.3")
-    yield provider
-    await runner.cleanup()
+    async with KeyProvider().running() as provider:
+        monkeypatch.setenv("TWELVELABS_BASE_URL", provider.base_url)
+        yield provider
 
 
 @pytest.mark.parametrize("answer", [EMPTY_LIST, ONE_TASK])

@@ -1,0 +1,54 @@
+"""A server in TwelveLabs' place as far as the check of a key sees it, and as strange as a test wants it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+EMPTY_LIST = {"data": [], "page_info": {"limit_per_page": 1, "page": 1, "total_page": 0, "total_results": 0}}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class KeyProvider:
+    """Answers as `handler` says, at first with an empty list, and remembers the requests.
+
+    Attributes:
+        handler: Answers.
+        requests: Method, path and key of what came.
+        base_url: Where it answers.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, str]] = []
+        self.base_url = ""
+        self.handler: Handler
+        self.say(200, json=EMPTY_LIST)
+
+    def say(self, status: int, *, text: str | None = None, json: object = None, **headers: str) -> None:
+        """Answer like this from now on."""
+
+        async def handler(_request: web.Request) -> web.StreamResponse:
+            if text is not None:
+                return web.Response(status=status, text=text, headers=headers)
+            return web.json_response(json, status=status, headers=headers)
+
+        self.handler = handler
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["KeyProvider"]:
+        """Answer for the length of the block."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1.3"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((request.method, request.path_qs, request.headers.get("x-api-key", "")))
+        return await self.handler(request)
