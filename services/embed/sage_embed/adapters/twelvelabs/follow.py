@@ -113,6 +113,7 @@ class Follower:
         except BadResultError as error:
             # It may be whole the next time: some answers are cut or mixed up on their way.
             self._bad_results += 1
+            self._state = "its result is to be fetched again"
             self._session.troubled("fetch", error, task_id=task_id)
             if self._bad_results >= self._session.policy.result_attempts:
                 raise _failed(f"the result of its task {task_id} cannot be used: {error}") from None

@@ -11,6 +11,7 @@ Path = tuple[str, ...]
 Document = dict[str, object]
 
 _SPACE = " \t\n\r"
+_ENDS = frozenset(_SPACE + ",]}")
 # No element of an array, and nothing else in an answer, is nearly as large: what is, is no answer of TwelveLabs.
 _MAX_VALUE_CHARS = 4 * 1024 * 1024
 
@@ -113,8 +114,8 @@ class JsonStream:
                 if self._ended:
                     raise JsonStreamError("a value is cut off or no JSON") from error
             else:
-                # The next digit of a number at the end may be yet to come.
-                if end < len(self._text) or self._ended or isinstance(value, str | list | dict):
+                # Of a number the rest may be yet to come: `1.` is read as 1, with a point behind it.
+                if isinstance(value, str | list | dict) or self._text[end : end + 1] in _ENDS or self._ended:
                     self._at = end
                     return value
             yield

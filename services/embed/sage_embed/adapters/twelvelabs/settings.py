@@ -48,6 +48,7 @@ class TwelveLabsSettings(Settings):
             timeout_s=self.timeout_s,
             create_timeout_s=self.create_timeout_s,
             lookup_s=self.lookup_s,
+            lookup_undecided_s=12 * self.lookup_s,
         )
 
     def pace(self) -> PacePolicy:

@@ -1,0 +1,67 @@
+"""What goes wrong between us and TwelveLabs, as users are told of it."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from sage_embed.adapters.twelvelabs.answers import error_of
+from sage_embed.adapters.twelvelabs.problems import failed, retry_after_s
+from sage_runtime.catalogue import public_text
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7),
+        ({"retry-after": " 2.5 "}, 2.5),
+        ({"Retry-After": "-3"}, 0),
+        ({"Retry-After": "11382"}, 11382),
+        ({"Retry-After": "1e99"}, 24 * 3600),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": ""}, None),
+        ({"Retry-After": format_datetime(datetime.now(UTC) - timedelta(hours=1), usegmt=True)}, 0),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 24 * 3600),
+        ({"X-Ratelimit-Reset": "12"}, 0),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(headers, seconds):
+    """Seconds and dates are read, nonsense is none, and no wait is longer than a day."""
+    assert retry_after_s(headers) == seconds
+
+
+def test_moments_to_come_are_read():
+    """A date and a reset in a minute are a minute away."""
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    assert retry_after_s({"Retry-After": format_datetime(soon, usegmt=True)}) == pytest.approx(60, abs=2)
+    assert retry_after_s({"X-Ratelimit-Reset": str(time.time() + 60)}) == pytest.approx(60, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"code": "a", "message": "b "}, ("a", "b")),
+        ({"error": {"code": "a", "message": "b", "details": {}}}, ("a", "b")),
+        ({"error": {"message": "b"}}, ("", "b")),
+        ({"error": "b"}, ("", "b")),
+        ({"code": 7, "message": ["b"]}, ("", "")),
+        ({}, ("", "")),
+        ("<html>", ("", "")),
+        (None, ("", "")),
+        ([], ("", "")),
+    ],
+)
+def test_both_shapes_of_an_error_are_read_and_none_trips(body, expected):
+    """Flat and nested bodies give code and message, others give nothing."""
+    assert error_of(body) == expected
+
+
+def test_messages_are_word_for_word_but_for_what_lets_a_reader_in():
+    """Links lose their signatures, the key is hidden, line breaks become spaces, and a flood is cut."""
+    message = "cannot read\n'https://s3.example/a.mp4?X-Amz-Signature=abc&x=1', key tlk_1"
+    text = public_text(failed("", message, secret="tlk_1"))
+    assert "cannot read 'https://s3.example/a.mp4', key ***" in text
+    assert len(public_text(failed("", "x" * 5000))) < 1000
+    assert "it gives no reason" in public_text(failed("", ""))
