@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from sage_embed.adapters.rows import clean
 from sage_embed.engine import (
     EngineEvent,
     EngineRequest,
@@ -138,6 +139,9 @@ class ScriptedEngine:
                 yield Progressed((index + 1) / count, f"Embedded {index + 1} of {count} clips.")
         finally:
             self.closed += 1
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
 
     def _segments(self, track: str, index: int, request: EngineRequest) -> Segments:
         start = index * request.clip_seconds
@@ -396,7 +400,7 @@ class InMemoryEmbeddingStore:
 
     async def fail(self, embedding_id: str, job_id: int, failure: Failure) -> None:
         record = self._own(embedding_id, job_id, State.FAILED)
-        record.embedding = replace(record.embedding, failure=failure)
+        record.embedding = replace(record.embedding, failure=Failure(failure.reason, clean(failure.message)))
         self._finish(record, State.FAILED, "Failed.")
 
     async def requeue(
@@ -453,4 +457,4 @@ class InMemoryEmbeddingStore:
 
 
 def _forward(old: Progress, new: Progress) -> Progress:
-    return Progress(max(old.fraction, new.fraction), new.message)
+    return Progress(max(old.fraction, new.fraction), clean(new.message))

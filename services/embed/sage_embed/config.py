@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from sage_runtime.errors import SageError
 from sage_runtime.settings import ListenAddress, OptionalListenAddress, ServerSettings
 
@@ -102,3 +102,10 @@ class WorkerSettings(EmbedSettings):
     max_attempts: int = Field(default=6, ge=1, le=100, validation_alias="SAGE_WORKER_MAX_ATTEMPTS")
     retry_base_s: float = Field(default=2.0, gt=0, validation_alias="SAGE_WORKER_RETRY_BASE_SECONDS")
     retry_max_s: float = Field(default=60.0, gt=0, validation_alias="SAGE_WORKER_RETRY_MAX_SECONDS")
+
+    @field_validator("remote_concurrency")
+    @classmethod
+    def _check_some_work(cls, value: int, info: ValidationInfo) -> int:
+        if not value and info.data.get("concurrency") == 0:
+            raise ValueError("must not be 0 where SAGE_WORKER_CONCURRENCY is 0: this worker would do nothing")
+        return value

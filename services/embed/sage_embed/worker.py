@@ -34,7 +34,6 @@ log = structlog.get_logger()
 
 # What the worker's health service answers for: it serves no calls of its own.
 _HEALTH_NAME = "sage.embed.worker"
-# What people read of a failure is part of an embedding, not the status of a call: a provider's words fit as they are.
 _MAX_MESSAGE_BYTES = 8192
 
 
@@ -91,17 +90,19 @@ async def working(settings: WorkerSettings, make_engines: MakeEngines) -> AsyncI
         if settings.listen:
             await stack.enter_async_context(running_server(settings=settings, services=[_health(pool)]))
         _, current_key = open_keys(pool, settings)
+        engines = Engines(make_engines(pool, settings, current_key))
+        stack.push_async_callback(engines.aclose)
         store = PostgresWorkStore(pool, JobQueue())
         runner = Runner(
             store=store,
             videos=IngestVideoCatalog(channel, url_validity_s=settings.url_validity_s),
-            engines=Engines(make_engines(pool, settings, current_key)),
+            engines=engines,
             policy=RunPolicy(
                 max_attempts=settings.max_attempts,
                 retry_base_s=settings.retry_base_s,
                 retry_max_s=settings.retry_max_s,
             ),
-            describe=partial(public_text, max_bytes=_MAX_MESSAGE_BYTES),
+            describe=describe,
         )
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(worker.work_forever()) for worker in _queue_workers(pool, runner, settings)]
@@ -111,6 +112,11 @@ async def working(settings: WorkerSettings, make_engines: MakeEngines) -> AsyncI
             finally:
                 for task in running:
                     task.cancel()
+
+
+def describe(error: SageError) -> str:
+    """Return what people read of an error: part of an embedding, not the status of a call, so others' words fit."""
+    return public_text(error, max_bytes=_MAX_MESSAGE_BYTES)
 
 
 def _queue_workers(pool: Pool, runner: Runner, settings: WorkerSettings) -> list[QueueWorker]:

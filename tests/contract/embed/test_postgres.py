@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.resources
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -12,10 +13,12 @@ from sage_embed.adapters import schema
 from sage_embed.adapters.changes import PostgresChangeFeed
 from sage_embed.adapters.embeddings import PostgresEmbeddingStore
 from sage_embed.adapters.queue import JobQueue
+from sage_embed.adapters.rows import to_embedding
 from sage_embed.config import SCHEMA
 from sage_embed.model import Plan, Video
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.ids import new_id
+from sage_runtime.migrations import migrate
 from sage_runtime.postgres import open_pool
 
 PLAN = Plan(
@@ -54,6 +57,25 @@ async def test_neither_row_nor_job_without_the_other(postgres_stores, pool, coun
             await connection.execute("ALTER TABLE tracks DROP CONSTRAINT broken")
     assert await count_jobs() == {}
     assert await postgres_stores.api.count_unfinished() == 0
+
+
+@pytest.mark.parametrize(("provider", "queue"), [("local", "local"), ("twelvelabs", "remote")])
+async def test_work_waits_in_the_queue_of_its_kind(postgres_stores, pool, provider, queue):
+    """What is computed here and what a provider computes have queues of their own, and stay in them when requeued."""
+
+    async def queues() -> list[str]:
+        async with pool.connection() as connection:
+            rows = await (await connection.execute("SELECT queue_name FROM procrastinate_jobs")).fetchall()
+        return [row["queue_name"] for row in rows]
+
+    plan = replace(PLAN, provider=provider)
+    created = await postgres_stores.api.create(new_id("embed"), plan, request_id="", fingerprint="f")
+    assert await queues() == [queue]
+    job_id = await postgres_stores.job_of(created.id)
+    await postgres_stores.work.requeue(
+        created.id, job_id, delay=timedelta(0), message="Again.", counts_as_attempt=False
+    )
+    assert await queues() == [queue, queue]
 
 
 async def test_one_request_id_queues_one_job(postgres_stores, count_jobs):
@@ -153,6 +175,28 @@ async def test_the_feed_connects_again_and_wakes_everybody(embed_dsn, postgres_s
             await asyncio.wait_for(subscription.wait(60), timeout=10)
             await postgres_stores.api.cancel(embedding_id)
             await asyncio.wait_for(subscription.wait(60), timeout=10)
+
+
+def test_embeddings_of_before_keep_their_tracks(make_database, tmp_path):
+    """The tracks of embeddings that were made before they were kept apart are those that were asked for."""
+    dsn = make_database()
+    ours = importlib.resources.files("sage_embed") / "migrations"
+    (tmp_path / "0001_embeddings.sql").write_text((ours / "0001_embeddings.sql").read_text())
+    migrate(dsn, schema=SCHEMA, migrations=tmp_path)
+    with psycopg.connect(dsn, options=f"-c search_path={SCHEMA}") as connection:
+        connection.execute(
+            "INSERT INTO embeddings (id, request_fingerprint, video_id, video_duration_seconds, "
+            "video_start_offset_seconds, model, model_revision, provider, dimensions, clip_seconds, state, job_id) "
+            "VALUES ('embed_1', 'f', 'video_1', 9.5, 0, 'local', '1', 'local', 8, 2, 'PENDING', 1)"
+        )
+        connection.execute(
+            "INSERT INTO tracks (embedding_id, name, position) VALUES ('embed_1', 'visual', 2), ('embed_1', 'audio', 1)"
+        )
+    schema.migrate_all(dsn, schema=SCHEMA)
+    with psycopg.connect(dsn, options=f"-c search_path={SCHEMA}", row_factory=dict_row) as connection:
+        (row,) = connection.execute("SELECT * FROM embeddings_with_tracks").fetchall()
+    assert to_embedding(row).plan.tracks == ("audio", "visual")
+    assert [track.name for track in to_embedding(row).tracks] == ["audio", "visual"]
 
 
 def test_migrating_again_changes_nothing(make_database):

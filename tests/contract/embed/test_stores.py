@@ -1,6 +1,7 @@
 """What every store of embeddings does, whatever it is made of."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -14,7 +15,15 @@ from sage_runtime.ids import new_id
 def plan(*, video_id: str | None = None, model: str = "scripted", tracks: tuple[str, ...] = ("visual",)) -> Plan:
     """Return what an embedding is to become."""
     return Plan(
-        video=Video(video_id or new_id("video"), duration_seconds=9.5, start_offset_seconds=0.08),
+        video=Video(
+            video_id or new_id("video"),
+            duration_seconds=9.5,
+            start_offset_seconds=0.08,
+            has_audio=False,
+            size_bytes=5_000_000_000,
+            width=1920,
+            height=1080,
+        ),
         model=model,
         model_revision="1",
         provider="tests",
@@ -110,14 +119,107 @@ async def test_a_claim_begins_the_work(stores):
     assert again.start_time == begun.start_time is not None
 
 
-async def test_every_change_makes_the_revision_grow_by_one(stores):
-    """Claim, task, progress, segments and completion are one revision each."""
+async def test_a_submission_is_kept_until_its_task_is_known(stores):
+    """What a provider is asked with is there for whoever takes over, and gone once the task has an id."""
     embedding_id, job_id = await claimed(stores)
+    begun = await stores.api.get(embedding_id)
+    assert (begun.submitted_url, begun.submitted_at) == ("", None)
+    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1?signature=s")
+    asked = await stores.work.claim(embedding_id, job_id)
+    assert asked.submitted_url == "https://s3.test/1?signature=s"
+    assert asked.submitted_at >= begun.start_time
+    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/2?signature=s")
+    assert (await stores.api.get(embedding_id)).submitted_url == "https://s3.test/2?signature=s"
+    await stores.work.save_task(embedding_id, job_id, "task-1")
+    known = await stores.api.get(embedding_id)
+    assert (known.submitted_url, known.provider_task_id) == ("", "task-1")
+    assert known.submitted_at is not None
+
+
+@pytest.mark.parametrize("end", ["complete", "fail", "cancel"])
+async def test_no_url_outlives_the_work(stores, end):
+    """A URL lets anybody read the video: at the end of the work there is none, whatever the end."""
+    embedding_id, job_id = await claimed(stores)
+    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1?signature=s")
+    match end:
+        case "complete":
+            await stores.work.complete(embedding_id, job_id, "Done.")
+        case "fail":
+            await stores.work.fail(embedding_id, job_id, Failure(Reason.PROVIDER_FAILED, "No."))
+        case _:
+            await stores.api.cancel(embedding_id)
+    assert (await stores.api.get(embedding_id)).submitted_url == ""
+
+
+async def test_a_task_belongs_to_one_embedding(stores):
+    """The task of one embedding is refused for another of the same provider, and is another one at another provider."""
+    first_id, first_job = await claimed(stores)
+    await stores.work.save_task(first_id, first_job, "task-1")
+    await stores.work.save_task(first_id, first_job, "task-1")
+    second_id, second_job = await claimed(stores)
+    with pytest.raises(SageError) as caught:
+        await stores.work.save_task(second_id, second_job, "task-1")
+    assert caught.value.reason is Reason.PROVIDER_FAILED
+    assert (await stores.api.get(second_id)).provider_task_id == ""
+    other_id, other_job = await claimed(stores, replace(plan(), provider="others"))
+    await stores.work.save_task(other_id, other_job, "task-1")
+
+
+async def test_cancelling_says_where_a_provider_may_still_bill(stores):
+    """Before anything was asked of a provider it is just cancelled; from the first attempt to ask on, it may bill."""
+    marengo = replace(plan(), provider="twelvelabs")
+    billed = "Cancelled. TwelveLabs has no way to stop a task, so it may still bill this one."
+    waiting = await create(stores, marengo)
+    assert (await stores.api.cancel(waiting.id)).progress.message == "Cancelled."
+    begun_id, _ = await claimed(stores, marengo)
+    assert (await stores.api.cancel(begun_id)).progress.message == "Cancelled."
+    asked_id, job_id = await claimed(stores, marengo)
+    await stores.work.save_submission(asked_id, job_id, "https://s3.test/1")
+    assert (await stores.api.cancel(asked_id)).progress.message == billed
+    started_id, job_id = await claimed(stores, marengo)
+    await stores.work.save_task(started_id, job_id, "task-1")
+    cancelled = await stores.api.cancel(started_id)
+    assert cancelled.progress.message == billed
+    assert await stores.api.cancel(started_id) == cancelled
+
+
+async def test_a_track_without_segments_is_gone_at_the_end(stores):
+    """What was asked for and does not exist is no track of a completed embedding, and the plan still has it."""
+    embedding_id, job_id = await claimed(stores, plan(tracks=("audio", "visual", "transcription")))
+    await stores.work.append(embedding_id, job_id, "visual", [chunk(0, 2)], progress=None)
+    assert [track.name for track in (await stores.api.get(embedding_id)).tracks] == ["audio", "visual", "transcription"]
+    await stores.work.complete(embedding_id, job_id, "Done.")
+    done = await stores.api.get(embedding_id)
+    assert done.tracks == (Track("visual", 2, 0.0, 4.0),)
+    assert done.plan.tracks == ("audio", "visual", "transcription")
+
+
+async def test_an_embedding_may_have_no_track_at_all(stores):
+    """Where only sound was asked for and nobody speaks, there is nothing, and it is complete."""
+    embedding_id, job_id = await claimed(stores, plan(tracks=("transcription",)))
+    await stores.work.complete(embedding_id, job_id, "Done.")
+    assert (await stores.api.get(embedding_id)).tracks == ()
+
+
+async def test_words_of_others_are_stored_as_they_are(stores):
+    """Line breaks, quotes, other scripts and length survive; only what no text can hold is replaced."""
+    words = 'no such file:\n\t"größe" 映画 🎬 %s {why} ' + "x" * 3000
+    embedding_id, job_id = await claimed(stores)
+    await stores.work.save_progress(embedding_id, job_id, Progress(0.1, "half \ud83d of one"))
+    assert (await stores.api.get(embedding_id)).progress.message == "half ? of one"
+    await stores.work.fail(embedding_id, job_id, Failure(Reason.PROVIDER_FAILED, words))
+    assert (await stores.api.get(embedding_id)).failure.message == words
+
+
+async def test_every_change_makes_the_revision_grow_by_one(stores):
+    """Claim, submission, task, progress, segments and completion are one revision each."""
+    embedding_id, job_id = await claimed(stores)
+    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1")
     await stores.work.save_task(embedding_id, job_id, "task-1")
     await stores.work.save_progress(embedding_id, job_id, Progress(0.1, "A tenth."))
     await stores.work.append(embedding_id, job_id, "visual", [chunk(0, 2)], progress=Progress(0.4, "More."))
     await stores.work.complete(embedding_id, job_id, "Done.")
-    assert (await stores.api.get(embedding_id)).revision == 6
+    assert (await stores.api.get(embedding_id)).revision == 7
 
 
 async def test_progress_never_goes_back(stores):
@@ -198,6 +300,7 @@ async def test_nothing_is_written_after_the_end(stores, end):
     work = stores.work
     for write in (
         work.claim(embedding_id, job_id),
+        work.save_submission(embedding_id, job_id, "https://s3.test/1"),
         work.save_task(embedding_id, job_id, "task"),
         work.save_progress(embedding_id, job_id, Progress(1.0, "Too late.")),
         work.append(embedding_id, job_id, "visual", [chunk(2, 1)], progress=None),

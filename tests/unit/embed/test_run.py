@@ -7,12 +7,12 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from fakes.embed import DIMENSIONS, MODEL, InMemoryEmbeddingStore, InMemoryVideoCatalog, Script, ScriptedEngine
-from sage_embed.engine import Progressed, Segments, SegmentsProduced
+from sage_embed.engine import Progressed, Resume, Segments, SegmentsProduced, Submitting, TaskStarted
 from sage_embed.engines import Engines
-from sage_embed.model import Plan, State, Video
+from sage_embed.model import Failure, Plan, State, Video
 from sage_embed.recover import recover
 from sage_embed.run import Runner, RunPolicy
-from sage_runtime.catalogue import public_text
+from sage_embed.worker import describe
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.ids import new_id
 
@@ -27,11 +27,25 @@ class EventsEngine(ScriptedEngine):
     def __init__(self, *events: object) -> None:
         super().__init__(Script.__new__(Script))
         self.events = events
+        self.error: Exception | None = None
 
     async def embed(self, request):
         """See `Engine`."""
         for event in self.events:
             yield event
+        if self.error:
+            raise self.error
+
+
+def make_runner(store, engine, *, policy: RunPolicy = POLICY) -> Runner:
+    """Return a runner with one engine."""
+    return Runner(
+        store=store,
+        videos=InMemoryVideoCatalog(VIDEO),
+        engines=Engines([engine]),
+        policy=policy,
+        describe=describe,
+    )
 
 
 def segments(count: int, *, first_index: int = 0, dimensions: int = DIMENSIONS, fill: float = 1.0) -> SegmentsProduced:
@@ -54,14 +68,7 @@ def run(store):
     async def run_with(engine: ScriptedEngine, embedding_id: str = "") -> object:
         if not embedding_id:
             embedding_id = (await store.create(new_id("embed"), PLAN, request_id="", fingerprint="")).id
-        runner = Runner(
-            store=store,
-            videos=InMemoryVideoCatalog(VIDEO),
-            engines=Engines([engine]),
-            policy=POLICY,
-            describe=public_text,
-        )
-        await runner.run(embedding_id, store.job_of(embedding_id))
+        await make_runner(store, engine).run(embedding_id, store.job_of(embedding_id))
         return await store.get(embedding_id)
 
     return run_with
@@ -73,6 +80,89 @@ async def test_progress_that_comes_fast_is_stored_seldom(run):
     done = await run(EventsEngine(*fast, segments(2), *fast))
     # Created, claimed, one progress, one append, completed.
     assert done.revision == 5
+
+
+async def test_progress_that_says_nothing_new_is_not_stored(store):
+    """A task that waits says the same at every look: it is stored once."""
+    told = [Progressed(0.1, "TwelveLabs works on it.")] * 5 + [Progressed(0.1, "TwelveLabs is nearly done.")] * 5
+    embedding = await store.create(new_id("embed"), PLAN, request_id="", fingerprint="")
+    runner = make_runner(store, EventsEngine(*told, segments(2)), policy=replace(POLICY, progress_interval_s=0))
+    await runner.run(embedding.id, store.job_of(embedding.id))
+    # Created, claimed, two progresses, one append, completed.
+    assert (await store.get(embedding.id)).revision == 6
+
+
+async def test_each_event_is_stored_before_the_next_is_asked_for(store):
+    """The URL is stored before the engine goes on to ask with it, and the task before it goes on to wait for it."""
+    seen = []
+
+    class Submits(ScriptedEngine):
+        async def embed(self, request):
+            url = await request.video_url()
+            yield Submitting(url)
+            stored = next(iter(store.records.values())).embedding
+            seen.append((stored.submitted_url == url, stored.submitted_at is not None, stored.provider_task_id))
+            yield TaskStarted("task-1")
+            stored = next(iter(store.records.values())).embedding
+            seen.append((stored.submitted_url, stored.provider_task_id))
+            yield segments(5)
+
+    embedding = await store.create(new_id("embed"), PLAN, request_id="", fingerprint="")
+    await make_runner(store, Submits(Script.__new__(Script))).run(embedding.id, store.job_of(embedding.id))
+    assert seen == [(True, True, ""), ("", "task-1")]
+    assert (await store.get(embedding.id)).state is State.COMPLETED
+
+
+async def test_who_takes_over_hears_what_was_submitted(store):
+    """The next run is told the URL and the moment of a submission without an answer, and each job has its own URL."""
+    requests = []
+
+    class Asks(ScriptedEngine):
+        async def embed(self, request):
+            requests.append(request)
+            yield Submitting(await request.video_url())
+            raise SageError(Reason.PROVIDER_UNREACHABLE, provider="Tests")
+
+    plan = replace(PLAN, video=replace(VIDEO, has_audio=False))
+    embedding = await store.create(new_id("embed"), plan, request_id="", fingerprint="")
+    runner = make_runner(store, Asks(Script.__new__(Script)))
+    await runner.run(embedding.id, store.job_of(embedding.id))
+    first = await store.get(embedding.id)
+    await runner.run(embedding.id, store.job_of(embedding.id))
+    assert requests[0].resume == Resume(None, None, None, {"visual": 0})
+    assert requests[1].resume == Resume(None, first.submitted_url, first.submitted_at, {"visual": 0})
+    assert not requests[0].has_audio
+    assert first.submitted_url != (await store.get(embedding.id)).submitted_url
+    assert first.submitted_url not in repr(requests[1])
+    assert first.submitted_url not in repr(first)
+
+
+async def test_no_picture_at_all_is_the_engines_failure(store):
+    """A video always has a picture: an answer without its vectors is not an embedding."""
+    plan = replace(PLAN, tracks=("visual", "audio"), provider="twelvelabs")
+    embedding = await store.create(new_id("embed"), plan, request_id="", fingerprint="")
+    await make_runner(store, EventsEngine()).run(embedding.id, store.job_of(embedding.id))
+    failure = (await store.get(embedding.id)).failure
+    assert failure == Failure(Reason.PROVIDER_FAILED, "TwelveLabs failed: it returned no vectors for track visual.")
+
+
+async def test_a_track_of_sound_may_be_missing(store):
+    """Where nobody speaks there is no transcription: the embedding completes without it."""
+    plan = replace(PLAN, tracks=("transcription", "visual"))
+    embedding = await store.create(new_id("embed"), plan, request_id="", fingerprint="")
+    await make_runner(store, EventsEngine(segments(5))).run(embedding.id, store.job_of(embedding.id))
+    done = await store.get(embedding.id)
+    assert (done.state, [track.name for track in done.tracks]) == (State.COMPLETED, ["visual"])
+
+
+async def test_a_provider_is_quoted_word_for_word(store):
+    """Its words are all there, whatever is in them and however they end."""
+    for why, end in (('failed to fetch\nor "materialize" 映画 ' + "x" * 2048, "."), ("Why me?", ""), ("So it is.", "")):
+        engine = EventsEngine(segments(1))
+        engine.error = SageError(Reason.PROVIDER_FAILED, provider="TwelveLabs", why=why)
+        embedding = await store.create(new_id("embed"), PLAN, request_id="", fingerprint="")
+        await make_runner(store, engine).run(embedding.id, store.job_of(embedding.id))
+        assert (await store.get(embedding.id)).failure.message == f"TwelveLabs failed: {why}{end}"
 
 
 async def test_fractions_outside_of_their_range_are_bent_back(run, store):
@@ -131,9 +221,7 @@ async def test_cancelling_a_run_closes_the_engine_and_stores_nothing(store, tmp_
     script.allow(2)
     engine = ScriptedEngine(script)
     embedding = await store.create(new_id("embed"), PLAN, request_id="", fingerprint="")
-    runner = Runner(
-        store=store, videos=InMemoryVideoCatalog(VIDEO), engines=Engines([engine]), policy=POLICY, describe=public_text
-    )
+    runner = make_runner(store, engine)
     running = asyncio.ensure_future(runner.run(embedding.id, store.job_of(embedding.id)))
     while "visual 1" not in script.computed():  # noqa: ASYNC110 - the engine tells through a file
         await asyncio.sleep(0.01)
