@@ -168,3 +168,7 @@ class Engine(Protocol):
     def embed(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """Return the events of the work. Closing the generator stops the work and frees what it holds."""
         ...
+
+    async def aclose(self) -> None:
+        """Free what it holds from one embedding to the next. It embeds no more."""
+        ...

@@ -25,6 +25,11 @@ class Engines:
         models = [model for engine in self._engines for model in await engine.models()]
         return sorted(models, key=lambda model: model.unusable is not None)
 
+    async def aclose(self) -> None:
+        """Close the engines. None of them embeds any more."""
+        for engine in self._engines:
+            await engine.aclose()
+
     async def choose(self, name: str) -> ModelInfo:
         """Return the usable model of this name; for an empty name the best one.
 

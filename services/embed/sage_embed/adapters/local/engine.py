@@ -72,6 +72,9 @@ class LocalEngine:
             # A second cancellation must not leave the thread behind.
             await asyncio.shield(asyncio.to_thread(run.join))
 
+    async def aclose(self) -> None:
+        """Do nothing: between embeddings it holds nothing but memory."""
+
 
 async def _awaited(request: EngineRequest) -> str:
     return await request.video_url()
