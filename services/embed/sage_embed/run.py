@@ -153,7 +153,7 @@ class Runner:
             resume=Resume(
                 provider_task_id=embedding.provider_task_id or None,
                 submitted_url=embedding.submitted_url or None,
-                submitted_at=embedding.submitted_at if embedding.submitted_url else None,
+                submitted_at=embedding.submitted_at,
                 segment_counts={track.name: track.segment_count for track in embedding.tracks},
             ),
         )
