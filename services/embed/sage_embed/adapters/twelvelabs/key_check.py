@@ -1,13 +1,16 @@
 """Asking TwelveLabs whether it takes a key."""
 
 import asyncio
+import math
 
 import httpx
 import structlog
 from sage_runtime.context import time_left_s
 from twelvelabs import AsyncTwelveLabs
 from twelvelabs.core.api_error import ApiError
+from twelvelabs.core.request_options import RequestOptions
 
+from sage_embed.adapters.twelvelabs.clients import new_http_client
 from sage_embed.key_model import KeyStatus
 from sage_embed.ports import KeyChecker
 
@@ -50,12 +53,11 @@ class TwelveLabsKeyChecker(KeyChecker):
 
 
 async def _list_one(secret: str, *, timeout_s: float) -> None:
-    # Loading the certificates takes 40 ms. The SDK's own client follows redirects, and takes the key along to wherever
-    # they lead: httpx drops `Authorization` there, but knows nothing of `x-api-key`.
-    http = await asyncio.to_thread(httpx.AsyncClient, timeout=timeout_s, follow_redirects=False)
-    async with http:
+    # Loading the certificates takes 40 ms.
+    async with await asyncio.to_thread(new_http_client) as http:
         client = AsyncTwelveLabs(api_key=secret, httpx_client=http)
-        await client.embed.v_2.tasks.list(page_limit=1)
+        options = RequestOptions(timeout_in_seconds=math.ceil(timeout_s))
+        await client.embed.v_2.tasks.list(page_limit=1, request_options=options)
 
 
 def _unknown(error: Exception, *, http_status: int | None = None) -> KeyStatus:
