@@ -61,7 +61,8 @@ def section(title: str, settings: type[Settings], base: type[Settings]) -> str:
 
 def shown(default: object) -> str:
     """Return a default as one would write it into the environment."""
-    return "empty" if default in {"", None} else f"`{default}`"
+    # An empty secret is no empty text, but reads as one.
+    return "empty" if default is None or str(default) == "" else f"`{default}`"
 
 
 def attributes(docstring: str) -> dict[str, str]:
