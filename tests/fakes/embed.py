@@ -143,6 +143,22 @@ class ScriptedEngine:
     async def aclose(self) -> None:
         """Hold nothing."""
 
+    def all_segments(self, request: EngineRequest) -> SegmentsProduced:
+        """Return all segments of the first track at once."""
+        parts = [
+            self._segments(request.tracks[0], index, request)
+            for index in range(math.ceil(request.duration_seconds / request.clip_seconds))
+        ]
+        return SegmentsProduced(
+            Segments(
+                track=request.tracks[0],
+                first_index=0,
+                start_seconds=[part.start_seconds[0] for part in parts],
+                end_seconds=[part.end_seconds[0] for part in parts],
+                vectors=np.concatenate([part.vectors for part in parts]),
+            )
+        )
+
     def _segments(self, track: str, index: int, request: EngineRequest) -> Segments:
         start = index * request.clip_seconds
         return Segments(

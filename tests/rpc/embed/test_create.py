@@ -86,8 +86,39 @@ async def test_a_video_that_cannot_be_embedded_is_refused(create, ingest):
     assert (await refused(create(video_id=unready)))[0] is Reason.VIDEO_NOT_READY
     long = ingest.add(new_id("video"), duration_seconds=3601)
     reason, message = await refused(create(video_id=long))
+    assert reason is Reason.PROVIDER_REJECTED_VIDEO
+    assert "it is 3601 s long; model scripted takes at most 3600 s" in message
+
+
+async def test_facts_of_the_video_reach_the_limits(create, engine):
+    """Size and resolution are ingest's, and a limit that they break is named before any work is queued."""
+    engine.model = replace(engine.model, max_video_bytes=999_999)
+    reason, message = await refused(create())
+    assert reason is Reason.PROVIDER_REJECTED_VIDEO
+    assert "it has 1000000 bytes" in message
+    engine.model = replace(engine.model, max_video_bytes=None, min_resolution=(1920, 1080))
+    reason, message = await refused(create())
+    assert reason is Reason.PROVIDER_REJECTED_VIDEO
+    assert "1280x720" in message
+
+
+async def test_clips_of_whole_seconds_only(create, engine):
+    """A model that takes whole seconds refuses others, and takes those."""
+    engine.model = replace(engine.model, whole_clip_seconds=True)
+    reason, message = await refused(create(clip_seconds=2.5))
     assert reason is Reason.FIELD_INVALID
-    assert "3600" in message
+    assert message == "clip_seconds: is 2.5; model scripted takes whole seconds."
+    assert (await create(clip_seconds=3)).clip_seconds == 3
+
+
+async def test_sound_alone_of_a_silent_video_is_refused(create, ingest):
+    """There is nothing to make; beside the picture, or where there is sound, it may be asked for."""
+    loud = ingest.add(new_id("video"), duration_seconds=9.5, sound=True)
+    reason, message = await refused(create(tracks=["audio"]))
+    assert reason is Reason.FIELD_INVALID
+    assert message == "tracks: asks for audio alone, and the video has no sound. Ask for visual too."
+    assert (await create(tracks=["audio", "visual"])).requested_tracks == ["audio", "visual"]
+    assert (await create(video_id=loud, tracks=["audio"])).requested_tracks == ["audio"]
 
 
 async def test_a_model_that_is_not_there_is_refused(create, engine):

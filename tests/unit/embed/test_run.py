@@ -155,14 +155,15 @@ async def test_a_track_of_sound_may_be_missing(store):
     assert (done.state, [track.name for track in done.tracks]) == (State.COMPLETED, ["visual"])
 
 
-async def test_a_provider_is_quoted_word_for_word(store):
+@pytest.mark.parametrize(
+    ("why", "end"),
+    [('failed to fetch\nor "materialize" 映画 ' + "x" * 2048, "."), ("Why me?", ""), ("So it is.", "")],
+)
+async def test_a_provider_is_quoted_word_for_word(run, why, end):
     """Its words are all there, whatever is in them and however they end."""
-    for why, end in (('failed to fetch\nor "materialize" 映画 ' + "x" * 2048, "."), ("Why me?", ""), ("So it is.", "")):
-        engine = EventsEngine(segments(1))
-        engine.error = SageError(Reason.PROVIDER_FAILED, provider="TwelveLabs", why=why)
-        embedding = await store.create(new_id("embed"), PLAN, request_id="", fingerprint="")
-        await make_runner(store, engine).run(embedding.id, store.job_of(embedding.id))
-        assert (await store.get(embedding.id)).failure.message == f"TwelveLabs failed: {why}{end}"
+    engine = EventsEngine(segments(1))
+    engine.error = SageError(Reason.PROVIDER_FAILED, provider="TwelveLabs", why=why)
+    assert (await run(engine)).failure.message == f"TwelveLabs failed: {why}{end}"
 
 
 async def test_fractions_outside_of_their_range_are_bent_back(run, store):

@@ -50,6 +50,34 @@ def test_every_text_is_filled_from_facts(reason):
     assert "?" not in text
 
 
+@pytest.mark.parametrize(
+    ("why", "shown"),
+    [
+        ("it broke", "it broke."),
+        ("It broke.", "It broke."),
+        ("broken\n", "broken."),
+        ("Is it?", "Is it?"),
+        ("{a}", "{a}."),
+    ],
+)
+def test_a_sentence_of_somebody_else_ends_once(why, shown):
+    """Words that are a sentence get no second full stop, others get theirs; braces in them mean nothing."""
+    assert public_text(SageError(Reason.PROVIDER_FAILED, provider="P", why=why)) == f"P failed: {shown}"
+
+
+def test_half_a_character_breaks_no_message():
+    """What JSON may hold and no message can is replaced."""
+    error = SageError(Reason.PROVIDER_FAILED, provider="P", why="half \ud83d of one")
+    assert public_text(error) == to_status(error).message == "P failed: half ? of one."
+
+
+def test_a_message_may_be_longer_where_it_is_no_status():
+    """The limit is the caller's where the message does not travel in trailers."""
+    error = SageError(Reason.PROVIDER_FAILED, provider="P", why="x" * 3000)
+    assert len(public_text(error)) < 1100
+    assert public_text(error, max_bytes=8192) == f"P failed: {'x' * 3000}."
+
+
 def test_missing_fact_is_not_a_second_error():
     """A fact that was forgotten shows as a question mark."""
     assert "?" in public_text(SageError(Reason.VIDEO_NOT_FOUND))

@@ -1,0 +1,171 @@
+"""Local work and work that waits for a provider: which model is taken, and who does how much at once."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import grpc
+import psycopg
+import pydantic
+import pytest
+from fakes.embed import MODEL, ScriptedEngine
+from sage.embed.v1 import embed_pb2
+from sage_embed.config import WorkerSettings
+from sage_embed.engine import Progressed, Submitting, TaskStarted
+from sage_runtime.channel import to_sage_error
+from sage_runtime.errors import Reason, SageError
+from sage_runtime.ids import new_id
+
+COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
+CANCELLED = embed_pb2.EMBEDDING_STATE_CANCELLED
+
+
+class WaitingEngine(ScriptedEngine):
+    """Has a task and waits for it, as a provider's engine does: `ready` is its end. Counts those that wait at once."""
+
+    def __init__(self, script) -> None:
+        super().__init__(script, model=replace(MODEL, name="marengo3.0", provider="twelvelabs"))
+        self.ready = asyncio.Event()
+        self.waiting = 0
+
+    async def embed(self, request):
+        """See `Engine`."""
+        url = await request.video_url()
+        yield Submitting(url)
+        yield TaskStarted(new_id("task"))
+        self.waiting += 1
+        try:
+            while not self.ready.is_set():
+                yield Progressed(0.1, "TwelveLabs works on it.")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.ready.wait(), 0.2)
+        finally:
+            self.waiting -= 1
+            self.closed += 1
+        yield self.all_segments(request)
+
+
+@pytest.fixture
+def remote(script) -> WaitingEngine:
+    """Return the engine of a provider."""
+    return WaitingEngine(script)
+
+
+@pytest.fixture
+def engine(script) -> ScriptedEngine:
+    """Return the local engine."""
+    return ScriptedEngine(script, model=replace(MODEL, name="local", provider="local"))
+
+
+@pytest.fixture
+def make_engines(remote, engine) -> Callable:
+    """Return what makes both, the provider's first."""
+    return lambda pool, settings, keys: [remote, engine]
+
+
+async def test_left_open_the_first_model_that_can_be_used_is_taken(create, remote):
+    """With a key it is the provider's, without one the local one; asked for by name it says that the key is missing."""
+    usable = remote.model
+    remote.model = replace(usable, unusable=SageError(Reason.API_KEY_MISSING, provider="TwelveLabs"))
+    assert (await create()).model == "local"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await create(model="marengo3.0")
+    assert to_sage_error(caught.value, service="embed").reason is Reason.API_KEY_MISSING
+    remote.model = usable
+    assert (await create()).model == "marengo3.0"
+    assert (await create(model="local")).model == "local"
+
+
+async def test_work_that_waits_does_not_hold_up_work_that_computes(create, start_worker, finish, until, remote):
+    """200 tasks wait on two workers at once, the local model goes on beside them, and all of them complete."""
+    ids = [embedding.id for embedding in await asyncio.gather(*(create(model="marengo3.0") for _ in range(200)))]
+    async with start_worker(remote_concurrency=100), start_worker(remote_concurrency=100):
+        await until(lambda: remote.waiting == 200)
+        assert (await finish((await create(model="local")).id)).state == COMPLETED
+        remote.ready.set()
+        done = await asyncio.gather(*(finish(embedding_id) for embedding_id in ids))
+    assert {embedding.state for embedding in done} == {COMPLETED}
+    assert {embedding.tracks[0].segment_count for embedding in done} == {5}
+    assert len({embedding.provider_task_id for embedding in done}) == 200
+
+
+@pytest.mark.parametrize("end", ["CancelEmbedding", "DeleteEmbedding"])
+async def test_what_is_ended_frees_its_place_at_once(embed, create, start_worker, until, remote, end):
+    """A worker that waits for one task only takes the next one as soon as the first is cancelled or deleted."""
+    async with start_worker(remote_concurrency=1):
+        first = await create(model="marengo3.0")
+        await until(lambda: remote.waiting == 1)
+        second = await create(model="marengo3.0")
+        request = {
+            "CancelEmbedding": embed_pb2.CancelEmbeddingRequest,
+            "DeleteEmbedding": embed_pb2.DeleteEmbeddingRequest,
+        }
+        await getattr(embed, end)(request[end](embedding_id=first.id))
+        await until(lambda: remote.closed == 1)
+        get = embed_pb2.GetEmbeddingRequest(embedding_id=second.id)
+
+        async def begun() -> bool:
+            return bool((await embed.GetEmbedding(get)).embedding.provider_task_id)
+
+        await until(begun)
+
+
+async def test_a_cancel_says_that_a_task_may_be_billed(embed, create, start_worker, until, remote):
+    """Where the provider has a task it cannot be stopped there; where nothing was begun, nothing is said of it."""
+    waiting = await create(model="marengo3.0")
+    cancelled = (await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=waiting.id))).embedding
+    assert cancelled.progress.message == "Cancelled."
+    async with start_worker():
+        begun = await create(model="marengo3.0")
+        await until(lambda: remote.waiting == 1)
+        cancelled = (await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=begun.id))).embedding
+        assert cancelled.state == CANCELLED
+        assert cancelled.progress.message == (
+            "Cancelled. TwelveLabs has no way to stop a task, so it may still bill this one."
+        )
+        await until(lambda: remote.closed == 1)
+
+
+@pytest.mark.parametrize(
+    ("local", "remote_jobs", "does", "leaves"), [(1, 0, "local", "marengo3.0"), (0, 1, "marengo3.0", "local")]
+)
+async def test_a_worker_may_do_one_kind_only(
+    embed, create, start_worker, finish, remote, local, remote_jobs, does, leaves
+):
+    """With a concurrency of zero work of that kind is left to others."""
+    remote.ready.set()
+    left = await create(model=leaves)
+    async with start_worker(concurrency=local, remote_concurrency=remote_jobs):
+        assert (await finish((await create(model=does)).id)).state == COMPLETED
+        request = embed_pb2.GetEmbeddingRequest(embedding_id=left.id)
+        assert (await embed.GetEmbedding(request)).embedding.state == embed_pb2.EMBEDDING_STATE_PENDING
+    async with start_worker():
+        assert (await finish(left.id)).state == COMPLETED
+
+
+def test_a_worker_of_no_kind_is_refused():
+    """Neither kind at all is a mistake of whoever set it."""
+    with pytest.raises(pydantic.ValidationError, match="would do nothing"):
+        WorkerSettings(database_url="postgresql://", concurrency=0, remote_concurrency=0)
+
+
+async def test_work_of_an_older_release_is_done(create, start_worker, finish, database_url):
+    """What a worker of version 0.1 hands back while it is replaced is taken up."""
+    embedding = await create(model="local")
+    with psycopg.connect(database_url, options="-c search_path=embed") as connection:
+        connection.execute("UPDATE procrastinate_jobs SET queue_name = 'embed'")
+    async with start_worker():
+        assert (await finish(embedding.id)).state == COMPLETED
+
+
+async def test_every_job_reads_through_urls_of_its_own(create, start_worker, finish, ingest, remote):
+    """Two URLs of one video that are signed in one moment differ: each job asks for another validity, 6 h or more."""
+    remote.ready.set()
+    ids = [(await create(model="marengo3.0")).id for _ in range(5)]
+    async with start_worker():
+        for embedding_id in ids:
+            await finish(embedding_id)
+    assert len(set(ingest.validities)) == len(ingest.validities) == 5
+    assert min(ingest.validities) >= 6 * 3600
+    assert max(ingest.validities) < 7 * 3600
