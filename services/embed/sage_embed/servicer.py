@@ -11,6 +11,7 @@ from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage_embed import browse, cancel, convert, create, segments, watch
 from sage_embed.engines import Engines
 from sage_embed.ports import ChangeFeed, EmbeddingStore, VideoCatalog
+from sage_embed.shared_reads import SharedReads
 
 SERVICE_NAME = embed_pb2.DESCRIPTOR.services_by_name["EmbedService"].full_name
 
@@ -43,6 +44,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
 
     def __init__(self, needs: Needs) -> None:
         self._needs = needs
+        self._reads = SharedReads(needs.store)
 
     async def CreateEmbedding(
         self, request: embed_pb2.CreateEmbeddingRequest, context: _Context
@@ -92,7 +94,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         changes = watch.watch(
             request.embedding_id,
             after_revision=request.after_revision,
-            store=self._needs.store,
+            reads=self._reads,
             feed=self._needs.feed,
             times=self._needs.watch_times,
         )

@@ -1,6 +1,7 @@
 """Watching an embedding until it comes to its end."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from sage_runtime.ids import check_id
 
 from sage_embed.errors import embedding_not_found
 from sage_embed.model import Embedding
-from sage_embed.ports import ChangeFeed, EmbeddingStore
+from sage_embed.ports import ChangeFeed
+from sage_embed.shared_reads import SharedReads
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,8 @@ class WatchTimes:
 
     Attributes:
         heartbeat_s: After so much quiet a heartbeat is sent.
-        poll_s: After so long the store is asked though the feed told of nothing, so that a lost notification costs
-            this much time and never the final state.
+        poll_s: The store is asked so often though the feed told of nothing, so that a lost notification costs this much
+            time and never the final state.
     """
 
     heartbeat_s: float
@@ -27,14 +29,14 @@ class WatchTimes:
 
 
 async def watch(
-    embedding_id: str, *, after_revision: int, store: EmbeddingStore, feed: ChangeFeed, times: WatchTimes
+    embedding_id: str, *, after_revision: int, reads: SharedReads, feed: ChangeFeed, times: WatchTimes
 ) -> AsyncGenerator[Embedding | None, None]:
     """Yield the embedding as it is now, then after each change, ending with its final state; None is a heartbeat.
 
     Args:
         embedding_id: The embedding.
         after_revision: Revisions up to this one are not yielded, but the final state always is.
-        store: Where embeddings are kept.
+        reads: Reads the embedding, together with whoever else watches it.
         feed: Tells of changes.
         times: How long to wait.
 
@@ -51,7 +53,7 @@ async def watch(
     with feed.subscribe(embedding_id) as subscription:
         quiet_since = now()
         while True:
-            embedding = await store.get(embedding_id)
+            embedding = await reads.get(embedding_id)
             if embedding is None:
                 raise embedding_not_found(embedding_id)
             if embedding.finished or embedding.revision > seen:
@@ -65,4 +67,14 @@ async def watch(
                 yield None
                 quiet_since = now()
                 until_heartbeat_s = times.heartbeat_s
-            await subscription.wait(min(until_heartbeat_s, times.poll_s))
+            await subscription.wait(min(until_heartbeat_s, _until_poll_s(embedding_id, now(), every_s=times.poll_s)))
+
+
+def _until_poll_s(embedding_id: str, now: float, *, every_s: float) -> float:
+    """Return the seconds until the embedding is asked for though nothing was heard.
+
+    All who watch one embedding ask at the same moment, and share a read; a thousand of them would else ask at a
+    thousand moments. Embeddings have moments of their own, or everything would be read at once.
+    """
+    own_moment = zlib.crc32(embedding_id.encode()) / 2**32 * every_s
+    return every_s - (now - own_moment) % every_s

@@ -6,6 +6,7 @@ from contextlib import aclosing
 import pytest
 from fakes.embed import DIMENSIONS, FlagFeed, InMemoryEmbeddingStore
 from sage_embed.model import Plan, Progress, State, Video
+from sage_embed.shared_reads import SharedReads
 from sage_embed.watch import WatchTimes, watch
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.ids import new_id
@@ -38,7 +39,9 @@ def embedding_id(store) -> str:
 
 async def test_a_watch_that_is_closed_leaves_no_subscription(store, feed, embedding_id):
     """However a watch ends, its subscription goes with it."""
-    async with aclosing(watch(embedding_id, after_revision=0, store=store, feed=feed, times=NEVER)) as changes:
+    async with aclosing(
+        watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
+    ) as changes:
         await anext(changes)
         assert feed.subscribed == 1
     assert feed.subscribed == 0
@@ -46,7 +49,7 @@ async def test_a_watch_that_is_closed_leaves_no_subscription(store, feed, embedd
 
 async def test_a_watch_that_is_cancelled_leaves_no_subscription(store, feed, embedding_id):
     """A caller that goes while the watch waits takes its subscription along."""
-    changes = watch(embedding_id, after_revision=0, store=store, feed=feed, times=NEVER)
+    changes = watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
     await anext(changes)
     waiting = asyncio.ensure_future(anext(changes))
     await asyncio.sleep(0)
@@ -66,14 +69,18 @@ async def test_a_change_between_the_subscription_and_the_read_is_seen(store, fee
         return await read(wanted)
 
     store.get = change_then_read
-    async with aclosing(watch(embedding_id, after_revision=0, store=store, feed=feed, times=NEVER)) as changes:
+    async with aclosing(
+        watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
+    ) as changes:
         assert (await anext(changes)).progress.fraction == 0.5
 
 
 async def test_changes_that_follow_fast_may_be_one_but_the_last_is_there(store, feed, embedding_id):
     """A slow reader misses states in between, never the final one."""
     job_id = store.job_of(embedding_id)
-    async with aclosing(watch(embedding_id, after_revision=0, store=store, feed=feed, times=NEVER)) as changes:
+    async with aclosing(
+        watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
+    ) as changes:
         await anext(changes)
         for step in range(10):
             await store.save_progress(embedding_id, job_id, Progress(step / 10, "On."))
@@ -85,7 +92,9 @@ async def test_changes_that_follow_fast_may_be_one_but_the_last_is_there(store, 
 async def test_wakes_without_a_change_yield_nothing(store, feed, embedding_id):
     """The same revision is not sent twice, and waking for nothing does not put off a heartbeat."""
     times = WatchTimes(heartbeat_s=0.1, poll_s=0.01)
-    async with aclosing(watch(embedding_id, after_revision=0, store=store, feed=feed, times=times)) as changes:
+    async with aclosing(
+        watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=times)
+    ) as changes:
         await anext(changes)
         started = asyncio.get_running_loop().time()
         assert await anext(changes) is None
@@ -94,7 +103,7 @@ async def test_wakes_without_a_change_yield_nothing(store, feed, embedding_id):
 
 async def test_a_store_that_goes_away_ends_the_watch(store, feed, embedding_id):
     """The caller is told that it may try again, and the subscription is gone."""
-    changes = watch(embedding_id, after_revision=0, store=store, feed=feed, times=NEVER)
+    changes = watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
     await anext(changes)
     store.away = 1
     feed.tell()
