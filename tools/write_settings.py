@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from pydantic.fields import FieldInfo
 from sage_compare.config import CompareSettings
 from sage_embed.config import ApiSettings, EmbedSettings, WorkerSettings
 from sage_gateway.config import GatewaySettings
@@ -42,14 +43,14 @@ def main() -> None:
 
 
 def section(title: str, settings: type[Settings], base: type[Settings]) -> str:
-    """Return the section of what a class of settings has that its base does not, or has with another name."""
+    """Return the section of what a class of settings has that its base does not, or with another name or default."""
     meanings = {
         name: text for one in reversed(settings.__mro__) for name, text in attributes(one.__doc__ or "").items()
     }
     rows = []
     for name, field in settings.model_fields.items():
         inherited = base.model_fields.get(name)
-        if inherited is not None and inherited.validation_alias == field.validation_alias:
+        if inherited is not None and _same(inherited, field):
             continue
         if settings is ServerSettings and name == "listen":
             # Each service has a variable of its own for it.
@@ -57,6 +58,10 @@ def section(title: str, settings: type[Settings], base: type[Settings]) -> str:
         default = "required" if field.is_required() else shown(field.default)
         rows.append(f"| `{field.validation_alias}` | {default} | {meanings[name]} |\n")
     return f"\n## {title}\n\n| variable | default | meaning |\n| --- | --- | --- |\n{''.join(rows)}"
+
+
+def _same(inherited: FieldInfo, field: FieldInfo) -> bool:
+    return (inherited.validation_alias, inherited.default) == (field.validation_alias, field.default)
 
 
 def shown(default: object) -> str:
