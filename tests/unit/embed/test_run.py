@@ -113,7 +113,7 @@ async def test_each_event_is_stored_before_the_next_is_asked_for(store):
     assert (await store.get(embedding.id)).state is State.COMPLETED
 
 
-async def test_who_takes_over_hears_what_was_submitted(store):
+async def test_who_takes_over_hears_what_was_submitted(store, capsys):
     """The next run is told the URL and the moment of a submission without an answer, and each job has its own URL."""
     requests = []
 
@@ -135,6 +135,7 @@ async def test_who_takes_over_hears_what_was_submitted(store):
     assert first.submitted_url != (await store.get(embedding.id)).submitted_url
     assert first.submitted_url not in repr(requests[1])
     assert first.submitted_url not in repr(first)
+    assert "variant=" not in capsys.readouterr().out
 
 
 async def test_no_picture_at_all_is_the_engines_failure(store):
