@@ -51,7 +51,8 @@ class Handling:
         faults: list[Fault] = []
         try:
             order = await self._endpoint.read(request)
-            faults += self._stand_in.faults.take(seen.step, self._url(request, order))
+            seen.url = self._url(request, order)
+            faults += self._stand_in.faults.take(seen.step, seen.url)
             if (instead := await _meet(faults, Moment.BEFORE)) is not None:
                 return instead, faults
             status, document = self._endpoint.work(request, order)

@@ -44,6 +44,7 @@ class Seen:
         step: What it was.
         path: Its path.
         key: The key that it came with.
+        url: Where the video is that it is about; empty where it is about none, or refused unread.
         status: What it was answered; 0 where nothing was.
     """
 
@@ -51,6 +52,7 @@ class Seen:
     step: Step
     path: str
     key: str
+    url: str = ""
     status: int = 0
 
 
@@ -97,11 +99,15 @@ class StandIn:
     @property
     def creates_received(self) -> int:
         """How many requests for a task came, whatever became of them."""
-        return sum(seen.step is Step.CREATE for seen in self.seen)
+        return self.count(Step.CREATE)
 
-    def count(self, step: Step) -> int:
-        """Return how many requests of a step came."""
-        return sum(seen.step is step for seen in self.seen)
+    def count(self, step: Step, *, of: str = "") -> int:
+        """Return how many requests of a step came whose video's URL has `of` in it."""
+        return sum(seen.step is step and of in seen.url for seen in self.seen)
+
+    def tasks_of(self, of: str) -> "list[Task]":
+        """Return the tasks whose video's URL has `of` in it."""
+        return [task for task in self.tasks if of in task.order.url]
 
     def misbehave(self, fault: Fault, *steps: Step, times: int | None = None, of: str = "") -> None:
         """Misbehave in the next requests of these steps.

@@ -1,0 +1,76 @@
+"""Hundreds of embeddings at once, on two workers, against a limit of rate."""
+
+import asyncio
+import math
+import sys
+from bisect import bisect_left
+
+import grpc
+import pytest
+from fakes.twelvelabs.rate import RateLimit
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage_local.ports import free_port
+from sage_runtime.ids import new_id
+from support.health_probe import HealthProbe
+
+COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
+
+EMBEDDINGS = 200
+LIMIT, WINDOW_S = 100, 1.0
+# Requests that were on their way when the first refusal was answered; they could not know of it.
+ON_THEIR_WAY_S = 0.3
+WITHIN_S = 0.1
+# Two cores carry five processes, PostgreSQL and this test: now and then one waits for its turn. A loop that blocked
+# would answer late again and again, so nearly all answers have to come in time, and none may take many times as long.
+SHARE_WITHIN = 0.99
+NEVER_OVER_S = 1.0
+
+
+@pytest.mark.parametrize("retry_after", [True, False], ids=["Retry-After", "no Retry-After"])
+async def test_two_hundred_at_once_keep_to_the_limit_and_block_nobody(
+    spawn, spawn_worker, ingest, serving, twelvelabs, retry_after
+):
+    """All complete with one task each; health answers throughout; after the first 429 the limit is kept."""
+    twelvelabs.rate_limit = RateLimit(LIMIT, WINDOW_S, retry_after=retry_after)
+    pace = {"SAGE_TWELVELABS_RATE_WINDOW_SECONDS": str(WINDOW_S), "SAGE_LOG_LEVEL": "error"}
+    api, *workers = addresses = [f"127.0.0.1:{free_port()}" for _ in range(3)]
+    spawn([sys.executable, "-m", "sage_embed", "serve"], SAGE_EMBED_LISTEN=api, **pace)
+    for address in workers:
+        spawn_worker(SAGE_WORKER_LISTEN=address, **pace)
+    videos = [ingest.add(new_id("video"), duration_seconds=9.5) for _ in range(EMBEDDINGS)]
+    for address in addresses:
+        async with grpc.aio.insecure_channel(address) as channel:
+            await serving(channel)
+    probe = HealthProbe(addresses)
+    await probe.start()
+    async with grpc.aio.insecure_channel(api) as channel:
+        stub = embed_pb2_grpc.EmbedServiceStub(channel)
+        states = await asyncio.gather(*(_embed(stub, video) for video in videos))
+    latencies = await probe.stop()
+
+    assert states == [COMPLETED] * EMBEDDINGS
+    assert len(twelvelabs.tasks) == EMBEDDINGS
+    assert len({task.order.url.split("?")[0] for task in twelvelabs.tasks}) == EMBEDDINGS
+
+    first_refusal = next(seen.at for seen in twelvelabs.seen if seen.status == 429)
+    after = sorted(seen.at for seen in twelvelabs.seen if seen.at > first_refusal + ON_THEIR_WAY_S)
+    assert len(after) > EMBEDDINGS
+    assert _most_in_a_window(after) <= LIMIT
+
+    assert len(latencies) > 100
+    late = [latency for latency in latencies if latency > WITHIN_S]
+    assert len(late) <= math.ceil(len(latencies) * (1 - SHARE_WITHIN)), sorted(late)[-10:]
+    assert max(latencies) < NEVER_OVER_S
+
+
+async def _embed(stub: embed_pb2_grpc.EmbedServiceStub, video_id: str) -> int:
+    """Embed a video and return the state that it ends in."""
+    created = await stub.CreateEmbedding(embed_pb2.CreateEmbeddingRequest(video_id=video_id), wait_for_ready=True)
+    watching = stub.WatchEmbedding(embed_pb2.WatchEmbeddingRequest(embedding_id=created.embedding.id), timeout=90)
+    states = [message.embedding.state async for message in watching if message.last]
+    return states[-1]
+
+
+def _most_in_a_window(times: list[float]) -> int:
+    """Return how many of these sorted moments lie within one window, at the most."""
+    return max(bisect_left(times, first + WINDOW_S) - index for index, first in enumerate(times))

@@ -1,0 +1,138 @@
+"""What an embedding by Marengo holds: tracks kept apart, in the order of time, fetched once."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from fakes.twelvelabs import misbehaviour
+from fakes.twelvelabs.faults import Step
+from fakes.twelvelabs.studio import FastStudio
+from sage.embed.v1 import embed_pb2
+from sage.errors.v1 import error_reason_pb2
+from sage_runtime.ids import new_id
+
+COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
+FAILED = embed_pb2.EMBEDDING_STATE_FAILED
+
+STARTS = [0, 2, 4, 6, 8]
+ENDS = [2, 4, 6, 8, 9.5]
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+def pieces(twelvelabs, option: str, scope: str = "clip") -> np.ndarray:
+    """Return the vectors that the stand-in made, in the order of time."""
+    (task,) = twelvelabs.tasks
+    found = [piece for piece in task.pieces if (piece.option, piece.scope) == (option, scope)]
+    return np.array([piece.vector for piece in found], dtype=np.float32)
+
+
+async def test_a_model_that_is_left_open_is_marengo_where_there_is_a_key(create, finish, read, twelvelabs):
+    """The answer says which it was; the vectors are those that TwelveLabs made; one task is paid for."""
+    asked = await create()
+    assert (asked.model, asked.provider, asked.dimensions) == ("marengo3.0", "twelvelabs", 512)
+    done = await finish(asked.id)
+    assert done.state == COMPLETED
+    starts, ends, vectors = await read(done, "visual")
+    assert (starts, ends) == (STARTS, ENDS)
+    assert np.array_equal(vectors, pieces(twelvelabs, "visual"))
+    assert done.provider_task_id == twelvelabs.tasks[0].id
+    assert twelvelabs.creates_received == len(twelvelabs.tasks) == 1
+    assert twelvelabs.count(Step.FETCH) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "dimensions", "covered"),
+    [("marengo3.0", 512, 9.5), ("marengo3.5", 512, 9.5), ("Marengo-retrieval-2.7", 1024, 8)],
+)
+async def test_tracks_are_kept_apart(create, finish, read, twelvelabs, model, dimensions, covered):
+    """Picture, sound and the whole are tracks of their own, of every model; what v1 does not cover is known."""
+    done = await finish((await create(model=model, tracks=["visual", "audio", "video"])).id)
+    assert done.state == COMPLETED, done.failure
+    assert {(track.name, track.segment_count, track.covered_end_seconds) for track in done.tracks} == {
+        ("visual", len(STARTS) - (covered < 9.5), covered),
+        ("audio", len(STARTS) - (covered < 9.5), covered),
+        ("video", 1, 9.5),
+    }
+    picture, whole = ("visual-text", "video") if model.endswith("2.7") else ("visual", "asset")
+    for track, option, scope in (("visual", picture, "clip"), ("audio", "audio", "clip"), ("video", picture, whole)):
+        *_, vectors = await read(done, track)
+        assert vectors.shape[1] == dimensions
+        assert np.array_equal(vectors, pieces(twelvelabs, option, scope))
+
+
+async def test_only_what_is_needed_is_asked_for(create, finish, twelvelabs):
+    """The request names the options and scopes of the tracks, the length of clips, and a fresh URL."""
+    await finish((await create(tracks=["visual", "transcription"], clip_seconds=5)).id)
+    (task,) = twelvelabs.tasks
+    assert task.order.options == ("visual", "transcription")
+    assert task.order.scopes == ("clip",)
+    assert task.order.clip_seconds == 5
+
+
+@pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
+async def test_a_video_without_sound_has_no_audio_track(create, finish, ingest, twelvelabs, monkeypatch, model):
+    """The embedding completes with the tracks that there are."""
+    monkeypatch.setattr(twelvelabs, "studio", FastStudio(duration_seconds=9.5, sound=False))
+    silent = ingest.add(new_id("video"), duration_seconds=9.5, sound=False)
+    done = await finish((await create(video_id=silent, model=model, tracks=["visual", "audio"])).id)
+    assert done.state == COMPLETED, done.failure
+    assert [track.name for track in done.tracks] == ["visual"]
+    assert list(done.requested_tracks) == ["visual", "audio"]
+
+
+async def test_where_nobody_speaks_there_is_no_transcription(create, finish, twelvelabs, ingest):
+    """A track that is asked for and does not exist is left out; where somebody speaks it is there."""
+    asked = {"tracks": ["visual", "transcription"]}
+    assert [track.name for track in (await finish((await create(**asked)).id)).tracks] == ["visual"]
+    twelvelabs.speech = True
+    another = ingest.add(new_id("video"), duration_seconds=9.5, sound=True)
+    done = await finish((await create(video_id=another, **asked)).id)
+    assert [track.name for track in done.tracks] == ["visual", "transcription"]
+
+
+@pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
+async def test_vectors_out_of_order_are_sorted(create, finish, read, twelvelabs, model):
+    """The order of the answer means nothing."""
+    twelvelabs.misbehave(misbehaviour.reversed_order(), Step.FETCH)
+    done = await finish((await create(model=model)).id)
+    starts, _, vectors = await read(done, "visual")
+    assert starts == STARTS[: len(starts)]
+    assert np.array_equal(vectors, pieces(twelvelabs, "visual-text" if model.endswith("2.7") else "visual"))
+
+
+SPOILT = {
+    "a clip is missing": misbehaviour.without_clip(2),
+    "nothing is there": misbehaviour.without_vectors(),
+    "wrong dimensions": misbehaviour.with_dimensions(7),
+    "NaN": misbehaviour.with_nan(),
+    "null": misbehaviour.with_number(None),
+}
+
+
+async def test_a_result_that_cannot_be_used_is_not_stored(embed_all, twelvelabs, subtests):
+    """The embedding fails as the provider's fault, holds nothing, and no second task is paid for."""
+    cases = [(model, name) for name in SPOILT for model in ("marengo3.0", "Marengo-retrieval-2.7")]
+
+    def meeting(name: str) -> Callable[[str], None]:
+        return lambda video: twelvelabs.misbehave(SPOILT[name], Step.FETCH, of=video)
+
+    embeddings = await embed_all([{"meet": meeting(name), "model": model} for model, name in cases])
+    for (model, name), failed in zip(cases, embeddings, strict=True):
+        with subtests.test(name, model=model):
+            assert failed.state == FAILED
+            assert failed.failure.reason == error_reason_pb2.ERROR_REASON_PROVIDER_FAILED
+            assert failed.failure.message.startswith("TwelveLabs failed: ")
+            assert all(track.segment_count == 0 for track in failed.tracks)
+            assert twelvelabs.count(Step.CREATE, of=failed.video_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("duration_seconds", "words"), [(3.0, "3"), (5 * 3600.0, "18000")], ids=["too short", "too long"]
+)
+async def test_limits_are_checked_before_money_is_spent(create, ingest, twelvelabs, duration_seconds, words):
+    """A video that the model does not take is refused when it is asked for, and nobody is asked to embed it."""
+    video = ingest.add(new_id("video"), duration_seconds=duration_seconds)
+    with pytest.raises(Exception, match=words):
+        await create(video_id=video, model="marengo3.0")
+    assert twelvelabs.creates_received == 0

@@ -1,0 +1,75 @@
+"""The provider's key is nowhere in clear: not in the database, not in the logs, not in the traces."""
+
+import base64
+import os
+import signal
+import sys
+
+import grpc
+from fakes.collector import TraceCollector
+from fakes.twelvelabs.facts import RefusedError
+from fakes.twelvelabs.faults import Answers, Drops, Moment, Step
+from fakes.twelvelabs.misbehaviour import empty, not_json
+from fakes.twelvelabs.server import KEY
+from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
+from sage_local.ports import free_port
+from sage_runtime.ids import new_id
+from support.leaks import everything_in, leaks
+
+
+async def test_the_key_is_nowhere_in_clear(spawn, spawn_worker, ingest, serving, twelvelabs, database_url, tmp_path):
+    """After work that went well and badly, at the most talkative level of logging, nothing holds the key."""
+    # An answer that quotes the key, as one may that explains what is wrong with it.
+    quoting = RefusedError(401, "api_key_invalid", f"The key {KEY} is not valid.")
+    address, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
+    settings = {
+        "SAGE_LOG_LEVEL": "debug",
+        "SAGE_KEY_ENCRYPTION_KEYS": f"test:{base64.b64encode(os.urandom(32)).decode()}",
+        "TWELVELABS_API_KEY": "",
+    }
+    async with TraceCollector().running() as collector:
+        with log.open("wb") as output:
+            settings["SAGE_OTLP_ENDPOINT"] = collector.endpoint
+            serve = [sys.executable, "-m", "sage_embed", "serve"]
+            api = spawn(serve, output=output, SAGE_EMBED_LISTEN=address, **settings)
+            worker = spawn_worker(output=output, **settings)
+            async with grpc.aio.insecure_channel(address) as channel:
+                await serving(channel)
+                keys = api_key_pb2_grpc.ApiKeyServiceStub(channel)
+                answers = [await keys.SetApiKey(api_key_pb2.SetApiKeyRequest(key=KEY))]
+                stub = embed_pb2_grpc.EmbedServiceStub(channel)
+                for fault, step in (
+                    (None, Step.CREATE),
+                    (empty(202), Step.CREATE),
+                    (not_json(200), Step.FETCH),
+                    (Drops(Moment.HALF), Step.FETCH),
+                    (Answers(401, quoting.body()), Step.POLL),
+                ):
+                    if fault is not None:
+                        twelvelabs.misbehave(fault, step, times=1)
+                    answers.append(await _embed(stub, ingest.add(new_id("video"), duration_seconds=9.5)))
+                answers.append(await keys.GetApiKey(api_key_pb2.GetApiKeyRequest()))
+                answers.append(await stub.ListModels(embed_pb2.ListModelsRequest()))
+            for process in (worker, api):
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=20)
+    states = [answer.state for answer in answers if isinstance(answer, embed_pb2.Embedding)]
+    assert states == [*[embed_pb2.EMBEDDING_STATE_COMPLETED] * 4, embed_pb2.EMBEDDING_STATE_FAILED]
+    assert {seen.key for seen in twelvelabs.seen} == {KEY}
+
+    assert answers[-2].api_key.last_four == KEY[-4:]
+    assert leaks(KEY, repr(answers).encode()) == []
+    stored, logged = everything_in(database_url), log.read_bytes()
+    assert KEY[-4:].encode() in stored
+    assert leaks(KEY, stored) == []
+    assert b"embedding_completed" in logged
+    assert leaks(KEY, logged) == []
+    assert any("SetApiKey" in name for name in collector.span_names())
+    assert leaks(KEY, b"".join(request.SerializeToString() for request in collector.received)) == []
+
+
+async def _embed(stub: embed_pb2_grpc.EmbedServiceStub, video_id: str) -> embed_pb2.Embedding:
+    """Embed a video and return the embedding at its end."""
+    created = await stub.CreateEmbedding(embed_pb2.CreateEmbeddingRequest(video_id=video_id))
+    watching = stub.WatchEmbedding(embed_pb2.WatchEmbeddingRequest(embedding_id=created.embedding.id), timeout=30)
+    return [message.embedding async for message in watching][-1]

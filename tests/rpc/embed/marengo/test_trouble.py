@@ -1,0 +1,190 @@
+"""Each way in which TwelveLabs misbehaves: what the user sees, what is stored, and how many tasks are asked for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from fakes.twelvelabs.faults import Delays, Drops, Fault, Moment, Step
+from fakes.twelvelabs.misbehaviour import empty, fails, limits, lists_nothing, not_json, refuses, says, with_nan
+from sage.embed.v1 import embed_pb2
+from sage.errors.v1 import error_reason_pb2
+
+COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
+FAILED = embed_pb2.EMBEDDING_STATE_FAILED
+
+V2, V1 = "marengo3.0", "Marengo-retrieval-2.7"
+MODELS = [V2, V1]
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Trouble that passes.
+
+    Attributes:
+        name: What it is.
+        fault: What it is to the stand-in.
+        step: Where.
+        times: How often.
+        creates: How many creates are sent in all; never more than one takes effect.
+    """
+
+    name: str
+    fault: Fault
+    step: Step
+    times: int = 1
+    creates: int = 1
+
+
+LIMITED = [
+    Trouble("429 at create", limits(), Step.CREATE, 2, creates=3),
+    Trouble("429 at create, Retry-After", limits(retry_after="1"), Step.CREATE, creates=2),
+    Trouble("429 at create, not JSON", limits(json=False), Step.CREATE, creates=2),
+    Trouble("429 while polling", limits(), Step.POLL, 2),
+    Trouble("429 while fetching", limits(json=False), Step.FETCH),
+]
+PASSING = [
+    Trouble("500 at create", refuses(500, "internal_server_error"), Step.CREATE, creates=2),
+    Trouble("503 at create", refuses(503, "service_unavailable"), Step.CREATE, creates=2),
+    Trouble("empty 500 after the create took effect", empty(500), Step.CREATE),
+    Trouble("HTML of a proxy after the create took effect", not_json(504), Step.CREATE),
+    Trouble("empty answer to a create", empty(202), Step.CREATE),
+    Trouble("answer to a create that is not JSON", not_json(202), Step.CREATE),
+    Trouble("connection drops before the create took effect", Drops(), Step.CREATE, creates=2),
+    Trouble("connection drops after the create took effect", Drops(Moment.AFTER), Step.CREATE),
+    Trouble("connection drops in the answer to a create", Drops(Moment.HALF), Step.CREATE),
+    Trouble("slow create", Delays(1.5, Moment.AFTER), Step.CREATE),
+    Trouble("500 while polling", refuses(500, "internal_server_error", nested=True), Step.POLL, 3),
+    Trouble("503 while polling", refuses(503, "service_unavailable"), Step.POLL),
+    Trouble("empty body while polling", empty(200), Step.POLL),
+    Trouble("a page of HTML while polling", not_json(200), Step.POLL),
+    Trouble("connection drops while polling", Drops(), Step.POLL, 2),
+    Trouble("slow poll", Delays(1.5), Step.POLL),
+    Trouble("status queued", says("queued"), Step.POLL, 2),
+    Trouble("status pending", says("pending"), Step.POLL, 2),
+    Trouble("status banana", says("banana"), Step.POLL, 2),
+    Trouble("500 while fetching", refuses(500, "internal_server_error"), Step.FETCH),
+    Trouble("empty result", empty(200), Step.FETCH),
+    Trouble("result that is not JSON", not_json(200), Step.FETCH),
+    Trouble("connection drops in the result", Drops(Moment.HALF), Step.FETCH),
+    Trouble("slow result", Delays(1.5), Step.FETCH),
+    Trouble("result spoilt once", with_nan(), Step.FETCH),
+]
+
+
+@pytest.mark.parametrize("troubles", [PASSING, LIMITED], ids=["trouble", "rate limits"])
+async def test_trouble_that_passes_is_survived_and_nothing_is_paid_twice(embed_all, twelvelabs, subtests, troubles):
+    """The embedding completes with one task, and no more creates are sent than there is need for."""
+    cases = [(model, trouble) for trouble in troubles for model in MODELS]
+
+    def meeting(trouble: Trouble) -> Callable[[str], None]:
+        return lambda video: twelvelabs.misbehave(trouble.fault, trouble.step, times=trouble.times, of=video)
+
+    embeddings = await embed_all([{"meet": meeting(trouble), "model": model} for model, trouble in cases])
+    for (model, trouble), done in zip(cases, embeddings, strict=True):
+        with subtests.test(trouble.name, model=model):
+            assert done.state == COMPLETED, done.failure
+            assert done.tracks[0].segment_count == (5 if model == V2 else 4)
+            assert [task.id for task in twelvelabs.tasks_of(done.video_id)] == [done.provider_task_id]
+            assert twelvelabs.count(Step.CREATE, of=done.video_id) == trouble.creates
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_list_that_lags_costs_no_second_task(create, finish, twelvelabs, model):
+    """A task whose answer was lost is looked for again before another is made."""
+    twelvelabs.misbehave(Drops(Moment.AFTER), Step.CREATE, times=1)
+    twelvelabs.misbehave(lists_nothing(), Step.LIST, times=1)
+    done = await finish((await create(model=model)).id)
+    assert done.state == COMPLETED
+    assert (twelvelabs.creates_received, len(twelvelabs.tasks)) == (1, 1)
+
+
+@dataclass(frozen=True)
+class Final:
+    """Trouble that stays.
+
+    Attributes:
+        name: What it is.
+        fault: What it is to the stand-in.
+        step: Where.
+        reason: What programs are told.
+        words: What people are told, as far as it is TwelveLabs' own.
+    """
+
+    name: str
+    fault: Fault
+    step: Step
+    reason: str
+    words: str = ""
+
+
+def _rejected(code: str) -> Final:
+    words = f"The words of TwelveLabs for {code}, with a number: 4"
+    return Final(code, refuses(400, code, words), Step.CREATE, "PROVIDER_REJECTED_VIDEO", words)
+
+
+BROKE = "failed to fetch or materialize source media"
+QUOTA = "You have used up your free plan's 600 minutes"
+WRONG = "The video_url parameter is invalid"
+FINAL = [
+    Final("401", refuses(401, "api_key_invalid"), Step.CREATE, "API_KEY_INVALID"),
+    Final("401 while polling", refuses(401, "api_key_invalid"), Step.POLL, "API_KEY_INVALID"),
+    Final("403", refuses(403, "forbidden", "Not for you"), Step.CREATE, "PROVIDER_FAILED", "Not for you"),
+    Final("usage limit", refuses(400, "usage_limit_exceeded", QUOTA), Step.CREATE, "PROVIDER_QUOTA_EXCEEDED", QUOTA),
+    Final(
+        "wrong parameter", refuses(400, "parameter_invalid", WRONG, nested=True), Step.CREATE, "PROVIDER_FAILED", WRONG
+    ),
+    *map(
+        _rejected,
+        (
+            "video_duration_too_short",
+            "video_duration_too_long",
+            "video_resolution_too_low",
+            "video_resolution_too_high",
+            "video_filesize_too_large",
+            "video_file_broken",
+        ),
+    ),
+    Final("the task fails", fails(BROKE), Step.POLL, "PROVIDER_FAILED", BROKE),
+]
+
+
+async def test_trouble_that_stays_is_told_in_twelvelabs_own_words(embed_all, twelvelabs, subtests):
+    """The embedding fails at once with the reason of the catalogue, and holds nothing."""
+    cases = [(model, trouble) for trouble in FINAL for model in MODELS]
+
+    def meeting(trouble: Final) -> Callable[[str], None]:
+        return lambda video: twelvelabs.misbehave(trouble.fault, trouble.step, of=video)
+
+    embeddings = await embed_all([{"meet": meeting(trouble), "model": model} for model, trouble in cases])
+    for (model, trouble), failed in zip(cases, embeddings, strict=True):
+        with subtests.test(trouble.name, model=model):
+            assert failed.state == FAILED
+            assert error_reason_pb2.ErrorReason.Name(failed.failure.reason) == f"ERROR_REASON_{trouble.reason}"
+            assert trouble.words in failed.failure.message
+            assert all(track.segment_count == 0 for track in failed.tracks)
+            assert twelvelabs.count(Step.CREATE, of=failed.video_id) == 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_task_that_is_gone_fails_and_is_not_made_again(create, finish, twelvelabs, until, model):
+    """404, and v1's 400, several times in a row: it is not taken for a reason to pay again."""
+    twelvelabs.polls_before_ready = 1000
+    embedding_id = (await create(model=model)).id
+    await until(lambda: twelvelabs.count(Step.POLL) > 1)
+    twelvelabs.forget_tasks()
+    failed = await finish(embedding_id)
+    assert failed.state == FAILED
+    assert failed.failure.reason == error_reason_pb2.ERROR_REASON_PROVIDER_FAILED
+    assert "gone" in failed.failure.message or "no longer" in failed.failure.message
+    assert twelvelabs.creates_received == 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_a_task_that_is_gone_for_a_moment_is_waited_for(create, finish, twelvelabs, model):
+    """A task that its maker does not find at first, as behind a cache that lags, is followed all the same."""
+    gone = refuses(404, "resource_not_exists") if model == V2 else refuses(400, "parameter_invalid")
+    twelvelabs.misbehave(gone, Step.POLL, times=2)
+    assert (await finish((await create(model=model)).id)).state == COMPLETED
+    assert twelvelabs.creates_received == 1
