@@ -16,7 +16,7 @@ from sage_cli.errors import Trouble, next_step_for, reason_of
 from sage_cli.media_type import guess_media_type
 from sage_cli.progress import Line
 from sage_cli.targets import EmbeddingTarget, FileTarget, Target, VideoTarget
-from sage_cli.uploads import Fingerprint, find_video, fingerprint, upload
+from sage_cli.uploads import Fingerprint, Sending, find_video, fingerprint, upload
 from sage_cli.watching import FINAL_STATES, watch
 
 # What the contract says of a request that leaves the length of a clip open.
@@ -121,12 +121,12 @@ class Preparation:
 
     Args:
         client: Where to.
-        content_type: The media type of the files. None: by name and first bytes.
+        sending: How files are sent.
     """
 
-    def __init__(self, client: Client, *, content_type: str | None = None) -> None:
+    def __init__(self, client: Client, sending: Sending) -> None:
         self._client = client
-        self._content_type = content_type
+        self._sending = sending
         self._begun: set[str] = set()
         # Two copies of one file are sent once, and one video is embedded once: the second waits for the first.
         self._locks: defaultdict[Fingerprint | str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -137,7 +137,7 @@ class Preparation:
         Raises:
             Trouble: It does not look like a video.
         """
-        return (self._content_type or guess_media_type(target.path)) if isinstance(target, FileTarget) else ""
+        return (self._sending.content_type or guess_media_type(target.path)) if isinstance(target, FileTarget) else ""
 
     async def video(self, target: FileTarget | VideoTarget, line: Line) -> ingest_pb2.Video:
         """Return the video of a target, uploading it where SAGE does not have it."""
@@ -149,14 +149,13 @@ class Preparation:
         async with self._locks[print_]:
             video = await find_video(self._client, print_)
             if video is None:
-                line.begin_bytes("uploading", print_.size_bytes)
                 video = await upload(
                     self._client,
                     target,
                     print_,
                     content_type=media_type,
-                    advance=line.advance,
-                    sent=lambda: line.begin_wait("checking"),
+                    parts_over_bytes=self._sending.parts_over_bytes,
+                    line=line,
                 )
         line.finish("uploaded")
         return video

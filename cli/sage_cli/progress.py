@@ -58,12 +58,13 @@ class Line:
 
     label: str
     short_label: str
+    _terminal: Terminal
     _progress: Progress
     _task: TaskID
 
-    def begin_bytes(self, phase: str, total: int) -> None:
-        """Begin a phase that counts bytes."""
-        self._begin(phase, total, counts_bytes=True)
+    def begin_bytes(self, phase: str, total: int, *, done: int = 0) -> None:
+        """Begin a phase that counts bytes, `done` of which were there before."""
+        self._begin(phase, total, counts_bytes=True, done=done)
 
     def advance(self, count: int) -> None:
         """Add bytes to the phase."""
@@ -77,11 +78,12 @@ class Line:
         """Begin a phase of which nobody knows how far it is."""
         self._begin(phase, None, counts_bytes=False)
 
-    def _begin(self, phase: str, total: float | None, *, counts_bytes: bool) -> None:
+    def _begin(self, phase: str, total: float | None, *, counts_bytes: bool, done: int = 0) -> None:
         # A reset forgets the fields of a task, so each of them is given again.
         self._progress.reset(
             self._task,
             total=total,
+            completed=done,
             description=phase,
             label=self.short_label,
             counts_bytes=counts_bytes,
@@ -92,6 +94,11 @@ class Line:
         """Set how far the work is, 0 to 1, and say so in a sentence."""
         self._progress.update(self._task, completed=fraction, sentence=printable(sentence))
 
+    def note(self, text: str) -> None:
+        """Tell something of the film that stays on the terminal when its line has gone."""
+        if not self._terminal.quiet:
+            self._terminal.note(f"{printable(self.label)}: {text}")
+
     def finish(self, phase: str) -> None:
         """Fill the bar and say what has come of it."""
         self._progress.update(self._task, total=1.0, completed=1.0, description=phase, counts_bytes=False, sentence="")
@@ -101,6 +108,7 @@ class ProgressBoard:
     """The lines of all films, to be used as a context manager. It leaves nothing behind on the terminal."""
 
     def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
         self._label_width = 24 if terminal.err.width >= WIDE else 12
         self._progress = Progress(
             TextColumn(
@@ -131,7 +139,7 @@ class ProgressBoard:
         """Return a new line."""
         short = shorten(printable(label), self._label_width)
         task = self._progress.add_task("waiting", total=None, label=short, counts_bytes=False, sentence="")
-        return Line(label, short, self._progress, task)
+        return Line(label, short, self._terminal, self._progress, task)
 
 
 def shorten(text: str, width: int) -> str:

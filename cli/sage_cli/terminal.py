@@ -34,11 +34,13 @@ class Terminal:
         out: Console on stdout.
         err: Console on stderr.
         show_progress: Whether progress is drawn on stderr: only where somebody looks at it.
+        quiet: Whether to tell no more than results and trouble.
     """
 
     out: Console
     err: Console
     show_progress: bool
+    quiet: bool = False
 
     def say(self, content: RenderableType) -> None:
         """Print a result. Lines are never wrapped, so that they can be searched and cut."""
@@ -76,6 +78,7 @@ def open_terminal(*, quiet: bool = False, environ: Mapping[str, str] = os.enviro
         out=_open_console(sys.stdout, environ),
         err=err,
         show_progress=not quiet and sys.stderr.isatty() and environ.get("TERM") != "dumb",
+        quiet=quiet,
     )
 
 

@@ -14,6 +14,8 @@ from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.client import Client
 from sage_cli.errors import Trouble
+from sage_cli.part_uploads import got_shorter, upload_in_parts
+from sage_cli.progress import Line
 from sage_cli.targets import FileTarget
 from sage_cli.terminal import printable
 
@@ -21,8 +23,22 @@ CHUNK_BYTES = 1024 * 1024
 # Hashing is fast enough that a thread switch for each MiB shows.
 HASH_CHUNK_BYTES = 8 * 1024 * 1024
 FILENAME_MAX_LENGTH = 255
+PARTS_OVER_MIB = 64
 
 Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How files are sent.
+
+    Attributes:
+        content_type: Their media type. None: by name and first bytes.
+        parts_over_bytes: The size over which a file goes in parts.
+    """
+
+    content_type: str | None = None
+    parts_over_bytes: int = PARTS_OVER_MIB * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -78,10 +94,10 @@ async def upload(
     print_: Fingerprint,
     *,
     content_type: str,
-    advance: Advance,
-    sent: Callable[[], None],
+    parts_over_bytes: int,
+    line: Line,
 ) -> ingest_pb2.Video:
-    """Send a file and return the video that it has become.
+    """Send a file and return the video that it has become: a large one in parts, which can be gone on with.
 
     There is no deadline: a film takes as long as it takes. Keepalive notices a server that has gone.
 
@@ -90,8 +106,8 @@ async def upload(
         target: The file.
         print_: Its fingerprint.
         content_type: Its media type.
-        advance: Told how many more bytes have been taken by the connection.
-        sent: Called after the last byte, when the server has yet to check what it got.
+        parts_over_bytes: The size over which a file is sent in parts.
+        line: Shows how far it is.
 
     Raises:
         Trouble: The file got shorter while it was read.
@@ -100,25 +116,27 @@ async def upload(
     spec = ingest_pb2.VideoSpec(
         filename=print_.filename, content_type=content_type, size_bytes=print_.size_bytes, sha256=print_.sha256
     )
+    if print_.size_bytes > parts_over_bytes:
+        return await upload_in_parts(client, target.path, spec, line=line)
+    return await _stream(client, target, spec, line=line)
+
+
+async def _stream(client: Client, target: FileTarget, spec: ingest_pb2.VideoSpec, *, line: Line) -> ingest_pb2.Video:
     trouble: list[Trouble] = []
+    line.begin_bytes("uploading", spec.size_bytes)
 
     async def messages(file: BinaryIO) -> AsyncIterator[ingest_pb2.UploadVideoRequest]:
         yield ingest_pb2.UploadVideoRequest(spec=spec, request_id=f"sage-cli-{uuid.uuid4().hex}")
-        left = print_.size_bytes
+        left = spec.size_bytes
         while left > 0:
             chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
             if not chunk:
-                trouble.append(
-                    Trouble(
-                        f"{target.path} got shorter while it was read.",
-                        next_step="Run the command again when nothing writes to it.",
-                    )
-                )
+                trouble.append(got_shorter(target.path))
                 return
             left -= len(chunk)
             yield ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=chunk))
-            advance(len(chunk))
-        sent()
+            line.advance(len(chunk))
+        line.begin_wait("checking")
 
     with await _open(target) as file:
         try:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -219,6 +219,11 @@ class InMemoryUploadRecords:
         await self.failures.before("add_part")
         self._entry(upload_id).lease_until = self._records.clock() + expire_s
         self._parts.setdefault(upload_id, {})[part.number] = part
+
+    async def forget_parts(self, upload_id: str, parts: Collection[Part]) -> None:
+        for part in parts:
+            if self._parts[upload_id].get(part.number) == part:
+                del self._parts[upload_id][part.number]
 
     async def claim_completion(self, upload_id: str, *, completer: str, lease_s: float) -> bool:
         await self.failures.before("claim_completion")

@@ -9,11 +9,11 @@ from sage.embed.v1 import embed_pb2
 from sage_cli.client import Client
 from sage_cli.commands.options import (
     Measure,
-    content_type_option,
     json_option,
     measure_options,
     recipe_options,
     session_options,
+    upload_options,
 )
 from sage_cli.comparison import DEFAULT_TRACK, read_comparison
 from sage_cli.errors import Trouble
@@ -23,6 +23,7 @@ from sage_cli.progress import Line, ProgressBoard
 from sage_cli.report import draw_report
 from sage_cli.session import DIFFER_EXIT_CODE, SAME_EXIT_CODE, Session
 from sage_cli.targets import EmbeddingTarget, FileTarget, Target, read_target
+from sage_cli.uploads import Sending
 
 _METRICS = {
     None: compare_pb2.METRIC_UNSPECIFIED,
@@ -36,7 +37,7 @@ _METRICS = {
 @click.argument("new")
 @measure_options
 @recipe_options
-@content_type_option
+@upload_options
 @json_option
 @session_options
 def diff(
@@ -47,7 +48,7 @@ def diff(
     measure: Measure,
     model: str | None,
     clip_seconds: float | None,
-    content_type: str | None,
+    sending: Sending,
     as_json: bool,
 ) -> None:
     """Show where two cuts of a film differ.
@@ -61,7 +62,7 @@ def diff(
 
     async def run(client: Client) -> int:
         targets = (read_target(old), read_target(new))
-        preparation = Preparation(client, content_type=content_type)
+        preparation = Preparation(client, sending)
         for target in targets:
             preparation.media_type(target)
         recipe = await _recipe(client, targets, measure.tracks, model=model, clip_seconds=clip_seconds)

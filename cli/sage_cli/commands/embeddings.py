@@ -8,7 +8,7 @@ from rich.text import Text
 from sage.embed.v1 import embed_pb2
 
 from sage_cli.client import Client
-from sage_cli.commands.options import content_type_option, json_option, recipe_options, session_options
+from sage_cli.commands.options import json_option, recipe_options, session_options, upload_options
 from sage_cli.comparison import DEFAULT_TRACK
 from sage_cli.errors import Trouble
 from sage_cli.json_output import message_document
@@ -18,6 +18,7 @@ from sage_cli.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
 from sage_cli.tables import Column, draw_table
 from sage_cli.targets import EmbeddingTarget, VideoTarget, read_target
 from sage_cli.terminal import printable
+from sage_cli.uploads import Sending
 from sage_cli.watching import watch as watch_embedding
 
 LIST_LIMIT = 50
@@ -42,7 +43,7 @@ _STATE_NAMES = {value: name for name, value in _STATES.items()}
     help="Track to make, as the model has them; may be given several times.",
 )
 @click.option("--no-wait", is_flag=True, help="Print the id at once; `sage watch ID` follows the work.")
-@content_type_option
+@upload_options
 @json_option
 @session_options
 def embed(
@@ -53,7 +54,7 @@ def embed(
     clip_seconds: float | None,
     tracks: tuple[str, ...],
     no_wait: bool,
-    content_type: str | None,
+    sending: Sending,
     as_json: bool,
 ) -> None:
     """Embed a video and print the id of the embedding.
@@ -65,7 +66,7 @@ def embed(
         target = read_target(video)
         if isinstance(target, EmbeddingTarget):
             raise Trouble(f"{video} is an embedding already.", next_step="`sage watch` follows it.")
-        preparation = Preparation(client, content_type=content_type)
+        preparation = Preparation(client, sending)
         preparation.media_type(target)
         recipe = await choose_recipe(client, model=model, clip_seconds=clip_seconds, tracks=tracks)
         try:

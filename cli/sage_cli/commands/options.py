@@ -12,6 +12,7 @@ from sage_cli.channel import DEFAULT_ADDRESS
 from sage_cli.comparison import DEFAULT_TRACK
 from sage_cli.session import Session
 from sage_cli.terminal import open_terminal
+from sage_cli.uploads import PARTS_OVER_MIB, Sending
 
 MAX_THRESHOLD = 2.0
 # What SAGE knows; a server may know others, and `sage models` asks it.
@@ -70,9 +71,28 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 
-content_type_option = click.option(
-    "--content-type", metavar="TYPE", help="Media type of the files, such as video/mp4. [default: guessed]"
-)
+
+def upload_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how files are uploaded, and give the command `sending` in their place."""
+
+    @click.option(
+        "--content-type", metavar="TYPE", help="Media type of the files, such as video/mp4. [default: guessed]"
+    )
+    @click.option(
+        "--parts-over",
+        type=click.IntRange(min=0),
+        metavar="MIB",
+        default=PARTS_OVER_MIB,
+        envvar="SAGE_PARTS_OVER_MIB",
+        show_default=True,
+        show_envvar=True,
+        help="Files over this size go in parts, and on from there after an interruption.",
+    )
+    @functools.wraps(command)
+    def wrapped(*positional: Any, content_type: str | None, parts_over: int, **arguments: Any) -> Any:
+        return command(*positional, sending=Sending(content_type, parts_over * 1024 * 1024), **arguments)
+
+    return wrapped
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from rich.text import Text
 from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.client import Client
-from sage_cli.commands.options import content_type_option, json_option, session_options
+from sage_cli.commands.options import json_option, session_options, upload_options
 from sage_cli.comparison import read_frame_rate
 from sage_cli.errors import Trouble
 from sage_cli.json_output import message_document
@@ -19,6 +19,7 @@ from sage_cli.tables import Column, draw_table
 from sage_cli.targets import VideoTarget, read_file_target, read_target
 from sage_cli.terminal import printable
 from sage_cli.timecode import clock, timecode
+from sage_cli.uploads import Sending
 
 # More at once would share one network and one disk, and gain nothing.
 UPLOADS_AT_ONCE = 3
@@ -28,17 +29,17 @@ MAX_PLAY_MINUTES = 7 * 24 * 60
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@content_type_option
+@upload_options
 @json_option
 @session_options
-def upload(session: Session, files: tuple[str, ...], *, content_type: str | None, as_json: bool) -> None:
+def upload(session: Session, files: tuple[str, ...], *, sending: Sending, as_json: bool) -> None:
     """Upload video files and print their ids, in the order of the files.
 
     A file that SAGE has already under the same name is not sent again.
     """
 
     async def run(client: Client) -> int:
-        preparation = Preparation(client, content_type=content_type)
+        preparation = Preparation(client, sending)
         slots = asyncio.Semaphore(UPLOADS_AT_ONCE)
 
         async def one(file: str, board: ProgressBoard) -> ingest_pb2.Video | Trouble:

@@ -2,14 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import structlog
 from sage_runtime.errors import Reason, SageError
 
 from sage_ingest import errors
 from sage_ingest.capacity import Capacity
-from sage_ingest.model import Part, Upload, UploadState, Video, object_key
+from sage_ingest.model import Upload, UploadState, Video, object_key
 from sage_ingest.open_uploads import OpenUploads
 from sage_ingest.pending import drop_pending, keep_lease
 from sage_ingest.ports import LeaseLostError, Prober, VideoObjects, VideoRecords
@@ -136,8 +136,12 @@ class Completion:
     async def _join(self, upload: Upload, *, key: str) -> None:
         parts = await self._uploads.list_parts(upload.id)
         stored = await self._objects.part_tags(key, multipart_id=upload.multipart_id)
-        # A multipart upload that is no more has become the object, in an attempt that came no further.
-        _check_complete(upload, parts, stored)
+        # A multipart upload that is no more has become the object, in an attempt that came no further. Otherwise the
+        # store has to have the very bytes that were recorded: two processes that put one part at once, or one that
+        # died between storing and recording, may have left others.
+        others = [part for part in parts if stored is not None and (part.number, part.tag) not in stored]
+        await self._uploads.forget_parts(upload.id, others)
+        _check_complete(upload, {part.number for part in parts} - {part.number for part in others})
         await self._objects.complete(
             key,
             multipart_id=upload.multipart_id,
@@ -158,9 +162,7 @@ class Completion:
             log.warning("completion not released; its claim runs out", upload_id=upload.id, detail=error.detail)
 
 
-def _check_complete(upload: Upload, parts: Sequence[Part], stored: Collection[tuple[int, str]] | None) -> None:
-    """Check that all parts are recorded, and that the store has the very bytes that were recorded."""
-    arrived = {part.number for part in parts if stored is None or (part.number, part.tag) in stored}
+def _check_complete(upload: Upload, arrived: Collection[int]) -> None:
     missing = [number for number in range(1, upload.part_count + 1) if number not in arrived]
     if missing:
         raise errors.part_missing(upload.id, numbers=missing)

@@ -4,6 +4,7 @@ An upload that is open holds the pending object of its bytes under its own id, l
 by becoming a video or by being aborted, each in one transaction with what becomes of the entry.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 
 from sage_runtime.errors import SageError
@@ -54,6 +55,10 @@ class UploadRecords(Protocol):
         Raises:
             LeaseLostError: The upload is not open.
         """
+        ...
+
+    async def forget_parts(self, upload_id: str, parts: Collection[Part]) -> None:
+        """Drop these parts. What has been put in their place meanwhile stays."""
         ...
 
     async def claim_completion(self, upload_id: str, *, completer: str, lease_s: float) -> bool:

@@ -97,6 +97,17 @@ async def test_parts_come_back_by_number(records) -> None:
     assert await records.uploads.list_parts(upload.id) == [PARTS[0], again, PARTS[2]]
 
 
+async def test_parts_are_forgotten_by_their_bytes(records) -> None:
+    """A part that was replaced meanwhile stays; nothing to forget is no error."""
+    upload = await _open(records)
+    for part in PARTS:
+        await records.uploads.add_part(upload.id, part, expire_s=600)
+    replaced = dataclasses.replace(PARTS[1], tag="old")
+    await records.uploads.forget_parts(upload.id, [PARTS[0], replaced])
+    await records.uploads.forget_parts(upload.id, [])
+    assert await records.uploads.list_parts(upload.id) == PARTS[1:]
+
+
 async def test_an_upload_needs_its_pending_object(records) -> None:
     """Whoever lost the object to a sweep cannot begin the upload."""
     upload = _upload()

@@ -203,6 +203,7 @@ async def test_a_part_whose_record_is_not_the_stores_counts_as_missing() -> None
     )
     error = await _refused(ingest.completion.complete(upload.id))
     assert (error.reason, error.facts["part_numbers"]) == (Reason.PART_MISSING, "2")
+    assert [part.number for part in await ingest.open.parts(upload)] == [1, 3]
     await ingest.put(upload, 2)
     assert (await ingest.completion.complete(upload.id)).sha256 == SHA256
 

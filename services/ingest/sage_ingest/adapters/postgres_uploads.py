@@ -1,6 +1,6 @@
 """Uploads in parts in PostgreSQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -134,6 +134,15 @@ class PostgresUploadRecords:
         await self._change(
             _ADD_PART,
             (expire_s, upload_id, part.number, part.size_bytes, part.sha256, part.tag),
+        )
+
+    async def forget_parts(self, upload_id: str, parts: Collection[Part]) -> None:
+        """Drop these parts, told from others by their tags."""
+        await self._execute(
+            "DELETE FROM upload_parts USING unnest(%s::integer[], %s::text[]) AS dropped (number, tag) "
+            "WHERE upload_id = %s AND part_number = dropped.number AND upload_parts.tag = dropped.tag "
+            "RETURNING part_number",
+            ([part.number for part in parts], [part.tag for part in parts], upload_id),
         )
 
     async def claim_completion(self, upload_id: str, *, completer: str, lease_s: float) -> bool:
