@@ -6,18 +6,20 @@ import { basename } from "node:path";
 import { credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import {
   CompareServiceClient,
-  type CompareEmbeddingsRequest,
+  CompareEmbeddingsRequest,
   type CompareEmbeddingsResponse,
   differenceKindToJSON,
   type TimeRange,
 } from "./gen/grpc/sage/compare/v1/compare.js";
 import {
-  EmbedServiceClient,
+  CreateEmbeddingRequest,
   type CreateEmbeddingResponse,
   EmbeddingState,
+  EmbedServiceClient,
+  WatchEmbeddingRequest,
   type WatchEmbeddingResponse,
 } from "./gen/grpc/sage/embed/v1/embed.js";
-import { IngestServiceClient, type UploadVideoResponse } from "./gen/grpc/sage/ingest/v1/ingest.js";
+import { IngestServiceClient, UploadVideoRequest, type UploadVideoResponse } from "./gen/grpc/sage/ingest/v1/ingest.js";
 
 const address = process.env.SAGE_ADDRESS ?? "localhost:8080";
 const videos = new IngestServiceClient(address, credentials.createInsecure());
@@ -34,11 +36,11 @@ function answer<T>(call: (done: (error: ServiceError | null, value: T) => void) 
 async function upload(path: string): Promise<string> {
   const response = await answer<UploadVideoResponse>(async (done) => {
     const call = videos.uploadVideo(metadata, done);
-    const spec = { filename: basename(path), contentType: "video/mp4", sizeBytes: statSync(path).size, sha256: "" };
-    call.write({ spec, requestId: "" });
+    const spec = { filename: basename(path), contentType: "video/mp4", sizeBytes: statSync(path).size };
+    call.write(UploadVideoRequest.fromPartial({ spec }));
     for await (const data of createReadStream(path, { highWaterMark: 512 * 1024 })) {
-      const message = { content: { contentType: "", data, extensions: [] }, requestId: "" };
-      if (!call.write(message)) await new Promise((drained) => call.once("drain", drained));
+      const wantsMore = call.write(UploadVideoRequest.fromPartial({ content: { data } }));
+      if (!wantsMore) await new Promise((drained) => call.once("drain", drained));
     }
     call.end();
   });
@@ -47,10 +49,10 @@ async function upload(path: string): Promise<string> {
 
 async function embed(videoId: string): Promise<string> {
   const { embedding } = await answer<CreateEmbeddingResponse>((done) =>
-    embeddings.createEmbedding({ videoId, model: "", clipSeconds: 0, tracks: [], requestId: "" }, metadata, done),
+    embeddings.createEmbedding(CreateEmbeddingRequest.fromPartial({ videoId }), metadata, done),
   );
   const changes: AsyncIterable<WatchEmbeddingResponse> = embeddings.watchEmbedding(
-    { embeddingId: embedding!.id, afterRevision: 0 },
+    WatchEmbeddingRequest.fromPartial({ embeddingId: embedding!.id }),
     metadata,
   );
   for await (const message of changes) {
@@ -65,7 +67,11 @@ async function embed(videoId: string): Promise<string> {
 
 const [a, b] = await Promise.all(process.argv.slice(2, 4).map(async (path) => embed(await upload(path))));
 const comparison = await answer<CompareEmbeddingsResponse>((done) =>
-  comparisons.compareEmbeddings({ embeddingIdA: a, embeddingIdB: b } as CompareEmbeddingsRequest, metadata, done),
+  comparisons.compareEmbeddings(
+    CompareEmbeddingsRequest.fromPartial({ embeddingIdA: a, embeddingIdB: b }),
+    metadata,
+    done,
+  ),
 );
 
 const range = (side?: TimeRange) => (side ? `${side.startSeconds.toFixed(2)}-${side.endSeconds.toFixed(2)}` : "-");
