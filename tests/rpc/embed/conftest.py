@@ -95,11 +95,11 @@ def make_engines(engine) -> Callable:
 
 
 @pytest.fixture
-def start_api(database_url, ingest, make_engines) -> Callable[..., AbstractAsyncContextManager]:
-    """Start a replica of the service; keyword arguments are settings; the context gives a stub."""
+def start_replica(database_url, ingest, make_engines) -> Callable[..., AbstractAsyncContextManager[str]]:
+    """Start a replica of the service; keyword arguments are settings; the context gives its address."""
 
     @asynccontextmanager
-    async def start(**changes: object) -> AsyncIterator[embed_pb2_grpc.EmbedServiceStub]:
+    async def start(**changes: object) -> AsyncIterator[str]:
         settings = ApiSettings(
             **{
                 "listen": "127.0.0.1:0",
@@ -111,13 +111,24 @@ def start_api(database_url, ingest, make_engines) -> Callable[..., AbstractAsync
                 **changes,
             }
         )
-        # The channel outlives the server and gives calls time to hear of its end: a test sees how a server ends.
         async with (
-            AsyncExitStack() as stack,
             registrations(settings, make_engines) as services,
             running_server(settings=settings, services=services) as server,
         ):
-            channel = grpc.aio.insecure_channel(server.address)
+            yield server.address
+
+    return start
+
+
+@pytest.fixture
+def start_api(start_replica) -> Callable[..., AbstractAsyncContextManager]:
+    """Start a replica of the service; keyword arguments are settings; the context gives a stub."""
+
+    @asynccontextmanager
+    async def start(**changes: object) -> AsyncIterator[embed_pb2_grpc.EmbedServiceStub]:
+        # The channel outlives the server and gives calls time to hear of its end: a test sees how a server ends.
+        async with AsyncExitStack() as stack, start_replica(**changes) as address:
+            channel = grpc.aio.insecure_channel(address)
             stack.push_async_callback(channel.close, 5.0)
             yield embed_pb2_grpc.EmbedServiceStub(channel)
 
