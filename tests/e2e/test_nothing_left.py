@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
+import re
 import signal
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,19 +63,55 @@ async def test_what_is_not_a_video_is_refused_and_deleted(
 
 
 async def test_a_client_that_dies_in_the_middle_leaves_nothing(sage: Sage, stack: RunningStack, tmp_path: Path) -> None:
-    """The upload is cut off by `kill -9`: its parts are gone soon after."""
+    """A stream that is cut off by `kill -9`: its parts are gone soon after."""
     before = stored(stack)
-    film = tmp_path / "large.mp4"
-    # A film with a long tail of free space, so that the upload lasts.
-    tail = 400 * 1024 * 1024
-    film.write_bytes((SAMPLES / "old.mp4").read_bytes() + (tail + 8).to_bytes(4) + b"free")
-    with film.open("r+b") as file:
-        file.truncate(film.stat().st_size + tail)
-    process = await sage.begin("upload", str(film))
+    film = _large(tmp_path / "large.mp4", 400)
+    process = await sage.begin("upload", "--parts-over", "1000", str(film))
     await until(lambda: bool(stored(stack)[1] - before[1]), timeout_s=60)
     process.send_signal(signal.SIGKILL)
     await process.communicate()
     await until(lambda: stored(stack) == before, timeout_s=30)
+
+
+async def test_a_large_upload_that_is_killed_goes_on_where_it_stopped(
+    sage: Sage, stack: RunningStack, tmp_path: Path
+) -> None:
+    """`kill -9` in the middle of a file that goes in parts: the next run sends the rest, and the film is the same."""
+    before = stored(stack)
+    film = _large(tmp_path / "parts.mp4", 200)
+    process = await sage.begin("upload", str(film))
+    await until(lambda: _part_count(stack, film.name) > 2, timeout_s=60)
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+    assert stored(stack)[2] == before[2]
+    run = await sage("upload", str(film))
+    video_id = run.word()
+    there = re.search(r"resuming: (\d+) of 21 parts are there", run.err)
+    assert there
+    assert int(there[1]) > 2
+    url = (await sage("play", video_id)).word()
+    assert await asyncio.to_thread(_sha256_of, url) == hashlib.sha256(film.read_bytes()).hexdigest()
+    assert (await sage("delete", video_id)).code == 0
+    await until(lambda: stored(stack) == before, timeout_s=30)
+
+
+def _large(path: Path, mib: int) -> Path:
+    """Make a film with a long tail of free space, so that its upload lasts."""
+    tail = mib * 1024 * 1024
+    path.write_bytes((SAMPLES / "old.mp4").read_bytes() + (tail + 8).to_bytes(4) + b"free")
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + tail)
+    return path
+
+
+def _part_count(stack: RunningStack, filename: str) -> int:
+    statement = "SELECT count(*) FROM ingest.upload_parts JOIN ingest.uploads ON id = upload_id WHERE filename = %s"
+    return int(str(_query(stack, statement, filename)))
+
+
+def _sha256_of(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return hashlib.file_digest(answer, "sha256").hexdigest()
 
 
 async def test_a_worker_that_is_killed_is_replaced_and_its_job_goes_on(
