@@ -38,7 +38,9 @@ class InMemoryProviderPace(ProviderPace):
             if wait_s <= 0:
                 break
             self._advance(wait_s)
-        line.next_at = self._now() + max(self._policy.min_interval_s, window_s / allowed if allowed else 0.0)
+        distance_s = window_s / allowed if allowed else 0.0
+        due = max(line.next_at, self._now() - distance_s) + distance_s
+        line.next_at = max(due, self._now() + self._policy.min_interval_s)
         line.sent_since_hold += 1
         line.sent.append(self._now())
 

@@ -32,14 +32,19 @@ floor(allowance * power(1.1, least(100, greatest(
     0, extract(epoch FROM clock_timestamp() - allowance_at) - %(relax_after_s)s) / %(window_s)s)))::bigint
 """
 
-# Two workers that take a turn in the same moment do so one after the other, and the second finds the new `next_at`.
+# Two workers that take a turn in the same moment do so one after the other, and the second finds the new `next_at`. A
+# turn that is taken late does not put off the next one, so that what is allowed can be had.
 _TAKE = f"""
 WITH pace AS (
-    SELECT key_fingerprint, {_ALLOWED} AS allowed FROM provider_pace WHERE key_fingerprint = %(key)s
+    SELECT
+        key_fingerprint, allowed, make_interval(secs => COALESCE(%(window_s)s / allowed, 0)) AS distance
+    FROM (SELECT *, {_ALLOWED} AS allowed FROM provider_pace WHERE key_fingerprint = %(key)s) AS known
 ), taken AS (
     UPDATE provider_pace AS p SET
-        next_at = clock_timestamp()
-            + make_interval(secs => greatest(%(min_interval_s)s, COALESCE(%(window_s)s / pace.allowed, 0))),
+        next_at = greatest(
+            greatest(p.next_at, clock_timestamp() - pace.distance) + pace.distance,
+            clock_timestamp() + make_interval(secs => %(min_interval_s)s)
+        ),
         sent_since_hold = sent_since_hold + 1
     FROM pace
     WHERE p.key_fingerprint = pace.key_fingerprint

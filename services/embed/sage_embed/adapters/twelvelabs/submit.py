@@ -1,7 +1,7 @@
 """Getting a task: one, whatever becomes of the answers."""
 
 from collections.abc import AsyncGenerator
-from datetime import datetime
+from datetime import timedelta
 
 from sage_embed.adapters.twelvelabs.lookup import find
 from sage_embed.adapters.twelvelabs.models import Model
@@ -18,6 +18,8 @@ from sage_embed.adapters.twelvelabs.wire import Wire
 from sage_embed.engine import EngineEvent, EngineRequest, Progressed, Submitting, TaskStarted
 
 _BACKOFF_S = 2.0
+# TwelveLabs lists the tasks of so long.
+_KEPT = timedelta(days=7)
 
 
 async def submit(
@@ -36,7 +38,7 @@ async def submit(
     resume = request.resume
     if resume.submitted_url is not None:
         yield Progressed(0.0, f"Looking whether {NAME} has a task for this video already.")
-        since = resume.submitted_at or datetime.min.replace(tzinfo=session.now().tzinfo)
+        since = resume.submitted_at or session.now() - _KEPT
         found = await find(session, wire, model, url=resume.submitted_url, since=since)
         if found is not None:
             yield TaskStarted(found)
