@@ -34,7 +34,8 @@ one is said in a line, and the process ends with code 2. `make gen` writes this 
 
 The `sage` command has `SAGE_ADDRESS`, the gateway's HOST:PORT or https://HOST; `SAGE_TOKEN`, or `SAGE_TOKEN_FILE` with
 a file that has it, to sign in with; `SAGE_CA_FILE`, PEM certificates of a CA that the machine does not know; and
-`SAGE_PLAINTEXT_TOKEN=1`, to send the token to another machine without TLS.
+`SAGE_PLAINTEXT_TOKEN=1`, to send the token to another machine without TLS. `SAGE_PARTS_OVER_MIB` (64) is
+the size over which it sends a file in parts.
 """
 
 
