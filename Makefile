@@ -55,7 +55,7 @@ fmt: setup ## Format the code and mend what can be mended
 ##@ Measure
 
 .PHONY: bench
-bench: bench-upload bench-compare bench-embed ## Run every benchmark
+bench: bench-upload bench-compare bench-embed bench-watch ## Run every benchmark
 
 .PHONY: bench-upload
 bench-upload: setup ## Upload rate beside s5cmd, memory of four uploads at once
@@ -68,6 +68,10 @@ bench-compare: setup ## Comparison of two hours beside a Python loop and one pas
 .PHONY: bench-embed
 bench-embed: setup ## Embedding rate beside decoding alone
 	@python bench/embed.py
+
+.PHONY: bench-watch
+bench-watch: setup ## A change until the last of 1,000 watchers has it, beside a plain server
+	@python bench/watch.py
 
 ##@ Make
 

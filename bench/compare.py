@@ -186,8 +186,9 @@ def store_embedding(database_url: str, vectors: Vectors) -> str:
             """
             INSERT INTO embed.embeddings (
                 id, request_fingerprint, video_id, video_duration_seconds, video_start_offset_seconds, model,
-                model_revision, provider, dimensions, clip_seconds, state, progress, finish_time, job_id
-            ) VALUES (%s, '', %s, %s, 0, 'bench', '1', 'bench', %s, %s, 'COMPLETED', 1, now(), 0)
+                model_revision, provider, dimensions, clip_seconds, state, progress, finish_time, job_id,
+                requested_tracks
+            ) VALUES (%s, '', %s, %s, 0, 'bench', '1', 'bench', %s, %s, 'COMPLETED', 1, now(), 0, '{visual}')
             """,
             (embedding_id, new_id("video"), DURATION, DIMENSIONS, CLIP_SECONDS),
         )

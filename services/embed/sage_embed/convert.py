@@ -1,6 +1,7 @@
 """Between the contract's messages and the model: the only module that builds or reads protobuf."""
 
 from datetime import datetime
+from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sage.embed.v1 import api_key_pb2, embed_pb2
@@ -78,8 +79,12 @@ def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
     )
 
 
+@lru_cache(maxsize=256)
 def to_watch_response(embedding: Embedding | None) -> embed_pb2.WatchEmbeddingResponse:
-    """Return the message of a watch; None is a heartbeat."""
+    """Return the message of a watch; None is a heartbeat.
+
+    All who watch an embedding get the very same message, which is made once. It is to be sent and not to be changed.
+    """
     if embedding is None:
         return embed_pb2.WatchEmbeddingResponse(heartbeat=True)
     return embed_pb2.WatchEmbeddingResponse(embedding=from_embedding(embedding), last=embedding.finished)
