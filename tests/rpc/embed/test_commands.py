@@ -15,7 +15,7 @@ from sage_local.ports import free_port
 
 def start(command: str, **environment: str) -> subprocess.Popen:
     """Start a command with these variables and without any other of ours."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SAGE_", "TWELVELABS_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "sage_embed", command],
         env={**inherited, **environment},
@@ -67,7 +67,9 @@ async def test_a_process_serves_health_and_ends_when_asked(database_url, serving
             if command == "serve":
                 stub = embed_pb2_grpc.EmbedServiceStub(channel)
                 models = (await stub.ListModels(embed_pb2.ListModelsRequest())).models
-                assert [model.provider for model in models] == ["local"] * len(models) != []
+                # Without a key the provider's models are there and cannot be used.
+                assert [model.provider for model in models if model.usable] == ["local"]
+                assert {model.provider for model in models} == {"local", "twelvelabs"}
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == 0
     finally:

@@ -213,7 +213,7 @@ async def test_a_picture_broken_for_long_fails(engine: LocalEngine) -> None:
     with pytest.raises(SageError) as caught:
         await _embed(engine, _broken(moving_film(container="matroska"), 4.0, 7.0), 9.0)
     assert caught.value.reason is Reason.PROVIDER_FAILED
-    assert caught.value.facts == {"provider": "local", "why": "the picture cannot be decoded from 4.0 s on"}
+    assert caught.value.facts == {"provider": "The local engine", "why": "the picture cannot be decoded from 4.0 s on"}
     assert public_text(caught.value) == "The local engine failed: the picture cannot be decoded from 4.0 s on."
 
 
