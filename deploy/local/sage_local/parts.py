@@ -13,6 +13,7 @@ from sage_local.postgres import Postgres
 from sage_local.process import PRIVATE_VARIABLES, Process
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
 from sage_local.services import GrpcProcess, Migration
+from sage_local.sign_in import prepare_sign_in
 from sage_local.state import State
 from sage_local.steps import Step
 
@@ -152,6 +153,8 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
     targets = {name: joined([f"127.0.0.1:{ports[one]}" for one in replicas[name]]) for name in _SERVICES}
     common = {f"SAGE_{name.upper()}_ADDRESS": target for name, target in targets.items()}
     common |= {name: value for name, value in environment.items() if name not in PRIVATE_VARIABLES}
+    sign_in = prepare_sign_in(state, environment)
+    common |= sign_in.services
     settings = {
         "ingest": common | s3.environment(BUCKET) | {"SAGE_DATABASE_URL": urls["ingest"]},
         "embed": common | _key_settings(state, environment) | {"SAGE_DATABASE_URL": urls["embed"]},
@@ -178,7 +181,7 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
             health=_WORKER_HEALTH,
             port=ports[name],
             log=state.log(name),
-            environment=settings["embed"] | {"SAGE_WORKER_LISTEN": f"127.0.0.1:{ports[name]}"},
+            environment=settings["embed"] | sign_in.workers | {"SAGE_WORKER_LISTEN": f"127.0.0.1:{ports[name]}"},
         )
 
     return Parts(
@@ -191,7 +194,7 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
         workers={name: worker(name) for name in ports if name.startswith("worker-")},
         gateway=Gateway(
             state.gateway_config,
-            settings=gateway_settings(ports, targets, environment),
+            settings=gateway_settings(ports, targets, {**environment, **sign_in.gateway}),
             log=state.log("gateway"),
         ),
         targets=targets,
