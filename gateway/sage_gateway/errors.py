@@ -17,8 +17,6 @@ HEALTH_PATH = "/v1/health"
 _WHAT = "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)"
 _METHOD = "%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)%"
 _SERVICE = "%UPSTREAM_CLUSTER%"
-# What refuses after the transcoder: the router, when no service answers.
-_FROM_BEHIND = (502, 503, 504)
 
 
 def local_replies(*, max_json_bytes: int, rate_limit: int) -> Json:
@@ -72,25 +70,27 @@ def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str
         404: to_status(SageError(Reason.UNIMPLEMENTED, method=method)),
         413: to_status(too_large),
         429: to_status(too_many),
-        **dict.fromkeys(_FROM_BEHIND, unreachable),
+        **dict.fromkeys((502, 503, 504), unreachable),
     }
 
 
 def _grpc_mapper(http_status: int, status: status_pb2.Status) -> Json:
-    is_grpc = [_header("content-type", string_match={"prefix": "application/grpc"})]
-    # The transcoder has made a gRPC call of a JSON one, and makes JSON again of what comes back to it from behind. Its
-    # own refusals it sends as they are.
-    if http_status not in _FROM_BEHIND:
-        is_grpc.append(_header("x-envoy-original-path", present_match=True, invert_match=True))
+    is_grpc = [
+        _header("content-type", string_match={"prefix": "application/grpc"}),
+        # Behind the transcoder a JSON call looks so too, and only this tells.
+        _header("x-envoy-original-path", present_match=True, invert_match=True),
+    ]
     details = base64.b64encode(status.SerializeToString()).decode().rstrip("=")
+    # A response of headers alone. Left to themselves, Envoy's filters would make a status of their own of the HTTP
+    # status, and UNAVAILABLE of 429.
+    headers = {"grpc-status": str(status.code), "grpc-message": status.message, "grpc-status-details-bin": details}
     return {
         "filter": {"and_filter": {"filters": [_has_status(http_status), *is_grpc]}},
-        "body_format_override": {"text_format_source": {"inline_string": status.message}},
+        "status_code": 200,
+        "body_format_override": {"text_format_source": {"inline_string": ""}, "content_type": "application/grpc"},
         "headers_to_add": [
-            {
-                "header": {"key": "grpc-status-details-bin", "value": details},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
+            {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for name, value in headers.items()
         ],
     }
 

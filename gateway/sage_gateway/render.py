@@ -19,6 +19,8 @@ _SERVICES = (
     "sage.compare.v1.CompareService",
 )
 _MAX_JSON_BYTES = 1024 * 1024
+# The comparison of two long films is some MiB of JSON.
+_MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 # What only the gateway may say to the services: see docs/adr/0012.
 _TOKEN, _USER, _SCOPE = "x-sage-gateway-token", "x-sage-user", "x-sage-scope"
@@ -56,8 +58,9 @@ def _values(settings: GatewaySettings, descriptors: Path) -> Json:
         "probe_port": probe.port,
         "tls": _downstream_tls(settings),
         "trusted_proxies": settings.trusted_proxies,
-        "descriptors": str(descriptors),
-        "transcoded_services": list(_SERVICES),
+        "files_transcoder": _transcoder(descriptors),
+        "messages_transcoder": _transcoder(descriptors, max_response_bytes=_MAX_RESPONSE_BYTES),
+        "events_transcoder": _transcoder(descriptors, max_response_bytes=_MAX_RESPONSE_BYTES, events=True),
         "max_json_bytes": _MAX_JSON_BYTES,
         "local_replies": local_replies(max_json_bytes=_MAX_JSON_BYTES, rate_limit=settings.rate_limit),
         "cors_origins": [{"exact": origin} for origin in origins],
@@ -73,6 +76,31 @@ def _values(settings: GatewaySettings, descriptors: Path) -> Json:
         "oidc_endpoints": _endpoints("oidc", _address_of_url(settings.oidc_jwks)),
         "oidc_tls": _upstream_tls(settings.oidc_jwks),
         "telemetry_endpoints": _endpoints("telemetry", _address_of_url(settings.otlp_endpoint)),
+    }
+
+
+def _transcoder(descriptors: Path, *, max_response_bytes: int | None = None, events: bool = False) -> Json:
+    """Return a configuration of `grpc_json_transcoder`.
+
+    Args:
+        descriptors: The contracts.
+        max_response_bytes: The largest answer of one message. It is also how much Envoy holds of a request that comes
+            faster than it goes on, so files are best without it: they get the connection's 1 MiB.
+        events: Whether streams of answers are server-sent events, rather than lines of JSON.
+    """
+    limit = {} if max_response_bytes is None else {"max_response_body_size": max_response_bytes}
+    return limit | {
+        "@type": f"{_EXTENSIONS}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        "proto_descriptor": str(descriptors),
+        "services": list(_SERVICES),
+        "convert_grpc_status": True,
+        "request_validation_options": {"reject_unknown_method": True, "reject_unknown_query_parameters": True},
+        "query_param_unescape_plus": True,
+        "print_options": {
+            "always_print_primitive_fields": True,
+            "stream_newline_delimited": True,
+            "stream_sse_style_delimited": events,
+        },
     }
 
 

@@ -31,11 +31,9 @@ def validated(settings: GatewaySettings, folder: Path) -> subprocess.CompletedPr
 
 
 def _certificate(folder: Path) -> dict[str, str]:
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    files = ["-keyout", str(key), "-out", str(cert), "-days", "1", "-subj", "/CN=localhost"]
-    subprocess.run([*request, *files], check=True, capture_output=True)
-    return {"SAGE_GATEWAY_TLS_CERT": str(cert), "SAGE_GATEWAY_TLS_KEY": str(key)}
+    script = Path(__file__).parents[3] / "gateway" / "verify" / "credentials.py"
+    subprocess.run([sys.executable, str(script), "certificate", str(folder)], check=True)
+    return {"SAGE_GATEWAY_TLS_CERT": str(folder / "tls.crt"), "SAGE_GATEWAY_TLS_KEY": str(folder / "tls.key")}
 
 
 OIDC = {

