@@ -52,13 +52,18 @@ class InMemoryProviderPace(ProviderPace):
             holds=line.holds,
             sent_since_hold=line.sent_since_hold,
             resting=line.held_until > now,
-            sent=sum(at > now - self._policy.window_s for at in line.sent),
+            sent=self._fullest_window(line),
         )
         known, rest_s = after_refusal(state, self._policy, retry_after_s=retry_after_s)
         line.allowance, line.allowance_at, line.holds = known.allowance, now, known.holds
         line.held_until = max(line.held_until, now + rest_s)
         if not state.resting:
             line.sent_since_hold = 0
+
+    def _fullest_window(self, line: _Line) -> int:
+        window_s, since = self._policy.window_s, self._now() - 2 * self._policy.window_s
+        late = [at for at in line.sent if at >= since]
+        return max((sum(end - window_s <= at <= end for at in late) for end in late), default=0)
 
     def _allowed(self, line: _Line) -> int | None:
         if line.allowance is None:

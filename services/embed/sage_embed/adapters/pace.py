@@ -58,7 +58,7 @@ WITH pace AS (
 ), dropped AS (
     DELETE FROM provider_requests
     WHERE key_fingerprint IN (SELECT key_fingerprint FROM taken)
-        AND sent_at < clock_timestamp() - make_interval(secs => %(window_s)s)
+        AND sent_at < clock_timestamp() - make_interval(secs => 2 * %(window_s)s)
 )
 INSERT INTO provider_requests (key_fingerprint, sent_at) SELECT key_fingerprint, clock_timestamp() FROM taken
 """  # noqa: S608
@@ -73,13 +73,17 @@ FROM (SELECT *, {_ALLOWED} AS allowed FROM provider_pace WHERE key_fingerprint =
 
 _KNOW = "INSERT INTO provider_pace (key_fingerprint) VALUES (%(key)s) ON CONFLICT DO NOTHING"
 
+# A refusal is heard of a little after it happened, so it is not the last window that counts but the fullest of late.
 _READ = f"""
 SELECT
     {_ALLOWED} AS allowance, holds, sent_since_hold, held_until > clock_timestamp() AS resting,
     (
-        SELECT count(*) FROM provider_requests AS r
-        WHERE r.key_fingerprint = p.key_fingerprint
-            AND r.sent_at > clock_timestamp() - make_interval(secs => %(window_s)s)
+        SELECT COALESCE(max(n), 0) FROM (
+            SELECT count(*) OVER (
+                ORDER BY r.sent_at RANGE BETWEEN make_interval(secs => %(window_s)s) PRECEDING AND CURRENT ROW
+            ) AS n
+            FROM provider_requests AS r WHERE r.key_fingerprint = p.key_fingerprint
+        ) AS windows
     ) AS sent
 FROM provider_pace AS p WHERE key_fingerprint = %(key)s FOR UPDATE
 """  # noqa: S608
@@ -123,7 +127,7 @@ class PaceState:
         holds: Rests one after another that did not help.
         sent_since_hold: Requests since the last rest began.
         resting: Whether a rest goes on.
-        sent: Requests within the last window.
+        sent: Requests within the fullest window of the time before.
     """
 
     allowance: int | None

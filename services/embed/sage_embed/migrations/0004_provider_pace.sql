@@ -15,7 +15,7 @@ CREATE TABLE provider_pace (
     sent_since_hold integer NOT NULL DEFAULT 0
 );
 
--- The requests of the last window: how many went through before the provider refused one is what it allows.
+-- The requests of the last two windows: how many went through before the provider refused one is what it allows.
 CREATE TABLE provider_requests (
     key_fingerprint text NOT NULL REFERENCES provider_pace ON DELETE CASCADE,
     sent_at timestamptz NOT NULL
