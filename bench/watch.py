@@ -34,7 +34,7 @@ EMBEDDINGS = 5
 CONNECTIONS = 10
 TURN_TIMEOUT_S = 60.0
 CHANNEL = "sage_embedding_changed"
-NO_OTHER_POOL = [("grpc.use_local_subchannel_pool", 1)]
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 class Watchers:
@@ -49,23 +49,26 @@ class Watchers:
     async def watching(self, address: str) -> AsyncIterator[None]:
         """Watch for the length of the block, which begins when every stream has its first message."""
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as readers:
-            self.expect()
             tasks = []
-            for number in range(CONNECTIONS):
-                channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=NO_OTHER_POOL))
+            for _ in range(CONNECTIONS):
+                channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=OWN_CONNECTION))
                 stub = embed_pb2_grpc.EmbedServiceStub(channel)
-                # Each connection has streams of every embedding.
-                for index in range(number, WATCHES, CONNECTIONS):
-                    embedding_id = self._embedding_ids[index // CONNECTIONS % len(self._embedding_ids)]
+                # One connection after the other: Envoy lets 256 streams wait for its own connection to a service.
+                self._expect(WATCHES // CONNECTIONS)
+                for index in range(WATCHES // CONNECTIONS):
+                    embedding_id = self._embedding_ids[index % len(self._embedding_ids)]
                     tasks.append(readers.create_task(self._read(stub, embedding_id)))
-            await self.last_has_it()
+                await self.last_has_it()
             yield
             for task in tasks:
                 task.cancel()
 
     def expect(self) -> None:
         """Begin a turn: every stream is due a message."""
-        self._waiting_for = WATCHES
+        self._expect(WATCHES)
+
+    def _expect(self, count: int) -> None:
+        self._waiting_for = count
         self._all_have_it.clear()
 
     async def last_has_it(self) -> float:
