@@ -33,11 +33,12 @@ class HealthProbe:
             sys.executable, __file__, *self._addresses, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
 
-    async def stop(self) -> list[float]:
-        """End, and return how many seconds each answer took."""
+    async def stop(self) -> dict[str, list[float]]:
+        """End, and return for each address how many seconds each answer took."""
         assert self._process is not None
-        out, _ = await self._process.communicate()
-        return json.loads(out)
+        out, _ = await self._process.communicate(b"")
+        latencies: dict[str, list[float]] = json.loads(out)
+        return latencies
 
 
 async def _probe(address: str, latencies: list[float]) -> None:
@@ -54,8 +55,8 @@ async def _probe(address: str, latencies: list[float]) -> None:
 
 
 async def _main(addresses: Sequence[str]) -> None:
-    latencies: list[float] = []
-    probes = [asyncio.create_task(_probe(address, latencies)) for address in addresses]
+    latencies: dict[str, list[float]] = {address: [] for address in addresses}
+    probes = [asyncio.create_task(_probe(address, took)) for address, took in latencies.items()]
     # The end of standard input says that it is enough.
     ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait([ended, *probes], return_when=asyncio.FIRST_COMPLETED)

@@ -279,7 +279,7 @@ def serving() -> Callable:
 
     async def wait(channel: grpc.aio.Channel) -> None:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
-            health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=20
+            health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60
         )
         # It may be NOT_SERVING first, until it has reached its database.
         while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:

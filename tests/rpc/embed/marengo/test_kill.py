@@ -50,7 +50,7 @@ async def test_a_killed_worker_costs_no_second_task(spawn_worker, create, finish
         gate = twelvelabs.hold(point.step, point.at, of=video)
         held[(await create(video_id=video, model=model)).id] = point, gate
     victim = spawn_worker()
-    await until(lambda: all(gate.reached.is_set() for _, gate in held.values()))
+    await until(lambda: all(gate.reached.is_set() for _, gate in held.values()), timeout_s=60)
     victim.kill()
     victim.wait()
     for _, gate in held.values():
@@ -72,7 +72,7 @@ async def test_a_worker_that_is_killed_before_it_asks_leaves_nothing_to_look_for
     gate = ingest.hold_urls()
     embedding_id = (await create()).id
     victim = spawn_worker()
-    await until(lambda: ingest.urls)
+    await until(lambda: ingest.urls, timeout_s=60)
     victim.kill()
     victim.wait()
     gate.set()
@@ -88,7 +88,7 @@ async def test_a_worker_that_is_killed_while_it_stores_fetches_again(
     gate = twelvelabs.hold(Step.FETCH, Moment.AFTER)
     embedding_id = (await create()).id
     victim = spawn_worker()
-    await until(gate.reached.is_set)
+    await until(gate.reached.is_set, timeout_s=60)
     with psycopg.connect(database_url, options=f"-c search_path={SCHEMA}") as connection:
         connection.execute("LOCK TABLE segment_chunks IN EXCLUSIVE MODE")
         gate.open()
