@@ -293,6 +293,18 @@ async def test_embeddings_without_the_second_track_are_not_used_again(sage, fake
     assert fake.creations == 4
 
 
+async def test_embed_makes_the_tracks_that_are_named(sage, fake, films):
+    """`sage embed` with --track makes those tracks, which a diff then finds; one that no model makes is trouble."""
+    fake.marengo = True
+    for film in films:
+        assert (await sage("embed", film, "--track", "visual", "--track", "audio")).exit_code == 0
+    await sage("diff", *films, "--second-track", "audio")
+    assert [list(one.requested_tracks) for one in fake.embeddings.values()] == [["visual", "audio"]] * 2
+    refused = await sage("embed", films[0], "--track", "smell")
+    assert (refused.exit_code, refused.out) == (2, "")
+    assert "Model marengo3.0 does not make the track smell." in refused.err
+
+
 async def test_track_decides_on_the_model_where_none_is_named(sage, fake, films):
     """A track that the best model does not make is made by the best one that does."""
     fake.marengo = True
