@@ -12,7 +12,7 @@ def main() -> None:
     """Print them."""
     ports = {int(port) for port in sys.argv[1:]}
     listening = [one for one in psutil.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
-    for pid in sorted({one.pid for one in listening if one.pid and one.laddr.port in ports}):
+    for pid in sorted({one.pid for one in listening if one.pid and one.laddr and one.laddr.port in ports}):
         print(pid)
 
 

@@ -1,0 +1,116 @@
+"""The gateway in front of a whole stack: its script of real calls, and what it does when it stops or is watched."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from google.api import httpbody_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from sage_local.gateway import Gateway, gateway_settings
+from sage_local.ports import choose_ports
+from sage_local.running import RunningStack
+from support.films import SAMPLES
+from support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+FILM = SAMPLES / "old.mp4"
+
+
+@pytest.mark.timeout(300)
+async def test_the_gateway_does_all_that_its_script_asks_of_it(stack: RunningStack) -> None:
+    """`gateway/verify.sh` passes: protocols, every RPC over JSON, streams, pages, uploads, limits, sign-in."""
+    script = await asyncio.create_subprocess_exec(
+        ROOT / "gateway" / "verify.sh", stack.address,
+        env={
+            **os.environ, **stack.environment(), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "SAGE_VERIFY_MEGABYTES": "60",
+        },
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await script.communicate()
+    assert script.returncode == 0, out.decode()
+    assert "All of it works." in out.decode()
+
+
+@asynccontextmanager
+async def gateway(stack: RunningStack, folder: Path, **environment: str) -> AsyncIterator[tuple[Gateway, str]]:
+    """Run a gateway of its own in front of a stack's services; yields it with its address."""
+    ports = choose_ports(["gateway", "gateway-admin", "gateway-probe"], wanted={}, last={})
+    addresses = {name: stack.addresses[name] for name in ("ingest", "embed", "compare")}
+    settings = gateway_settings(ports, addresses, environment)
+    one = Gateway(folder / "gateway.yaml", settings=settings, log=folder / "gateway.log")
+    try:
+        await one.start()
+        yield one, f"127.0.0.1:{ports['gateway']}"
+    finally:
+        one.process.kill()
+        await one.process.wait(timeout_s=10)
+
+
+async def test_a_gateway_that_stops_finishes_what_was_begun(stack: RunningStack, tmp_path: Path) -> None:
+    """An upload that is under way goes through to its end, new connections are not taken, then the process ends."""
+    async with gateway(stack, tmp_path) as (one, address), grpc.aio.insecure_channel(address) as channel:
+        data = FILM.read_bytes()
+        upload = ingest_pb2_grpc.IngestServiceStub(channel).UploadVideo(timeout=60)
+        spec = ingest_pb2.VideoSpec(filename="slow.mp4", content_type="video/mp4", size_bytes=len(data))
+        half = len(data) // 2
+        await upload.write(ingest_pb2.UploadVideoRequest(spec=spec))
+        await upload.write(ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=data[:half])))
+        stopping = asyncio.create_task(one.process.stop())
+        await asyncio.sleep(1)
+        assert one.process.running
+        await upload.write(ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=data[half:])))
+        await upload.done_writing()
+        assert (await upload).video.size_bytes == len(data)
+        await stopping
+        assert one.process.exit_code == 0
+
+
+async def test_a_gateway_without_calls_stops_at_once(stack: RunningStack, tmp_path: Path) -> None:
+    """There is nothing to wait for."""
+    async with gateway(stack, tmp_path) as (one, _), asyncio.timeout(3):
+        await one.process.stop()
+
+
+class _Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Keeps the spans that it is sent, by the name of what sent them."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, str]] = []
+
+    async def Export(  # noqa: N802
+        self, request: trace_service_pb2.ExportTraceServiceRequest, context: object
+    ) -> trace_service_pb2.ExportTraceServiceResponse:
+        for resource in request.resource_spans:
+            names = {one.key: one.value.string_value for one in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.spans += [(names["service.name"], span.trace_id.hex()) for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+async def test_traces_are_switched_on_by_naming_a_collector(stack: RunningStack, tmp_path: Path) -> None:
+    """The gateway's span of a call is part of the caller's trace."""
+    collector = _Collector()
+    server = grpc.aio.server()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    async with (
+        gateway(stack, tmp_path, SAGE_OTLP_ENDPOINT=f"http://127.0.0.1:{port}") as (_, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        await ingest_pb2_grpc.IngestServiceStub(channel).ListVideos(
+            ingest_pb2.ListVideosRequest(),
+            metadata=[("traceparent", f"00-{trace}-b7ad6b7169203331-01")],
+            wait_for_ready=True,
+            timeout=10,
+        )
+        await until(lambda: ("gateway", trace) in collector.spans, timeout_s=15)
+    await server.stop(None)

@@ -1,0 +1,101 @@
+"""Two replicas of each service behind one gateway, as `make up REPLICAS=2` runs them: one of them may go."""
+
+import asyncio
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+import psutil
+import pytest
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage_local.background import running_stack
+from sage_local.running import RunningStack
+from support.films import SAMPLES
+from support.mixed_load import MixedLoad
+from support.waiting import until
+
+SERVICES = ("ingest", "embed", "compare")
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[RunningStack]:
+    """A stack with two of each; compare keeps nothing in memory, so that it asks embed each time."""
+    with running_stack(replicas=2, environment={"SAGE_COMPARE_CACHE_BYTES": "0"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def load(replicas: RunningStack) -> AsyncIterator[MixedLoad]:
+    """Mixed calls at that stack's gateway."""
+    async with grpc.aio.insecure_channel(replicas.address) as channel:
+        yield await MixedLoad.prepare(channel, SAMPLES / "old.mp4")
+
+
+async def _until_well(stack: RunningStack) -> None:
+    """Wait until the gateway finds two healthy replicas of each service."""
+
+    def healthy() -> bool:
+        with urllib.request.urlopen(f"{stack.admin_url}/stats?filter=membership_healthy$", timeout=5) as answer:
+            found = dict(line.split(": ") for line in answer.read().decode().splitlines())
+        return all(found[f"cluster.{name}.membership_healthy"] == "2" for name in SERVICES)
+
+    await until(healthy, timeout_s=30)
+
+
+async def test_both_replicas_get_calls(replicas: RunningStack, load: MixedLoad) -> None:
+    """The gateway shares the calls out."""
+    async with load.running():
+        await load.more(60)
+    assert load.failed() == []
+    for name in SERVICES:
+        for replica in (name, f"{name}-2"):
+            assert '"event": "call"' in (replicas.logs / f"{replica}.log").read_text()
+
+
+async def test_a_watch_on_one_replica_sees_what_the_other_was_asked(replicas: RunningStack, load: MixedLoad) -> None:
+    """An embedding that one replica was asked for is watched at the other, to its end."""
+    async with (
+        grpc.aio.insecure_channel(replicas.addresses["embed"]) as one,
+        grpc.aio.insecure_channel(replicas.addresses["embed-2"]) as other,
+    ):
+        request = embed_pb2.CreateEmbeddingRequest(video_id=load.video_id, model="local")
+        created = await embed_pb2_grpc.EmbedServiceStub(one).CreateEmbedding(request)
+        watch = embed_pb2.WatchEmbeddingRequest(embedding_id=created.embedding.id)
+        messages = [message async for message in embed_pb2_grpc.EmbedServiceStub(other).WatchEmbedding(watch)]
+    assert messages[-1].last
+    assert messages[-1].embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED
+    assert len(messages) > 1
+
+
+async def test_no_call_fails_when_one_of_each_is_stopped(replicas: RunningStack, load: MixedLoad) -> None:
+    """SIGTERM under a load of mixed calls: what was begun ends, what comes goes to the other."""
+    load.calls.clear()
+    victims = {name: replicas.pids[name] for name in SERVICES}
+    async with load.running():
+        await load.more(20)
+        for pid in victims.values():
+            os.kill(pid, signal.SIGTERM)
+        await until(lambda: not any(map(psutil.pid_exists, victims.values())), timeout_s=30)
+        # Those that take their places are used as well.
+        await _until_well(replicas)
+        await load.more(20)
+    assert load.failed() == []
+
+
+async def test_only_calls_under_way_fail_when_one_is_killed(replicas: RunningStack, load: MixedLoad) -> None:
+    """`kill -9`: a call that begins after the process is gone does well."""
+    for name in SERVICES:
+        await _until_well(replicas)
+        load.calls.clear()
+        process = psutil.Process(replicas.pids[f"{name}-2"])
+        async with load.running():
+            await load.more(20)
+            process.kill()
+            await asyncio.to_thread(process.wait, 30)
+            gone = time.monotonic()
+            await load.more(60)
+        later = [call for call in load.failed() if call.begin > gone]
+        assert later == [], name
