@@ -5,7 +5,17 @@ from dataclasses import dataclass
 
 import pytest
 from fakes.twelvelabs.faults import Delays, Drops, Fault, Moment, Step
-from fakes.twelvelabs.misbehaviour import empty, fails, limits, lists_nothing, not_json, refuses, says, with_nan
+from fakes.twelvelabs.misbehaviour import (
+    empty,
+    fails,
+    limits,
+    lists_nothing,
+    lists_without_urls,
+    not_json,
+    refuses,
+    says,
+    with_nan,
+)
 from sage.embed.v1 import embed_pb2
 from sage.errors.v1 import error_reason_pb2
 
@@ -97,6 +107,17 @@ async def test_a_list_that_lags_costs_no_second_task(create, finish, twelvelabs,
     twelvelabs.misbehave(lists_nothing(), Step.LIST, times=1)
     done = await finish((await create(model=model)).id)
     assert done.state == COMPLETED
+    assert (twelvelabs.creates_received, len(twelvelabs.tasks)) == (1, 1)
+
+
+async def test_a_list_that_does_not_tell_is_no_reason_to_pay_twice(create, finish, twelvelabs):
+    """Where the list does not say whose task is whose, the embedding fails and says why: no other task is made."""
+    twelvelabs.misbehave(Drops(Moment.AFTER), Step.CREATE, times=1)
+    twelvelabs.misbehave(lists_without_urls(), Step.LIST)
+    failed = await finish((await create()).id)
+    assert failed.state == FAILED
+    assert failed.failure.reason == error_reason_pb2.ERROR_REASON_PROVIDER_FAILED
+    assert "billed" in failed.failure.message
     assert (twelvelabs.creates_received, len(twelvelabs.tasks)) == (1, 1)
 
 
