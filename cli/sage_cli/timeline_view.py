@@ -91,7 +91,9 @@ class _Scale:
     total_seconds: float
 
     def column(self, seconds: float) -> int:
-        """Return the column border that lies nearest to a time."""
+        """Return the column border that lies nearest to a time; the last one for what lies behind the end."""
+        if seconds >= self.total_seconds:
+            return self.columns
         return round(seconds / self.total_seconds * self.columns)
 
     def span(self, time_range: TimeRange) -> range:
