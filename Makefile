@@ -55,11 +55,15 @@ fmt: setup ## Format the code and mend what can be mended
 ##@ Measure
 
 .PHONY: bench
-bench: bench-upload bench-compare bench-embed bench-watch ## Run every benchmark
+bench: bench-upload bench-gateway bench-compare bench-embed bench-watch ## Run every benchmark
 
 .PHONY: bench-upload
 bench-upload: setup ## Upload rate beside s5cmd, memory of four uploads at once
 	@python bench/upload.py
+
+.PHONY: bench-gateway
+bench-gateway: setup ## Calls and uploads through the gateway, beside calls without it and s5cmd
+	@python bench/gateway.py
 
 .PHONY: bench-compare
 bench-compare: setup ## Comparison of two hours beside a Python loop and one pass of numpy
