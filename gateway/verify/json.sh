@@ -15,9 +15,9 @@ json ListVideos "$video" "$url/v1/videos?page_size=5&filename_contains=verify+on
 json GetVideo "$video" "$url/v1/videos/$video"
 json GetPlaybackUrl '"expireTime"' "$url/v1/videos/$video:playbackUrl?validity=600s"
 playback=$(field url)
-check "  a player gets the type and the range it asks for" "^206 video/mp4" http -o /dev/null -r 100-199 "$playback"
-check "  a player may seek to the end" "^206 video/mp4" http -o /dev/null -r -1000 "$playback"
-check "  it is that many bytes" "^100$" bash -c "curl -s -r 100-199 '$playback' | wc -c"
+play() { curl -sS -m 60 -o /dev/null -w '%{http_code} %{content_type} %{size_download}\n' -r "$1" "$playback"; }
+check "  a player gets the type and the range that it asks for" "^206 video/mp4 100$" play 100-199
+check "  a player may seek to the end" "^206 video/mp4 1000$" play -1000
 
 size=$(wc -c <"$film")
 spec="{\"spec\": {\"filename\": \"verify-parts.mp4\", \"contentType\": \"video/mp4\", \"sizeBytes\": \"$size\"}}"
