@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-_PAUSE_S = 0.02
+_PAUSE_S = 0.05
 _PATIENCE_S = 5.0
 
 

@@ -18,11 +18,12 @@ LIMIT, WINDOW_S = 80, 4.0
 # Requests that were on their way when the first refusal was answered could not know of it.
 ON_THEIR_WAY_S = 0.3
 
-# Health has to answer within so long. Where tests run, two cores carry all processes and now and then one waits for its
-# turn: a replica that nobody calls tells how often the machine alone makes an answer late. A loop that blocked would be
-# late more often than that; and none may block for long.
+# Health has to answer within so long. Where tests run, two cores carry seven processes and now and then one waits for
+# its turn: a replica that nobody calls tells how often the machine alone makes an answer late, and one that works gets
+# its turn less often than that. A call that blocked the loop for a tenth of a second in each embedding would make four
+# answers of ten late; and no answer may be late by seconds.
 WITHIN_S = 0.1
-LATE_SHARE = 0.05
+LATE_SHARE = 0.1
 NEVER_OVER_S = 2.0
 
 
@@ -34,6 +35,8 @@ async def test_two_hundred_at_once_keep_to_the_limit_and_block_nobody(spawn, spa
         "SAGE_TWELVELABS_RATE_WINDOW_SECONDS": str(WINDOW_S),
         "SAGE_TWELVELABS_REQUESTS_PER_SECOND": "100",
         "SAGE_LOG_LEVEL": "error",
+        # What other tests hurry is here as in production: nobody dies.
+        **{f"SAGE_WORKER_{name}_SECONDS": "" for name in ("POLL", "HEARTBEAT", "LOST_AFTER", "SWEEP")},
     }
     api, idle, *workers = addresses = [f"127.0.0.1:{free_port()}" for _ in range(4)]
     for address in (api, idle):
@@ -61,7 +64,7 @@ async def test_two_hundred_at_once_keep_to_the_limit_and_block_nobody(spawn, spa
 
     by_the_machine = _late_share(latencies.pop(idle))
     for took in latencies.values():
-        assert len(took) > EMBEDDINGS
+        assert len(took) > 50
         assert _late_share(took) <= by_the_machine + LATE_SHARE
         assert max(took) < NEVER_OVER_S
 
