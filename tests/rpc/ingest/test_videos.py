@@ -174,11 +174,3 @@ async def test_health_is_honest(ingest, part: str) -> None:
         getattr(ingest, part).failures.errors["check"] = unavailable()
         await ingest.server.health.check_all()
         assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-async def test_resumable_uploads_are_unimplemented(ingest) -> None:
-    """What is in the contract and not built yet says so."""
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await ingest.stub.GetUpload(ingest_pb2.GetUploadRequest(upload_id=new_id("upload")))
-    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert "IngestService/GetUpload" in raised.value.details()

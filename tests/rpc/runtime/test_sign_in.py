@@ -211,7 +211,7 @@ async def test_reflection_wants_a_token(guarded, tokens):
 
         async def list_services(*options):
             process = await asyncio.create_subprocess_exec(
-                *("grpcurl", "-plaintext", *options, server.address, "list"),
+                *(str(Path(sys.executable).with_name("grpcurl")), "-plaintext", *options, server.address, "list"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
