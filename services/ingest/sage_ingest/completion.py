@@ -11,7 +11,7 @@ from sage_ingest import errors
 from sage_ingest.capacity import Capacity
 from sage_ingest.model import Upload, UploadState, Video, object_key
 from sage_ingest.open_uploads import OpenUploads
-from sage_ingest.pending import drop_pending, keep_lease
+from sage_ingest.pending import drop_pending, lease_kept
 from sage_ingest.ports import LeaseLostError, Prober, VideoObjects, VideoRecords
 from sage_ingest.readback import read_back_sha256
 from sage_ingest.tasks import Unabandoned, task_group
@@ -80,7 +80,10 @@ class Completion:
             if upload.state is UploadState.ABORTED:
                 raise upload.failure or errors.upload_closed(upload_id, state=upload.state)
             completer = uuid.uuid4().hex
-            if await self._uploads.claim_completion(upload_id, completer=completer, lease_s=self._lease_s):
+            # Looked at first, since a claim writes even where it comes to nothing.
+            if not upload.completing and await self._uploads.claim_completion(
+                upload_id, completer=completer, lease_s=self._lease_s
+            ):
                 return await self._unabandoned.run(self._complete(upload, completer=completer))
             await asyncio.sleep(_LOOK_S)
 
@@ -99,20 +102,16 @@ class Completion:
     async def _become_video(self, upload: Upload, *, completer: str) -> Video:
         key = object_key(upload.video_id)
         try:
-            async with task_group() as tasks:
-                renewing = tasks.create_task(
-                    keep_lease(
-                        lambda: self._uploads.renew_completion(upload.id, completer=completer, lease_s=self._lease_s),
-                        lease_s=self._lease_s,
-                    )
-                )
+            async with lease_kept(
+                lambda: self._uploads.renew_completion(upload.id, completer=completer, lease_s=self._lease_s),
+                lease_s=self._lease_s,
+            ):
                 await self._join(upload, key=key)
                 async with task_group() as checks:
                     reading = checks.create_task(
                         read_back_sha256(self._objects, key, size_bytes=upload.spec.size_bytes, capacity=self._capacity)
                     )
                     probing = checks.create_task(understand(self._prober, self._objects, upload.spec, key=key))
-                renewing.cancel()
             sha256 = reading.result()
             if upload.spec.sha256 not in ("", sha256):
                 raise errors.checksum_mismatch(

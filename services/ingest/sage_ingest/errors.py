@@ -95,7 +95,7 @@ def upload_idle(idle_s: float) -> SageError:
         Reason.LIMIT_EXCEEDED,
         limit="seconds without data during an upload",
         max=f"{idle_s:g}",
-        what_to_do="Nothing was kept; upload the file again without long pauses.",
+        what_to_do="Nothing of this call was kept; make it again and send without long pauses.",
     )
 
 

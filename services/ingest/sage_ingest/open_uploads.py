@@ -25,7 +25,7 @@ from sage_ingest.model import (
 )
 from sage_ingest.pacing import without_long_pauses
 from sage_ingest.parts import PartGatherer, part_size
-from sage_ingest.pending import drop_pending
+from sage_ingest.pending import drop_pending, lease_kept
 from sage_ingest.ports import (
     LeaseLostError,
     RequestIdTakenError,
@@ -87,21 +87,23 @@ class OpenUploads:
         upload_id, video_id = new_id(UPLOAD_ID_PREFIX), new_id(VIDEO_ID_PREFIX)
         key, holder, create_time = object_key(video_id), uuid.uuid4().hex, datetime.now(UTC)
         await self._records.add_pending(key, holder=holder, lease_s=self._capacity.limits.lease_s)
+        upload = Upload(
+            id=upload_id,
+            video_id=video_id,
+            spec=spec,
+            part_bytes=part_size(spec.size_bytes, default_bytes=self._capacity.limits.part_bytes),
+            multipart_id=await self._begin_multipart(key, holder=holder, content_type=spec.content_type),
+            request_id=request_id,
+            create_time=create_time,
+        )
         try:
-            upload = Upload(
-                id=upload_id,
-                video_id=video_id,
-                spec=spec,
-                part_bytes=part_size(spec.size_bytes, default_bytes=self._capacity.limits.part_bytes),
-                multipart_id=await self._objects.begin(key, content_type=spec.content_type),
-                request_id=request_id,
-                create_time=create_time,
-            )
             await self._uploads.add_upload(
                 upload, key=key, holder=holder, expire_s=self._expire_s, max_open=self._max_open
             )
-        except (RequestIdTakenError, TooManyOpenError) as error:
+        except (RequestIdTakenError, TooManyOpenError, LeaseLostError) as error:
             await self._unabandoned.run(drop_pending(self._records, self._objects, key, holder=holder))
+            if isinstance(error, LeaseLostError):
+                raise errors.store_unavailable("database", detail="beginning an upload outlasted its lease") from error
             if isinstance(error, TooManyOpenError):
                 raise errors.too_many_open_uploads(self._max_open) from error
             # The same call was made twice at once, and the other one was first.
@@ -109,11 +111,21 @@ class OpenUploads:
             if earlier is None:
                 raise errors.request_id_reused(request_id) from error
             return _answer_again(earlier, spec)
-        except LeaseLostError as error:
-            raise errors.store_unavailable("database", detail="beginning an upload outlasted its lease") from error
-        # Any other end is the sweep's: a call that had no answer may still take effect.
+        # Any other end is the sweep's: records that did not answer may have the upload nevertheless.
         log.info("upload begun", upload_id=upload_id, size_bytes=spec.size_bytes)
         return await self.get(upload_id)
+
+    async def _begin_multipart(self, key: str, *, holder: str, content_type: str) -> str:
+        lease_s = self._capacity.limits.lease_s
+        try:
+            # A store that hesitates may take longer than a lease. Were the key swept meanwhile, nobody would look at it
+            # again, and what comes into being there afterwards would stay.
+            async with lease_kept(lambda: self._records.renew(key, holder=holder, lease_s=lease_s), lease_s=lease_s):
+                return await self._objects.begin(key, content_type=content_type)
+        except BaseException:
+            # Without an answer it may still take effect: the sweep looks at the key once more.
+            await self._unabandoned.run(drop_pending(self._records, self._objects, key, holder=holder, forget=False))
+            raise
 
     async def get(self, upload_id: str) -> Upload:
         """Return an upload.

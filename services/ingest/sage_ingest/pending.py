@@ -1,7 +1,8 @@
 """Pending objects: keeping their leases, and dropping what they have in the store."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NoReturn
 
 import structlog
@@ -9,16 +10,29 @@ from sage_runtime.errors import SageError
 
 from sage_ingest import errors
 from sage_ingest.ports import LeaseLostError, VideoObjects, VideoRecords
+from sage_ingest.tasks import task_group
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
-async def keep_lease(renew: Callable[[], Awaitable[None]], *, lease_s: float) -> NoReturn:
-    """Renew a lease in good time, again and again, until cancelled.
+@contextlib.asynccontextmanager
+async def lease_kept(renew: Callable[[], Awaitable[None]], *, lease_s: float) -> AsyncIterator[None]:
+    """Renew a lease in good time, again and again, for the length of the block.
+
+    Args:
+        renew: Renews it.
+        lease_s: How long it then holds, in seconds.
 
     Raises:
-        SageError: STORE_UNAVAILABLE where the lease was lost.
+        SageError: STORE_UNAVAILABLE where the lease was lost, in the middle of the block.
     """
+    async with task_group() as tasks:
+        renewing = tasks.create_task(_keep_lease(renew, lease_s=lease_s))
+        yield
+        renewing.cancel()
+
+
+async def _keep_lease(renew: Callable[[], Awaitable[None]], *, lease_s: float) -> NoReturn:
     while True:
         await asyncio.sleep(lease_s / 3)
         try:

@@ -15,7 +15,7 @@ from sage_ingest.capacity import Capacity
 from sage_ingest.model import VIDEO_ID_PREFIX, Video, VideoSpec, object_key, was_uploaded_as
 from sage_ingest.pacing import without_long_pauses
 from sage_ingest.parts import PartGatherer, part_size
-from sage_ingest.pending import drop_pending, keep_lease
+from sage_ingest.pending import drop_pending, lease_kept
 from sage_ingest.ports import LeaseLostError, Prober, RequestIdTakenError, VideoObjects, VideoRecords
 from sage_ingest.tasks import Unabandoned, task_group
 from sage_ingest.transfer import PartSender
@@ -77,16 +77,12 @@ class Uploads:
         # Before the store hears of the key: a process that is killed leaves an entry that the sweep finds.
         await self._records.add_pending(key, holder=holder, lease_s=self._limits.lease_s)
         try:
-            async with task_group() as tasks:
-                renewing = tasks.create_task(
-                    keep_lease(
-                        lambda: self._records.renew(key, holder=holder, lease_s=self._limits.lease_s),
-                        lease_s=self._limits.lease_s,
-                    )
-                )
+            async with lease_kept(
+                lambda: self._records.renew(key, holder=holder, lease_s=self._limits.lease_s),
+                lease_s=self._limits.lease_s,
+            ):
                 sha256 = await self._receive(spec, chunks, key=key)
                 media = await understand(self._prober, self._objects, spec, key=key)
-                renewing.cancel()
         except BaseException as error:
             # A call to the store that had no answer may still take effect there, after it was cleaned up.
             uncertain = isinstance(error, SageError) and error.reason is Reason.STORE_UNAVAILABLE

@@ -272,6 +272,19 @@ async def test_completions_at_once_answer_one_video() -> None:
     assert ingest.prober.failures.calls["probe"] == 1
 
 
+async def test_waiting_for_a_completion_writes_nothing() -> None:
+    """Who finds a completion under way looks for its end and does not ask for the claim."""
+    ingest = Ingest()
+    upload = await ingest.whole()
+    assert await ingest.uploads.claim_completion(upload.id, completer="somebody", lease_s=60)
+    call = asyncio.ensure_future(ingest.completion.complete(upload.id))
+    looked = ingest.uploads.failures.calls["get_upload"]
+    await _until(lambda: ingest.uploads.failures.calls["get_upload"] > looked + 1)
+    assert ingest.uploads.failures.calls["claim_completion"] == 1
+    await ingest.uploads.release_completion(upload.id, completer="somebody")
+    assert (await call).sha256 == SHA256
+
+
 async def test_a_completion_goes_on_without_its_client() -> None:
     """A client that is gone costs nothing: the next call gets the video."""
     ingest = Ingest()
@@ -418,6 +431,32 @@ async def test_beginning_without_an_answer_is_left_to_the_sweep(method: str, whe
     getattr(failing.failures, when)[method] = unavailable()
     assert (await _refused(ingest.begin())).reason is Reason.STORE_UNAVAILABLE
     await ingest.sweep()
+    assert ingest.nothing_is_left
+
+
+async def test_a_store_that_is_slow_to_begin_is_waited_for() -> None:
+    """The key is not swept meanwhile, however long it takes."""
+    ingest = Ingest(replace(LIMITS, lease_s=0.03))
+    gate = ingest.objects.failures.close("begin")
+    call = asyncio.ensure_future(ingest.begin())
+    await _until(lambda: ingest.objects.failures.calls["begin"])
+    ingest.now += 1
+    renewed = ingest.records.failures.calls["renew"]
+    await _until(lambda: ingest.records.failures.calls["renew"] > renewed)
+    assert await ingest.sweeper.sweep() == 0
+    gate.set()
+    assert await ingest.state(await call) is UploadState.OPEN
+
+
+async def test_what_begins_after_it_was_swept_leaves_nothing() -> None:
+    """Where the sweep looked before the store began, whoever began cleans up."""
+    ingest = Ingest()
+    gate = ingest.objects.failures.close("begin")
+    call = asyncio.ensure_future(_refused(ingest.begin()))
+    await _until(lambda: ingest.objects.failures.calls["begin"])
+    await ingest.sweep()
+    gate.set()
+    assert (await call).reason is Reason.STORE_UNAVAILABLE
     assert ingest.nothing_is_left
 
 
