@@ -84,6 +84,7 @@ def open_terminal(*, quiet: bool = False, environ: Mapping[str, str] = os.enviro
 
 def _open_console(stream: TextIO, environ: Mapping[str, str]) -> Console:
     terminal = stream.isatty() and environ.get("TERM") != "dumb"
+    columns = environ.get("COLUMNS", "")
     colour = (terminal or bool(environ.get("FORCE_COLOR"))) and not environ.get("NO_COLOR")
     return _Console(
         file=stream,
@@ -93,7 +94,7 @@ def _open_console(stream: TextIO, environ: Mapping[str, str]) -> Console:
         highlight=False,
         markup=False,
         emoji=False,
-        width=None if stream.isatty() else int(environ.get("COLUMNS") or 0) or 80,
+        width=None if stream.isatty() else (int(columns) if columns.isdecimal() else 0) or 80,
     )
 
 

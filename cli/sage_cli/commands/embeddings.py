@@ -146,7 +146,14 @@ def cancel(session: Session, embeddings: tuple[str, ...]) -> None:
 @click.option("--video", default="", metavar="ID", help="Only those of this video.")
 @click.option("--state", type=click.Choice(list(_STATES)), help="Only those in this state.")
 @click.option("--model", default="", metavar="NAME", help="Only those of this model.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIST_LIMIT, show_default=True, help="How many to list.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=LIST_LIMIT,
+    show_default=True,
+    help="How many to list at the most.",
+)
 @json_option
 @session_options
 def list_embeddings(session: Session, *, video: str, state: str | None, model: str, limit: int, as_json: bool) -> None:

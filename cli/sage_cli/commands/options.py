@@ -59,7 +59,7 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --address and --quiet, and give the command a `session` in their place."""
 
     @click.option("--address", metavar="HOST:PORT", help=f"Where SAGE is. [default: {DEFAULT_ADDRESS}]")
-    @click.option("-q", "--quiet", is_flag=True, help="No progress; diff and compare print no report either.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print ids, tables and JSON only: no progress, no report.")
     @click.pass_context
     @functools.wraps(command)
     def wrapped(context: click.Context, /, *, address: str | None, quiet: bool, **arguments: Any) -> Any:
@@ -86,7 +86,7 @@ def upload_options(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="SAGE_PARTS_OVER_MIB",
         show_default=True,
         show_envvar=True,
-        help="Files over this size go in parts, and on from there after an interruption.",
+        help="Size over which a file is sent in parts, so that an upload that was interrupted can go on.",
     )
     @functools.wraps(command)
     def wrapped(*positional: Any, content_type: str | None, parts_over: int, **arguments: Any) -> Any:

@@ -71,7 +71,14 @@ def upload(session: Session, files: tuple[str, ...], *, sending: Sending, as_jso
 
 @click.command()
 @click.option("--name", default="", metavar="TEXT", help="Only videos with this in their name.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIST_LIMIT, show_default=True, help="How many to list.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=LIST_LIMIT,
+    show_default=True,
+    help="How many to list at the most.",
+)
 @json_option
 @session_options
 def videos(session: Session, *, name: str, limit: int, as_json: bool) -> None:
@@ -122,9 +129,10 @@ def _row(video: ingest_pb2.Video) -> tuple[str, ...]:
 @click.option(
     "--minutes",
     type=click.IntRange(1, MAX_PLAY_MINUTES),
+    metavar="N",
     default=60,
     show_default=True,
-    help="How long the URL holds.",
+    help="How many minutes the URL holds.",
 )
 @session_options
 def play(session: Session, video: str, *, minutes: int) -> None:

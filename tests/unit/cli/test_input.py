@@ -12,6 +12,7 @@ from sage_cli.media_type import guess_media_type
 from sage_cli.progress import shorten, size, size_of
 from sage_cli.tables import Column, draw_table
 from sage_cli.targets import EmbeddingTarget, FileTarget, VideoTarget, read_target
+from sage_cli.terminal import open_terminal
 
 DIGITS = "0192f0c1d2e37a4b8c9d0e1f2a3b4c5d"
 
@@ -143,3 +144,9 @@ def test_shortened_names_fit_and_keep_their_end(text, width):
     short = shorten(text, width)
     assert cell_len(short) <= width
     assert short == text or text.endswith(short.partition("…")[2])
+
+
+@pytest.mark.parametrize(("columns", "width"), [("120", 120), ("", 80), ("0", 80), ("wide", 80), ("-5", 80)])
+def test_the_width_of_a_pipe_is_a_number(columns, width):
+    """In a pipe COLUMNS counts where it is a number; anything else is as if it were not set."""
+    assert open_terminal(environ={"COLUMNS": columns}).out.width == width
