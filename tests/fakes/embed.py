@@ -365,8 +365,9 @@ class InMemoryEmbeddingStore:
         self._change(record, state=State.PROCESSING, start_time=start_time, progress=progress)
         return record.embedding
 
-    async def save_submission(self, embedding_id: str, job_id: int, url: str) -> None:
-        self._change(self._own(embedding_id, job_id), submitted_url=url, submitted_at=datetime.now(UTC))
+    async def save_submission(self, embedding_id: str, job_id: int, url: str, *, key_fingerprint: str) -> None:
+        submission = {"submitted_url": url, "submitted_key": key_fingerprint, "submitted_at": datetime.now(UTC)}
+        self._change(self._own(embedding_id, job_id), **submission)
 
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
         own = self._own(embedding_id, job_id)
@@ -375,7 +376,7 @@ class InMemoryEmbeddingStore:
             same = (other.plan.provider, other.provider_task_id) == (own.embedding.plan.provider, provider_task_id)
             if record is not own and same:
                 raise task_taken(provider_task_id)
-        self._change(own, provider_task_id=provider_task_id, submitted_url="")
+        self._change(own, provider_task_id=provider_task_id, submitted_url="", attempts=0)
 
     async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
         record = self._own(embedding_id, job_id)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -69,7 +69,7 @@ class CountingPace(ProviderPace):
     turns: int = 0
     limits: list[float | None] = field(default_factory=list)
 
-    async def wait_turn(self, key: ProviderKey) -> None:
+    async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
         """See `ProviderPace`."""
         self.turns += 1
 
@@ -275,7 +275,7 @@ class Outcome:
     def add(self, event: EngineEvent) -> None:
         """Note an event."""
         match event:
-            case Submitting(url):
+            case Submitting(url, _):
                 self.submitted.append(url)
             case TaskStarted(task_id):
                 self.started.append(task_id)

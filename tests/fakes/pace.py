@@ -1,7 +1,7 @@
 """A pace of requests in memory, on a clock that tests move."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from sage_embed.adapters.pace import PacePolicy, PaceState, after_refusal
@@ -28,10 +28,12 @@ class InMemoryProviderPace(ProviderPace):
         self._advance = advance
         self._lines: dict[str, _Line] = {}
 
-    async def wait_turn(self, key: ProviderKey) -> None:
+    async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
         """See `ProviderPace`."""
         line, window_s = self._lines.setdefault(key.fingerprint, _Line()), self._policy.window_s
         while True:
+            if not await in_use():
+                return
             allowed = self._allowed(line)
             free_at = line.sent[-allowed] + window_s if allowed and len(line.sent) >= allowed else 0.0
             wait_s = max(line.next_at, line.held_until, free_at) - self._now()

@@ -65,12 +65,15 @@ class Resume:
             whose id was never heard. No other submission has the same URL.
         submitted_at: When it was asked with it.
         segment_counts: For each track, how many segments are stored: the index of the next.
+        submitted_key: Fingerprint of the key that it was asked with, where that is known: to another account the
+            provider shows no such task.
     """
 
     provider_task_id: str | None
     submitted_url: str | None = field(repr=False)
     submitted_at: datetime | None
     segment_counts: Mapping[str, int]
+    submitted_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,15 @@ class Segments:
 
 @dataclass(frozen=True)
 class Submitting:
-    """The provider is about to be asked for a task. Where its answer is lost, the URL tells which task is this one."""
+    """The provider is about to be asked for a task. Where its answer is lost, this tells which task is this one.
+
+    Attributes:
+        source_url: The URL that it is asked with.
+        key_fingerprint: Of the key that it is asked with; empty where there is none.
+    """
 
     source_url: str = field(repr=False)
+    key_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,10 +147,12 @@ class Progressed:
     Attributes:
         fraction: From 0 to 1.
         message: A sentence for people.
+        lasting: Whether it may stay like this for long: then people are told at once.
     """
 
     fraction: float
     message: str
+    lasting: bool = False
 
 
 @dataclass(frozen=True)

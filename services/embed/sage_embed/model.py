@@ -160,9 +160,10 @@ class Embedding:
         start_time: When work began; None while PENDING.
         finish_time: When it came to its end; None before.
         revision: Grows by one with every change.
-        attempts: Runs that ended in trouble since a segment was stored last.
+        attempts: Runs that ended in trouble since the task or a segment was stored last.
         submitted_url: The URL that the provider was asked with for a task whose id is not known yet, or empty. It lets
             whoever has it read the video: it is kept no longer than that and shown to nobody.
+        submitted_key: Fingerprint of the key that the provider was asked with last, or empty.
         submitted_at: When the provider was asked last; None where it never was.
     """
 
@@ -179,6 +180,7 @@ class Embedding:
     revision: int
     attempts: int = 0
     submitted_url: str = field(default="", repr=False)
+    submitted_key: str = ""
     submitted_at: datetime | None = None
 
     @property

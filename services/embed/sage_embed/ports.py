@@ -1,6 +1,6 @@
 """What embed needs from outside, named for what it gives."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -109,8 +109,8 @@ class WorkStore(Protocol):
         """Make it PROCESSING and return it with what earlier work has stored."""
         ...
 
-    async def save_submission(self, embedding_id: str, job_id: int, url: str) -> None:
-        """Store that the provider is about to be asked for a task, and the URL that it is asked with."""
+    async def save_submission(self, embedding_id: str, job_id: int, url: str, *, key_fingerprint: str) -> None:
+        """Store that the provider is about to be asked for a task, and what it is asked with."""
         ...
 
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
@@ -219,8 +219,14 @@ class ProviderKeys(Protocol):
 class ProviderPace(Protocol):
     """Spaces out the requests that all workers send under one key, so that its rate limit holds."""
 
-    async def wait_turn(self, key: ProviderKey) -> None:
-        """Return when the next request may be sent."""
+    async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
+        """Return when the next request may be sent.
+
+        Args:
+            key: What it is sent under.
+            in_use: Whether that is still the key to use. It is asked again and again, as turns may be hours away, and
+                where it is not, this returns though nothing may be sent.
+        """
         ...
 
     async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:

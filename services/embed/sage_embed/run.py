@@ -36,7 +36,7 @@ class RunPolicy:
     """How patient a worker is.
 
     Attributes:
-        max_attempts: After so many runs that ended in trouble, with no segment stored between them, it has failed.
+        max_attempts: After so many runs that ended in trouble, with nothing new stored between them, it has failed.
         retry_base_s: The wait after the first of them. Each further one doubles it.
         retry_max_s: The longest wait.
         progress_interval_s: Progress is stored at most this often.
@@ -87,13 +87,13 @@ class Runner:
         try:
             embedding = await self._store.claim(embedding_id, job_id)
             log.info("embedding_claimed", embedding_id=embedding_id, job_id=job_id, attempts=embedding.attempts)
-            recorder = _Recorder(self._store, embedding, job_id, self._policy.progress_interval_s)
+            recorder = _Recorder(self._store, embedding, job_id, self._policy)
             try:
                 await self._work(embedding, job_id, recorder)
                 await self._store.complete(embedding_id, job_id, _completed_message(embedding))
                 log.info("embedding_completed", embedding_id=embedding_id, job_id=job_id)
             except SageError as error:
-                # A run that stored segments before it failed begins a new count.
+                # A run that stored a task or segments before it failed begins a new count.
                 attempts = 0 if recorder.advanced else embedding.attempts
                 await self._end(embedding_id, job_id, error, attempts=attempts)
             except asyncio.CancelledError:
@@ -155,6 +155,7 @@ class Runner:
                 submitted_url=embedding.submitted_url or None,
                 submitted_at=embedding.submitted_at,
                 segment_counts={track.name: track.segment_count for track in embedding.tracks},
+                submitted_key=embedding.submitted_key or None,
             ),
         )
         async with aclosing(engine.embed(request)) as events:
@@ -194,12 +195,12 @@ def _completed_message(embedding: Embedding) -> str:
 class _Recorder:
     """Stores events in their order. Progress that comes too fast is held back until the next event."""
 
-    def __init__(self, store: WorkStore, embedding: Embedding, job_id: int, progress_interval_s: float) -> None:
+    def __init__(self, store: WorkStore, embedding: Embedding, job_id: int, policy: RunPolicy) -> None:
         self._store = store
         self._embedding = embedding
         self._job_id = job_id
-        self._interval_s = progress_interval_s
-        # The tracks that have segments, and whether this run has stored some.
+        self._policy = policy
+        # The tracks that have segments, and whether this run has stored some, or a task.
         self.stored = {track.name for track in embedding.tracks if track.segment_count}
         self.advanced = False
         self._held: Progress | None = None
@@ -210,13 +211,17 @@ class _Recorder:
         """Store one event."""
         match event:
             case Submitting():
-                await self._store.save_submission(self._embedding.id, self._job_id, event.source_url)
+                await self._store.save_submission(
+                    self._embedding.id, self._job_id, event.source_url, key_fingerprint=event.key_fingerprint
+                )
             case TaskStarted():
-                await self._store.save_task(self._embedding.id, self._job_id, event.provider_task_id)
+                await self._save_task(event.provider_task_id)
+                self.advanced = True
             case Progressed():
                 self._held = Progress(min(1.0, max(0.0, event.fraction)), event.message)
                 # A task that waits says the same again and again.
-                if self._held != self._written and monotonic() - self._written_at >= self._interval_s:
+                due = event.lasting or monotonic() - self._written_at >= self._policy.progress_interval_s
+                if due and self._held != self._written:
                     await self._store.save_progress(self._embedding.id, self._job_id, self._held)
                     self._wrote()
             case SegmentsProduced():
@@ -229,6 +234,19 @@ class _Recorder:
                     self.stored.add(segments.track)
                     self.advanced = True
                 self._wrote()
+
+    async def _save_task(self, provider_task_id: str) -> None:
+        """Store a task, however long the store is away: whoever goes on without its id would have to look for it."""
+        for attempt in itertools.count():
+            try:
+                await self._store.save_task(self._embedding.id, self._job_id, provider_task_id)
+            except SageError as error:
+                if error.reason is not Reason.STORE_UNAVAILABLE:
+                    raise
+                log.warning("task_not_stored", embedding_id=self._embedding.id, detail=error.detail, attempts=attempt)
+            else:
+                return
+            await asyncio.sleep(self._policy.wait(attempt).total_seconds())
 
     def _wrote(self) -> None:
         self._written, self._held = self._held or self._written, None

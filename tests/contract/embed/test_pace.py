@@ -16,6 +16,11 @@ POLICY = PacePolicy(
 )
 
 
+async def yes() -> bool:
+    """Return that the key is still the one to use."""
+    return True
+
+
 @dataclass
 class Provider:
     """A provider that lets so many requests through in any window, and the workers that ask it.
@@ -39,7 +44,7 @@ class Provider:
     async def ask(self, worker: int = 0) -> bool:
         """Send a request when its turn comes; return whether it went through."""
         pace = self.paces[worker]
-        await pace.wait_turn(KEY)
+        await pace.wait_turn(KEY, in_use=yes)
         now = self.now()
         in_window = [at for at in self.passed if at > now - POLICY.window_s]
         if len(in_window) < self.limit:
@@ -155,7 +160,7 @@ async def test_refusals_that_were_on_their_way_do_not_make_the_rest_longer(provi
     before = provider.now()
     for _ in range(3):
         await provider.paces[1].limited(KEY, retry_after_s=None)
-    await provider.paces[0].wait_turn(KEY)
+    await provider.paces[0].wait_turn(KEY, in_use=yes)
     # Of ten requests seven went through: six are allowed in a window that has ten.
     assert provider.now() - before <= POLICY.window_s + 10
 
@@ -165,8 +170,21 @@ async def test_another_key_is_not_held_back(provider):
     assert await provider.ask()
     await provider.paces[0].limited(KEY, retry_after_s=5000.0)
     before = provider.now()
-    await provider.paces[0].wait_turn(OTHER_KEY)
+    await provider.paces[0].wait_turn(OTHER_KEY, in_use=yes)
     assert provider.now() - before <= 1
+
+
+async def test_who_waits_under_a_key_that_was_replaced_waits_no_longer(provider):
+    """A turn may be hours away: a key that is not in use any more is waited for no longer than one look."""
+    looks = iter([True, False])
+
+    async def in_use() -> bool:
+        return next(looks)
+
+    assert await provider.ask()
+    await provider.paces[0].limited(KEY, retry_after_s=5000.0)
+    await provider.paces[0].wait_turn(KEY, in_use=in_use)
+    assert next(looks, None) is None
 
 
 async def test_after_a_long_time_without_a_refusal_more_is_sent(provider):

@@ -124,11 +124,12 @@ async def test_a_submission_is_kept_until_its_task_is_known(stores):
     embedding_id, job_id = await claimed(stores)
     begun = await stores.api.get(embedding_id)
     assert (begun.submitted_url, begun.submitted_at) == ("", None)
-    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1?signature=s")
+    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1?signature=s", key_fingerprint="k")
     asked = await stores.work.claim(embedding_id, job_id)
     assert asked.submitted_url == "https://s3.test/1?signature=s"
+    assert asked.submitted_key == "k"
     assert asked.submitted_at >= begun.start_time
-    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/2?signature=s")
+    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/2?signature=s", key_fingerprint="k")
     assert (await stores.api.get(embedding_id)).submitted_url == "https://s3.test/2?signature=s"
     await stores.work.save_task(embedding_id, job_id, "task-1")
     known = await stores.api.get(embedding_id)
@@ -140,7 +141,7 @@ async def test_a_submission_is_kept_until_its_task_is_known(stores):
 async def test_no_url_outlives_the_work(stores, end):
     """A URL lets anybody read the video: at the end of the work there is none, whatever the end."""
     embedding_id, job_id = await claimed(stores)
-    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1?signature=s")
+    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1?signature=s", key_fingerprint="k")
     match end:
         case "complete":
             await stores.work.complete(embedding_id, job_id, "Done.")
@@ -174,7 +175,7 @@ async def test_cancelling_says_where_a_provider_may_still_bill(stores):
     begun_id, _ = await claimed(stores, marengo)
     assert (await stores.api.cancel(begun_id)).progress.message == "Cancelled."
     asked_id, job_id = await claimed(stores, marengo)
-    await stores.work.save_submission(asked_id, job_id, "https://s3.test/1")
+    await stores.work.save_submission(asked_id, job_id, "https://s3.test/1", key_fingerprint="k")
     assert (await stores.api.cancel(asked_id)).progress.message == billed
     started_id, job_id = await claimed(stores, marengo)
     await stores.work.save_task(started_id, job_id, "task-1")
@@ -214,7 +215,7 @@ async def test_words_of_others_are_stored_as_they_are(stores):
 async def test_every_change_makes_the_revision_grow_by_one(stores):
     """Claim, submission, task, progress, segments and completion are one revision each."""
     embedding_id, job_id = await claimed(stores)
-    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1")
+    await stores.work.save_submission(embedding_id, job_id, "https://s3.test/1", key_fingerprint="k")
     await stores.work.save_task(embedding_id, job_id, "task-1")
     await stores.work.save_progress(embedding_id, job_id, Progress(0.1, "A tenth."))
     await stores.work.append(embedding_id, job_id, "visual", [chunk(0, 2)], progress=Progress(0.4, "More."))
@@ -300,7 +301,7 @@ async def test_nothing_is_written_after_the_end(stores, end):
     work = stores.work
     for write in (
         work.claim(embedding_id, job_id),
-        work.save_submission(embedding_id, job_id, "https://s3.test/1"),
+        work.save_submission(embedding_id, job_id, "https://s3.test/1", key_fingerprint="k"),
         work.save_task(embedding_id, job_id, "task"),
         work.save_progress(embedding_id, job_id, Progress(1.0, "Too late.")),
         work.append(embedding_id, job_id, "visual", [chunk(2, 1)], progress=None),

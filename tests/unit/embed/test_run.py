@@ -191,6 +191,29 @@ async def test_vectors_that_are_not_what_was_promised_fail_the_embedding(run, ev
     assert failed.tracks[0].segment_count == 0
 
 
+async def test_a_task_that_was_made_while_the_store_was_away_is_stored_when_it_is_back(store):
+    """Its id is known here and nowhere else: it is kept until it can be stored, and the work goes on."""
+
+    class Starts(ScriptedEngine):
+        async def embed(self, request):
+            yield Submitting(await request.video_url())
+            store.away = 3
+            yield TaskStarted("task-1")
+            yield segments(5)
+
+    embedding = await store.create(new_id("embed"), PLAN, request_id="", fingerprint="")
+    await make_runner(store, Starts(Script.__new__(Script))).run(embedding.id, store.job_of(embedding.id))
+    done = await store.get(embedding.id)
+    assert (done.state, done.provider_task_id) == (State.COMPLETED, "task-1")
+
+
+async def test_what_lasts_is_told_at_once(run):
+    """Of two that come fast the second is stored as well where it says that it lasts."""
+    done = await run(EventsEngine(Progressed(0, "Asks."), Progressed(0, "Waits.", lasting=True), segments(5)))
+    # Created, claimed, two progresses, one append, completed.
+    assert done.revision == 6
+
+
 async def test_a_store_that_is_away_gets_the_work_back_later(run, store, tmp_path):
     """Where neither success nor failure can be stored, the work is handed back once the store is there again."""
     engine = ScriptedEngine(Script(tmp_path))

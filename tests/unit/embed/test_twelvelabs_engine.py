@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import httpx
@@ -209,7 +210,7 @@ async def test_a_create_that_had_no_effect_is_sent_again_with_the_same_url():
     marengo.tell("create", DROPPED)
     outcome = await run(marengo)
     assert outcome.started == ["t1"]
-    assert outcome.submitted == [URL]
+    assert outcome.submitted == [URL, URL]
     assert marengo.seen["create"] == 2
     assert marengo.seen["list"] >= 3
     assert len(marengo.tasks) == 1
@@ -283,6 +284,59 @@ async def test_work_that_begins_again_asks_with_a_fresh_url_where_there_is_no_ta
     assert (outcome.submitted, outcome.started) == ([URL], ["t1"])
 
 
+async def test_a_create_of_a_worker_that_was_cut_off_is_waited_for():
+    """Who sent it may have lost the store alone, and its create may arrive late: no second one is sent before."""
+    marengo = Marengo()
+    arrives_s = marengo.clock.seconds + TwelveLabsPolicy().create_limit_s
+
+    def late(_: httpx.Request) -> httpx.Response:
+        if marengo.clock.seconds >= arrives_s and not marengo.tasks:
+            marengo.make_task()
+            marengo.order()["options"] = ["visual"]
+        marengo.told["list"].append(late)
+        return marengo._list()
+
+    marengo.tell("list", late)
+    resume = Resume(None, URL, marengo.clock.now(), {}, KEY.fingerprint)
+    outcome = await run(marengo, request_of(marengo, resume=resume, urls=()))
+    assert outcome.started == ["t1"]
+    assert marengo.seen["create"] == 0
+
+
+async def test_another_key_does_not_tell_of_a_task_that_was_asked_for_under_the_one_before():
+    """The list of another account has none of it: that is no reason to pay twice."""
+    marengo = Marengo()
+    resume = Resume(None, URL, marengo.clock.now(), {}, "key of before")
+    error = await fail(marengo, request_of(marengo, resume=resume))
+    assert error.reason is Reason.PROVIDER_FAILED
+    assert "another key" in public_text(error)
+    assert marengo.seen["create"] == 0
+    task = marengo.make_task()
+    marengo.tasks[task]["options"] = ["visual"]
+    assert (await run(marengo, request_of(marengo, resume=resume))).started == [task]
+
+
+async def test_a_list_with_urls_that_are_cut_off_leads_to_no_second_task():
+    """A URL without its signature may be that of any request for the video."""
+    marengo = Marengo()
+    marengo.create_answers.append(DROPPED)
+    now = marengo.clock.now().isoformat()
+    cut = {"_id": "t1", "created_at": now, "metadata": {"input_url": URL.partition("?")[0]}}
+    page = httpx.Response(200, json={"data": [cut], "page_info": {"page": 1, "total_page": 1}})
+    marengo.tell("list", *[page] * 50)
+    error = await fail(marengo, policy=TwelveLabsPolicy(lookup_undecided_s=20))
+    assert "no other was asked for" in public_text(error)
+    assert marengo.seen["create"] == 1
+
+
+async def test_a_task_that_is_made_late_has_all_of_its_time():
+    """Work that was asked for days ago, and whose task never came about, does not throw its new task away."""
+    marengo = Marengo(polls_before_ready=20)
+    resume = Resume(None, "https://store.example/old", marengo.clock.now() - timedelta(days=2), {}, KEY.fingerprint)
+    outcome = await run(marengo, request_of(marengo, resume=resume))
+    assert (outcome.started, outcome.tracks()) == (["t1"], ["visual"])
+
+
 async def test_the_list_is_looked_at_only_as_far_back_as_the_create():
     """Older tasks end the look, however many pages there are."""
     marengo = Marengo()
@@ -336,7 +390,7 @@ async def test_a_create_that_was_held_back_for_long_gets_a_fresh_url():
 
     marengo.tell("create", limited, late)
     outcome = await run(marengo, request_of(marengo, urls=[URL, "https://store.example/later"]))
-    assert outcome.submitted == [URL, "https://store.example/later"]
+    assert outcome.submitted == [URL, URL, "https://store.example/later"]
     assert marengo.order()["url"] == "https://store.example/later"
 
 
@@ -425,7 +479,8 @@ async def test_a_key_that_was_replaced_meanwhile_is_used():
     """A 401 for the key of before is asked again under the new one; a 401 for the new one is final."""
     new = ProviderKey("tlk_new", "new")
     marengo = Marengo()
-    marengo.keys.keys = deque([KEY, KEY, new])
+    # Asked for before and after the turn of the create, then of the look.
+    marengo.keys.keys = deque([KEY, KEY, KEY, KEY, new])
     marengo.tell("retrieve", refusal(401, "api_key_invalid"))
     await run(marengo)
     assert marengo.requests[-1].headers["x-api-key"] == new.secret
@@ -502,13 +557,54 @@ async def test_a_rate_limit_that_never_ends_ends_at_the_deadline():
     """Work that gets no turn until the deadline says so."""
 
     class Never:
-        async def wait_turn(self, key: ProviderKey) -> None:
+        async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.Event().wait()
 
     marengo = Marengo()
     marengo.pace = Never()  # type: ignore[assignment]
-    error = await fail(marengo, policy=TwelveLabsPolicy(deadline_s=0.01, timeout_s=0.01))
+    error = await fail(marengo, policy=TwelveLabsPolicy(deadline_s=0.01, grace_s=0.01, timeout_s=0.01))
     assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
+
+
+@pytest.mark.parametrize("step", ["create", "retrieve"])
+async def test_a_rate_limit_that_refuses_every_request_ends_at_the_deadline(step):
+    """Turns come, and each request is refused: that is not waited for without end either."""
+    marengo = Marengo()
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        marengo.clock.seconds += 60
+        marengo.told[step].append(refuse)
+        return httpx.Response(429, headers={"Retry-After": "5"})
+
+    marengo.tell(step, refuse)
+    error = await fail(marengo, request_of(marengo, urls=[URL] * 500))
+    assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
+    assert marengo.clock.seconds == pytest.approx(TwelveLabsPolicy().deadline_s, abs=120)
+
+
+async def test_an_overdue_task_gets_its_look_though_the_rate_is_limited():
+    """A limit of a moment is no reason to throw a task away that is ready."""
+    marengo = Marengo(polls_before_ready=0)
+    resume = Resume(marengo.make_task(), None, marengo.clock.now() - timedelta(days=1), {})
+    marengo.tell("retrieve", httpx.Response(429))
+    assert (await run(marengo, request_of(marengo, resume=resume))).tracks() == ["visual"]
+
+
+async def test_a_key_that_is_replaced_while_its_turn_is_waited_for_is_not_used():
+    """Nothing is sent under a key that was changed meanwhile."""
+    new = ProviderKey("tlk_new", "new")
+    marengo = Marengo()
+    marengo.keys.keys = deque([KEY, new])
+    await run(marengo)
+    assert {request.headers["x-api-key"] for request in marengo.requests} == {new.secret}
+
+
+async def test_a_limit_is_told_while_it_lasts():
+    """Whoever waits for hours reads why."""
+    marengo = Marengo()
+    marengo.tell("create", httpx.Response(429))
+    outcome = await run(marengo)
+    assert "limits the rate" in outcome.said[1]
 
 
 async def test_no_log_has_the_key_or_the_url(caplog, capsys):

@@ -184,10 +184,10 @@ class PostgresProviderPace(ProviderPace):
         # Of all that wait in this process, the first one asks the database.
         self._lines: dict[str, asyncio.Lock] = {}
 
-    async def wait_turn(self, key: ProviderKey) -> None:
+    async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
         """See `ProviderPace`."""
         async with self._lines.setdefault(key.fingerprint, asyncio.Lock()):
-            while (wait_s := await self._take(key.fingerprint)) is not None:
+            while await in_use() and (wait_s := await self._take(key.fingerprint)) is not None:
                 # Workers that wait for the same moment do not meet in it.
                 spread_s = random.uniform(0, self._policy.min_interval_s)  # noqa: S311
                 await self._sleep(min(_LOOK_AGAIN_S, max(0.0, wait_s)) + spread_s)

@@ -44,6 +44,7 @@ def to_embedding(row: Row) -> Embedding:
         revision=row["revision"],
         attempts=row["attempts"],
         submitted_url=row["submitted_url"],
+        submitted_key=row["submitted_key"],
         submitted_at=row["submitted_at"],
     )
 

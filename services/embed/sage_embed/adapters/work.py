@@ -27,12 +27,14 @@ WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
 _SAVE_SUBMISSION = """
-UPDATE embeddings SET submitted_url = %(url)s, submitted_at = now(), revision = revision + 1
+UPDATE embeddings SET
+    submitted_url = %(url)s, submitted_key = %(key)s, submitted_at = now(), revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
 _SAVE_TASK = """
-UPDATE embeddings SET provider_task_id = %(provider_task_id)s, submitted_url = '', revision = revision + 1
+UPDATE embeddings SET
+    provider_task_id = %(provider_task_id)s, submitted_url = '', attempts = 0, revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
@@ -128,9 +130,10 @@ class PostgresWorkStore(WorkStore):
             raise WorkLostError
         return to_embedding(row)
 
-    async def save_submission(self, embedding_id: str, job_id: int, url: str) -> None:
+    async def save_submission(self, embedding_id: str, job_id: int, url: str, *, key_fingerprint: str) -> None:
         """See `WorkStore`."""
-        async with self._changing(_SAVE_SUBMISSION, embedding_id, job_id, {"url": url}):
+        values = {"url": url, "key": key_fingerprint}
+        async with self._changing(_SAVE_SUBMISSION, embedding_id, job_id, values):
             pass
 
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:

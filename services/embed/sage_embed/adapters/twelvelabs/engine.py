@@ -89,9 +89,10 @@ class TwelveLabsEngine:
         if not tracks:
             raise SageError(Reason.PROVIDER_REJECTED_VIDEO, provider=NAME, why="it has no sound to embed")
         session = Session(keys=self._keys, pace=self._pace, policy=self._policy, clock=self._clock)
-        session.begun_at(request.resume.submitted_at)
         task_id, fresh = request.resume.provider_task_id, False
-        if task_id is None:
+        if task_id is not None:
+            session.begun_at(request.resume.submitted_at)
+        else:
             async with aclosing(submit(session, self._wire, model, request=request, tracks=tracks)) as events:
                 async for event in events:
                     yield event

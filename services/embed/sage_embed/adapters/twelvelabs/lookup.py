@@ -1,14 +1,18 @@
 """Finding the task of a create whose answer was lost, in TwelveLabs' list."""
 
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from urllib.parse import unquote
 
 from sage_runtime.errors import Reason, SageError
 
+from sage_embed.adapters.twelvelabs.answers import TaskPage
 from sage_embed.adapters.twelvelabs.models import Model
 from sage_embed.adapters.twelvelabs.problems import NAME, RefusedError, UnclearError, refused, unreachable
 from sage_embed.adapters.twelvelabs.session import Session
 from sage_embed.adapters.twelvelabs.wire import Wire
+from sage_embed.ports import ProviderKey
 
 _FIRST_PAUSE_S, _PAUSE_GROWTH, _MAX_PAUSE_S = 1.0, 2.0, 15.0
 # Looks that may fail one after another before the work is put off.
@@ -17,29 +21,45 @@ _MAX_TROUBLES = 5
 _MAX_PAGES = 100
 
 
-async def find(session: Session, wire: Wire, model: Model, *, url: str, since: datetime) -> str | None:
-    """Return the id of the task of a URL, once it is in the list; None where it is clear that there is none.
+@dataclass(frozen=True)
+class Sent:
+    """A create that was sent.
+
+    Attributes:
+        url: What it was sent with. No create for anything else was sent with it.
+        at: When.
+        key: Fingerprint of the key that it was sent under; None where that is not known.
+    """
+
+    url: str = field(repr=False)
+    at: datetime
+    key: str | None
+
+
+async def find(session: Session, wire: Wire, model: Model, sent: Sent, *, arrived_in_s: float = 0.0) -> str | None:
+    """Return the id of the task of a create, once it is in the list; None where it is clear that there is none.
 
     The list may lag, so it is looked at several times. Tasks in it that are as young and do not say which URL they are
-    of may be the one: then it is looked at for longer, and in the end nothing is decided.
+    of may be the one: then it is looked at for longer, and in the end nothing is decided. The same where the key is
+    another by now: a list has the tasks of one account.
 
     Args:
         session: Makes the requests.
         wire: Sends them.
         model: What the task was asked for with.
-        url: The URL that the create was sent with. No other create was sent with it.
-        since: When the create was sent.
+        sent: The create.
+        arrived_in_s: Until then it may still be on its way.
 
     Raises:
         SageError: PROVIDER_UNREACHABLE where the list cannot be read now; PROVIDER_FAILED where it does not tell, or
             is refused; what `Session.ask` raises.
     """
-    begun = session.monotonic()
+    begun = session.monotonic() + max(0.0, arrived_in_s)
     pause_s, troubles = _FIRST_PAUSE_S, 0
     while True:
         undecided = False
         try:
-            found, undecided = await _look(session, wire, model, url, since)
+            found, undecided = await _look(session, wire, model, sent)
             if found:
                 return found
             troubles = 0
@@ -55,29 +75,41 @@ async def find(session: Session, wire: Wire, model: Model, *, url: str, since: d
             return None
         if undecided and looked_s >= max(session.policy.lookup_s, session.policy.lookup_undecided_s):
             why = (
-                "its answer to the request for a task was lost, and its list of tasks does not say which one is this "
-                "video's; no other was asked for, as both would be billed"
+                "its answer to the request for a task was lost, and its list of tasks, or the list of another key's "
+                "account, does not tell whether this video has one; no other was asked for, as both would be billed"
             )
             raise SageError(Reason.PROVIDER_FAILED, provider=NAME, why=why)
         await session.sleep(pause_s)
         pause_s = min(_MAX_PAUSE_S, pause_s * _PAUSE_GROWTH)
 
 
-async def _look(session: Session, wire: Wire, model: Model, url: str, since: datetime) -> tuple[str | None, bool]:
-    """Return the task's id where the list has it, and whether the list has tasks that may be the one."""
-    oldest = since - timedelta(seconds=session.policy.lookup_slack_s)
+async def _look(session: Session, wire: Wire, model: Model, sent: Sent) -> tuple[str | None, bool]:
+    """Return the task's id where the list has it, and whether there may be one that the list does not tell of."""
+    oldest = sent.at - timedelta(seconds=session.policy.lookup_slack_s)
     undecided = False
+
+    async def ask(key: ProviderKey, number: int) -> TaskPage:
+        nonlocal undecided
+        page = await wire.page(key, model.api, number)
+        undecided |= sent.key not in (None, key.fingerprint)
+        return page
+
     for number in range(1, _MAX_PAGES + 1):
-        page = await session.ask(lambda key, number=number: wire.page(key, model.api, number))  # type: ignore[misc]
+        page = await session.ask(partial(ask, number=number))
         for task in page.tasks:
             if task.created_at is not None and task.created_at < oldest:
                 return None, undecided
-            if task.url is not None and _same(task.url, url):
+            if task.url is not None and _same(task.url, sent.url):
                 return task.id, False
-            undecided |= task.url is None and task.model in (None, model.info.name)
+            undecided |= _unnamed(task.url, sent.url) and task.model in (None, model.info.name)
         if page.last:
             break
     return None, undecided
+
+
+def _unnamed(listed: str | None, sent: str) -> bool:
+    """Return whether a task may be the one by its URL, which is left out or has lost what tells it from others."""
+    return listed is None or _same(listed, sent.partition("?")[0])
 
 
 def _same(listed: str, sent: str) -> bool:

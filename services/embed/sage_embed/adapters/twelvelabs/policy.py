@@ -8,13 +8,16 @@ class TwelveLabsPolicy:
     """Times and counts of the task lifecycle.
 
     Attributes:
-        deadline_s: A task that is not done after so long is given up on.
+        deadline_s: A task that is not done so long after it was asked for is given up on, and so is a task that could
+            not be asked for in so long.
+        grace_s: A task that is overdue when it is taken up again is waited for so long while the rate limit keeps it
+            from being looked at.
         poll_first_s: The first wait between two looks at a task.
         poll_max_s: The longest wait between two looks.
         poll_growth: Each wait is so many times the one before.
         jitter: Waits are drawn from so much below to so much above what they would be, as a share of it.
         timeout_s: For a request that reads, per read from the network.
-        create_timeout_s: For a request that creates, per read from the network.
+        create_timeout_s: For a request that creates, per read from the network; for all of it twice as long.
         fetch_timeout_s: For all of a request, however large its answer.
         lookup_s: How long a task is looked for in the list, which may lag, before there is none.
         lookup_undecided_s: How long, where the list has tasks that do not say which URL they are of.
@@ -26,6 +29,7 @@ class TwelveLabsPolicy:
     """
 
     deadline_s: float = 4 * 3600.0
+    grace_s: float = 600.0
     poll_first_s: float = 2.0
     poll_max_s: float = 15.0
     poll_growth: float = 1.5
@@ -37,6 +41,11 @@ class TwelveLabsPolicy:
     lookup_undecided_s: float = 120.0
     lookup_slack_s: float = 300.0
     create_attempts: int = 4
-    url_reuse_s: float = 600.0
+    url_reuse_s: float = 60.0
     gone_after: int = 5
     result_attempts: int = 3
+
+    @property
+    def create_limit_s(self) -> float:
+        """How long a create may be on its way."""
+        return 2 * self.create_timeout_s

@@ -53,7 +53,7 @@ class RefusedError(Exception):
     Attributes:
         status: The HTTP status.
         code: The code in the body, or empty.
-        message: The message in the body, or empty.
+        message: The message in the body, or empty; without the key that it was refused under, as is the code.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -81,10 +81,13 @@ class UnclearError(Exception):
 
 
 @contextmanager
-def problems() -> Iterator[None]:
+def problems(secret: str) -> Iterator[None]:
     """Turn whatever a request through the SDK raises into one of the three problems.
 
     The texts of errors stay out of it: they carry bodies and URLs.
+
+    Args:
+        secret: The key, which no problem shows.
 
     Raises:
         LimitedError: 429.
@@ -94,7 +97,7 @@ def problems() -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        raise _of_answer(error) from None
+        raise _of_answer(error, secret) from None
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         raise UnclearError(type(error).__name__, sent=False) from None
     except Exception as error:
@@ -103,26 +106,25 @@ def problems() -> Iterator[None]:
         raise UnclearError(type(error).__name__) from None
 
 
-def refused(error: RefusedError, *, secret: str = "") -> SageError:
+def refused(error: RefusedError) -> SageError:
     """Return what users are told of a refusal."""
     if error.of_the_key or error.code == "api_key_invalid":
         return api_key_invalid(PROVIDER)
-    return failed(error.code, error.message or f"it answered HTTP {error.status}", secret=secret)
+    return failed(error.code, error.message or f"it answered HTTP {error.status}")
 
 
-def failed(code: str, message: str, *, secret: str = "") -> SageError:
+def failed(code: str, message: str) -> SageError:
     """Return what users are told where TwelveLabs says why, in its own words.
 
     Args:
         code: TwelveLabs' code, or empty.
         message: Its message.
-        secret: The key, which no message shows.
     """
     known = next((one for one in (*_ABOUT_THE_VIDEO, _QUOTA) if one == code or one in message), "")
     reason = Reason.PROVIDER_FAILED
     if known:
         reason = Reason.PROVIDER_QUOTA_EXCEEDED if known == _QUOTA else Reason.PROVIDER_REJECTED_VIDEO
-    why = _harmless(message, secret) or code or "it gives no reason"
+    why = _harmless(message) or code or "it gives no reason"
     return SageError(reason, detail=f"code {code!r}", provider=NAME, why=why.removesuffix("."))
 
 
@@ -131,9 +133,9 @@ def unreachable(detail: str) -> SageError:
     return SageError(Reason.PROVIDER_UNREACHABLE, detail=detail, provider=NAME)
 
 
-def _of_answer(error: ApiError) -> Exception:
+def _of_answer(error: ApiError, secret: str) -> Exception:
     status = error.status_code or 0
-    code, message = error_of(error.body)
+    code, message = (text.replace(secret, "***") for text in error_of(error.body))
     if status == _TOO_MANY_REQUESTS and code != _QUOTA:
         return LimitedError(retry_after_s(error.headers or {}))
     # 408 says that the request came too slowly, which a proxy also says of an answer that did.
@@ -172,9 +174,7 @@ def _seconds_until(date: str) -> float | None:
         return None
 
 
-def _harmless(message: str, secret: str) -> str:
-    """Return a message on one line, without the key and without what lets its readers read the video."""
+def _harmless(message: str) -> str:
+    """Return a message on one line, without what lets its readers read the video."""
     text = _URL_SECRET.sub(r"\1", " ".join(message.split()))
-    if secret:
-        text = text.replace(secret, "***")
     return text if len(text) <= _MAX_MESSAGE_CHARS else text[: _MAX_MESSAGE_CHARS - 1] + "…"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -55,9 +56,11 @@ class Session:
         self._clock = clock or Clock()
         self.policy = policy
         self._deadline = self._clock.monotonic() + policy.deadline_s
+        # What is taken up again when it is overdue gets a look, even where it has to wait for its turn.
+        self._grace_ends = self._clock.monotonic() + policy.grace_s
 
     def begun_at(self, begun: datetime | None) -> None:
-        """Let the deadline count from an earlier moment."""
+        """Let the deadline count from the moment when the task was asked for."""
         if begun is not None:
             ago_s = max(0.0, (self._clock.now() - begun).total_seconds())
             self._deadline = self._clock.monotonic() + self.policy.deadline_s - ago_s
@@ -85,20 +88,22 @@ class Session:
     async def turn(self) -> ProviderKey:
         """Wait until the next request may be sent; return the key to send it under.
 
+        A key that is changed or deleted meanwhile is not used.
+
         Raises:
             SageError: API_KEY_MISSING, ENCRYPTION_KEY_MISSING, STORE_UNAVAILABLE; PROVIDER_QUOTA_EXCEEDED where the
                 deadline passes meanwhile.
         """
-        key = await self._current()
-        try:
-            # What is overdue already gets its last look all the same.
-            async with asyncio.timeout(max(self.policy.timeout_s, self._deadline - self._clock.monotonic())):
-                await self._pace.wait_turn(key)
-        except TimeoutError:
-            hours = self.policy.deadline_s / 3600
-            why = f"its rate limit let no more requests through within {hours:g} h"
-            raise SageError(Reason.PROVIDER_QUOTA_EXCEEDED, provider=NAME, why=why) from None
-        return key
+        while True:
+            key = await self._current()
+            try:
+                # The last look at a task is due when the deadline is.
+                async with asyncio.timeout(max(self.policy.timeout_s, self._last_turn - self._clock.monotonic())):
+                    await self._pace.wait_turn(key, in_use=partial(self._in_use, key))
+            except TimeoutError:
+                raise self._held_back() from None
+            if await self._in_use(key):
+                return key
 
     async def ask(self, request: Callable[[ProviderKey], Awaitable[_Result]]) -> _Result:
         """Make a request that changes nothing, as often as the rate limit or a change of the key refuses it.
@@ -119,9 +124,16 @@ class Session:
                     raise
 
     async def limited(self, key: ProviderKey, limited: LimitedError) -> None:
-        """Hold back every worker on a key."""
+        """Hold back every worker on a key.
+
+        Raises:
+            SageError: STORE_UNAVAILABLE; PROVIDER_QUOTA_EXCEEDED where the deadline has passed: a limit that lets each
+                turn come and refuses each request would else be waited for without end.
+        """
         log.warning("twelvelabs_rate_limited", retry_after_s=limited.retry_after_s)
         await self._pace.limited(key, retry_after_s=limited.retry_after_s)
+        if self._clock.monotonic() >= self._last_turn:
+            raise self._held_back()
 
     async def changed(self, key: ProviderKey, error: RefusedError) -> bool:
         """Return whether a request was refused for a key that is not the one to use any more.
@@ -134,6 +146,19 @@ class Session:
         if (await self._current()).fingerprint == key.fingerprint:
             raise refused(error)
         return True
+
+    @property
+    def _last_turn(self) -> float:
+        return max(self._deadline, self._grace_ends)
+
+    def _held_back(self) -> SageError:
+        hours = self.policy.deadline_s / 3600
+        why = f"its rate limit let no more requests through within {hours:g} h"
+        return SageError(Reason.PROVIDER_QUOTA_EXCEEDED, provider=NAME, why=why)
+
+    async def _in_use(self, key: ProviderKey) -> bool:
+        now = await self._keys.current()
+        return now is not None and now.fingerprint == key.fingerprint
 
     def troubled(self, doing: str, error: Exception, **facts: object) -> None:
         """Log trouble that the work survives, in one of our own errors: those of others carry bodies and URLs."""

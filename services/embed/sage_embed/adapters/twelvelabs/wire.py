@@ -38,11 +38,10 @@ class Wire:
         self, key: ProviderKey, model: Model, *, url: str, clip_seconds: int, tracks: tuple[str, ...]
     ) -> str:
         """Create a task and return its id."""
-        name, seconds = model.info.name, self._policy.create_timeout_s
-        options = _timeout(seconds)
-        with problems():
+        name, options = model.info.name, _timeout(self._policy.create_timeout_s)
+        with problems(key.secret):
             # The SDK's timeout is for each wait on the network; this one is for all of them.
-            async with self._clients.lend(key) as sdk, asyncio.timeout(2 * seconds):
+            async with asyncio.timeout(self._policy.create_limit_s), self._clients.lend(key) as sdk:
                 if model.api is Api.V2:
                     video = video_v2(model, url=url, clip_seconds=clip_seconds, tracks=tracks)
                     task_id: str | None = (
@@ -93,8 +92,8 @@ class Wire:
 
     @asynccontextmanager
     async def _asking(self, key: ProviderKey) -> AsyncIterator[AsyncTwelveLabs]:
-        with problems():
-            async with self._clients.lend(key) as sdk, asyncio.timeout(self._policy.fetch_timeout_s):
+        with problems(key.secret):
+            async with asyncio.timeout(self._policy.fetch_timeout_s), self._clients.lend(key) as sdk:
                 yield sdk
 
 
