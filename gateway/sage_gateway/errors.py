@@ -12,6 +12,8 @@ from sage_runtime.errors import Reason, SageError, invalid_field
 Json = dict[str, Any]
 
 HEALTH_PATH = "/v1/health"
+# Envoy's default.
+_MAX_HEADER_BYTES = 60 * 1024
 
 # Envoy fills in what stands between percent signs. See "Access logging, command operators" in its documentation.
 _WHAT = "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)"
@@ -62,14 +64,20 @@ def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str
         max=rate_limit,
         what_to_do="Wait a second, then try again.",
     )
+    headers_too_large = SageError(
+        Reason.LIMIT_EXCEEDED, limit="bytes of headers", max=_MAX_HEADER_BYTES, what_to_do="Send fewer or shorter ones."
+    )
+    unreadable = to_status(invalid_field("request", f"could not be read: {_WHAT}."))
     unreachable = to_status(SageError(Reason.SERVICE_UNAVAILABLE, service=service))
     return {
-        400: to_status(invalid_field("request", f"could not be read: {_WHAT}.")),
+        # Not to be understood; not complete in time; of HTTP/1.0.
+        **dict.fromkeys((400, 408, 426), unreadable),
         401: to_status(SageError(Reason.UNAUTHENTICATED)),
         403: unknown_page,
         404: to_status(SageError(Reason.UNIMPLEMENTED, method=method)),
         413: to_status(too_large),
         429: to_status(too_many),
+        431: to_status(headers_too_large),
         **dict.fromkeys((502, 503, 504), unreachable),
     }
 

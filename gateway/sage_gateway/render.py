@@ -25,6 +25,8 @@ _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 # What only the gateway may say to the services: see docs/adr/0012.
 _TOKEN, _USER, _SCOPE = "x-sage-gateway-token", "x-sage-user", "x-sage-scope"
 _UPLOAD_LENGTH = "x-upload-content-length"
+# What the transcoder says of a JSON call, to the log and to those who make up answers.
+_ORIGINAL_PATH, _ORIGINAL_METHOD = "x-envoy-original-path", "x-envoy-original-method"
 
 Json = dict[str, Any]
 
@@ -150,7 +152,8 @@ def _address_of_url(url: str) -> list[Address]:
 
 def _request_mutations(settings: GatewaySettings) -> list[Json]:
     """Return what is done to the headers of a request before anything else looks at them."""
-    removed = [{"remove": name} for name in (_TOKEN, _USER, _SCOPE, _UPLOAD_LENGTH)]
+    ours = (_TOKEN, _USER, _SCOPE, _UPLOAD_LENGTH, _ORIGINAL_PATH, _ORIGINAL_METHOD)
+    removed = [{"remove": name} for name in ours]
     token = settings.token.get_secret_value()
     said = {_UPLOAD_LENGTH: "%REQ(content-length)%"} | ({_TOKEN: token} if token else {})
     return removed + [
@@ -170,8 +173,9 @@ def _rate_limit(settings: GatewaySettings) -> Json:
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     bucket = {
         "max_tokens": settings.rate_burst,
-        "tokens_per_fill": max(1, settings.rate_limit // 10),
-        "fill_interval": "0.1s" if settings.rate_limit >= 10 else f"{1 / settings.rate_limit:.3f}s",
+        # Envoy fills it steadily, not once in each interval.
+        "tokens_per_fill": settings.rate_limit,
+        "fill_interval": "1s",
     }
     return limit | {
         "filter_enabled": always,
@@ -202,6 +206,10 @@ def _oidc(settings: GatewaySettings) -> Json:
     provider = keys | {
         "issuer": settings.oidc_issuer,
         "audiences": names_of(settings.oidc_audience),
+        # One without an end would be good for ever.
+        "require_expiration": True,
+        # Envoy's default takes them from the query as well, where logs and histories keep them.
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "forward": False,
         "claim_to_headers": [
             {"header_name": _USER, "claim_name": settings.oidc_user_claim},

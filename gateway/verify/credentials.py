@@ -2,7 +2,8 @@
 
 usage: credentials.py certificate FOLDER                writes tls.crt and tls.key, for localhost
        credentials.py keys FOLDER                       writes key.pem and jwks.json
-       credentials.py token FOLDER [CLAIM=VALUE ...]    prints a token; claims of numbers are numbers
+       credentials.py token FOLDER [CLAIM=VALUE ...]    prints a token; claims of numbers are numbers,
+                                                        and CLAIM= leaves one out
 """
 
 import base64
@@ -65,6 +66,7 @@ def token(folder: Path, changed: dict[str, str]) -> str:
         raise TypeError("key.pem is no elliptic curve key")
     claims: dict[str, object] = {"iss": ISSUER, "aud": "sage", "sub": "ann@example.com", "exp": int(time.time()) + 300}
     claims |= {name: int(value) if value.isdigit() else value for name, value in changed.items()}
+    claims = {name: value for name, value in claims.items() if value != ""}
     head = {"alg": "ES256", "typ": "JWT", "kid": _KEY_ID}
     signed = ".".join(_encode(json.dumps(part).encode()) for part in (head, claims))
     r, s = utils.decode_dss_signature(key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))

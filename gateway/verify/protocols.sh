@@ -41,11 +41,19 @@ check "JSON: no JSON" '"FIELD_INVALID"' http -d '{"embeddingIdA":' "$url/v1/comp
 { printf '{"embeddingIdA":"'; head -c 4000000 /dev/zero | tr '\0' a; printf '"}'; } >"$scratch/large.json"
 check "JSON: too large a body" '"LIMIT_EXCEEDED"' http --data-binary "@$scratch/large.json" "$url/v1/comparisons"
 check "JSON: too large a body is 413" "^413 application/json" http --data-binary "@$scratch/large.json" "$url/v1/comparisons"
+check "JSON: too large a body where none belongs" '"LIMIT_EXCEEDED"' http -X GET --data-binary "@$scratch/large.json" "$url/v1/videos"
+check "JSON: too large headers" '"LIMIT_EXCEEDED"' http -H "x-large: $(head -c 70000 /dev/zero | tr '\0' a)" "$url/v1/videos"
+check "JSON: HTTP/1.0" '"FIELD_INVALID"' http --http1.0 "$url/v1/videos"
 
 section "Monitoring"
 if [ -n "${SAGE_GATEWAY_PROBE_URL:-}" ]; then
   check "statistics for Prometheus, by method" 'envoy_cluster_grpc_.*ListModels' http "$SAGE_GATEWAY_PROBE_URL/stats/prometheus"
   check "readiness" "^LIVE" http "$SAGE_GATEWAY_PROBE_URL/ready"
   check "and nothing else of the admin interface" "^404" http "$SAGE_GATEWAY_PROBE_URL/config_dump"
+fi
+if [ -n "${SAGE_GATEWAY_ADMIN_URL:-}" ]; then
+  check "the admin interface says whether it is ready" "^LIVE" http "$SAGE_GATEWAY_ADMIN_URL/ready"
+  check "and shows nobody the gateway's token" "^403" http "$SAGE_GATEWAY_ADMIN_URL/config_dump"
+  check "and is no way to end it" "^403" http -X POST "$SAGE_GATEWAY_ADMIN_URL/quitquitquit"
 fi
 check "health over JSON" '"status":"SERVING"' http "$url/v1/health"

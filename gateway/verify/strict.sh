@@ -67,15 +67,26 @@ ask "OIDC: a user without a scope of ours" '"FORBIDDEN"' "$(jwt scope=openid)"
 ask "OIDC: another audience" '"UNAUTHENTICATED"' "$(jwt scope=sage:write aud=other)"
 ask "OIDC: another issuer" '"UNAUTHENTICATED"' "$(jwt scope=sage:write iss=https://other.example)"
 ask "OIDC: expired" '"UNAUTHENTICATED"' "$(jwt scope=sage:write exp=1700000000)"
+ask "OIDC: without an end" '"UNAUTHENTICATED"' "$(jwt scope=sage:write exp=)"
+ask "OIDC: meant for nobody" '"UNAUTHENTICATED"' "$(jwt scope=sage:write aud=)"
+ask "OIDC: of no issuer" '"UNAUTHENTICATED"' "$(jwt scope=sage:write iss=)"
+check "OIDC: not from the query, which logs keep" '"FIELD_INVALID".*access_token|"UNAUTHENTICATED"' \
+  http -d '{}' "$url/v1/comparisons?access_token=$(python gateway/verify/credentials.py token "$strict" scope=sage:write)"
 ask "OIDC: a signature that does not fit" '"UNAUTHENTICATED"' "$(jwt scope=sage:write | sed 's/.....$/AAAAA/')"
 ask "nobody can say who they are" '"UNAUTHENTICATED"' "x-sage-user: eve" "x-sage-scope: sage:write" "x-sage-gateway-token: $own"
 check "the log knows the user" "user:ann@example.com" cat "$strict/compare.log"
 
+check "a call whose headers lie about its path" 'Unauthenticated' grpcurl -insecure -H "x-request-id: verify-log-2" \
+  -H "x-envoy-original-path: /forged" -H "x-envoy-original-method: FORGED" "localhost:$port" list
+http -X DELETE -H "x-request-id: verify-log-3" "$url/v1/embeddings/embed_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d?allow_missing=1" >/dev/null
 ask "a request id" '"UNAUTHENTICATED"' "x-request-id: verify-log-1"
-logged() { grep -F verify-log-1 "$strict/log" | python -c '
+logged() { grep -F verify-log- "$strict/log" | python -c '
 import json, sys
-line = json.loads(sys.stdin.read())
-assert (line["method"], line["http_status"], line["path"]) == ("POST", 401, "/v1/comparisons"), line'; }
+lines = {line["request_id"]: line for line in map(json.loads, sys.stdin)}
+line = lines["verify-log-1"]
+assert (line["method"], line["http_status"], line["path"]) == ("POST", 401, "/v1/comparisons"), line
+assert lines["verify-log-2"]["path"].startswith("/grpc.reflection."), lines
+assert lines["verify-log-3"]["method"] == "DELETE", lines'; }
 if until_true 5 logged; then passed "is in the log, which is JSON"; else failed "is not in the log:" "$(tail -3 "$strict/log")"; fi
 
 # Until it is told to end, and much faster than the limit.
