@@ -22,8 +22,10 @@ def main() -> None:
     with resources.as_file(resources.files("sage_gateway").joinpath(DESCRIPTORS)) as descriptors:
         shutil.copy(descriptors, folder / DESCRIPTORS)
     config = folder / "envoy.yaml"
+    text = render(settings, descriptors=folder / DESCRIPTORS)
+    config.unlink(missing_ok=True)  # one that others may read would stay so
     config.touch(mode=0o600)  # the gateway's token is in it
-    config.write_text(render(settings, descriptors=folder / DESCRIPTORS))
+    config.write_text(text)
 
 
 if __name__ == "__main__":

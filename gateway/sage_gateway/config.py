@@ -1,5 +1,6 @@
 """The settings of the gateway, each an environment variable."""
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -55,6 +56,26 @@ def _check_addresses(value: str) -> str:
     return value
 
 
+def _check_ip(value: str) -> str:
+    # Envoy takes nothing else to listen on, and says so only when it starts.
+    try:
+        ipaddress.ip_address(value.strip("[]"))
+    except ValueError:
+        raise ValueError("must be an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 for all") from None
+    return value.strip("[]")
+
+
+def _check_ip_listen(value: str) -> str:
+    _check_ip(value.rpartition(":")[0])
+    return value
+
+
+def _check_names(value: str) -> str:
+    if not names_of(value):
+        raise ValueError("must have a host name, or * for all")
+    return value
+
+
 def _check_origins(value: str) -> str:
     for origin in names_of(value):
         parts = urlsplit(origin)
@@ -63,6 +84,9 @@ def _check_origins(value: str) -> str:
     return value
 
 
+Ip = Annotated[str, AfterValidator(_check_ip)]
+IpListenAddress = Annotated[ListenAddress, AfterValidator(_check_ip_listen)]
+Names = Annotated[str, AfterValidator(_check_names)]
 Addresses = Annotated[str, AfterValidator(_check_addresses)]
 Origins = Annotated[str, AfterValidator(_check_origins)]
 
@@ -71,7 +95,7 @@ class GatewaySettings(Settings):
     """What Envoy's configuration is made from.
 
     Attributes:
-        host: Address to listen on. Beyond loopback the gateway wants sign-in: tokens or OIDC.
+        host: IP address to listen on. Beyond loopback the gateway wants sign-in: tokens or OIDC.
         port: Port to listen on.
         names: Host names that the gateway answers to, with commas between; others get 403, so that no page can point
             a name of its own at it. `*`: all.
@@ -97,11 +121,11 @@ class GatewaySettings(Settings):
         otlp_endpoint: OpenTelemetry collector that traces are sent to, such as http://127.0.0.1:4317. Empty: none.
     """
 
-    host: str = Field(default="127.0.0.1", min_length=1, validation_alias="SAGE_GATEWAY_HOST")
+    host: Ip = Field(default="127.0.0.1", validation_alias="SAGE_GATEWAY_HOST")
     port: int = Field(default=8080, ge=0, le=65_535, validation_alias="SAGE_GATEWAY_PORT")
-    names: str = Field(default="localhost,127.0.0.1,[::1]", validation_alias="SAGE_GATEWAY_NAMES")
+    names: Names = Field(default="localhost,127.0.0.1,[::1]", validation_alias="SAGE_GATEWAY_NAMES")
     admin_port: int = Field(default=9901, ge=1, le=65_535, validation_alias="SAGE_GATEWAY_ADMIN_PORT")
-    probe_listen: ListenAddress = Field(default="127.0.0.1:9902", validation_alias="SAGE_GATEWAY_PROBE_LISTEN")
+    probe_listen: IpListenAddress = Field(default="127.0.0.1:9902", validation_alias="SAGE_GATEWAY_PROBE_LISTEN")
     ingest_address: Addresses = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_ADDRESS")
     embed_address: Addresses = Field(default="127.0.0.1:50052", validation_alias="SAGE_EMBED_ADDRESS")
     compare_address: Addresses = Field(default="127.0.0.1:50053", validation_alias="SAGE_COMPARE_ADDRESS")

@@ -93,12 +93,14 @@ def test_envoy_takes_tls(tmp_path: Path) -> None:
         ({"SAGE_GATEWAY_TLS_CERT": "/cert.pem"}, "SAGE_GATEWAY_TLS_KEY"),
         ({"SAGE_GATEWAY_HOST": "0.0.0.0"}, "SAGE_TOKENS_FILE"),
         ({**OIDC, "SAGE_GATEWAY_TOKEN": ""}, "SAGE_GATEWAY_TOKEN"),
+        ({"SAGE_GATEWAY_HOST": "localhost"}, "IP address"),
+        ({"SAGE_GATEWAY_NAMES": ","}, "name"),
         ({"SAGE_GATEWAY_ALLOWED_ORIGINS": "*"}, "origins"),
         ({"SAGE_GATEWAY_ALLOWED_ORIGINS": "https://sage.example/page"}, "origins"),
     ],
 )
 def test_what_cannot_be_is_refused(environment: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of TLS, no sign-in for other machines, OIDC that nobody believes, every origin: errors that say so."""
+    """Half of TLS, others without sign-in, OIDC that nobody believes, a name to listen on, every origin: errors."""
     for name in ("SAGE_TOKENS_FILE", "SAGE_SIGN_IN", "SAGE_GATEWAY_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(StackError, match=word):
@@ -146,6 +148,18 @@ def test_what_is_no_address_is_refused(value: str) -> None:
             GatewaySettings(ingest_address=value)
 
 
+@pytest.mark.parametrize("value", ['a"b', "a\nadmin: {}", "a\u2028b", "${token}", "a: &b [*c"])
+def test_no_setting_is_more_than_a_value(value: str) -> None:
+    """Whatever a setting holds, it stays one string of the configuration."""
+
+    def rendered(one: str) -> str:
+        environment = {**OIDC, "SAGE_GATEWAY_NAMES": one, "SAGE_GATEWAY_OIDC_ISSUER": one}
+        return render(gateway_settings(_PORTS, _ADDRESSES, environment))
+
+    # A string of JSON is one of YAML, and it has no line of its own.
+    assert rendered(value) == rendered("plain-value").replace('"plain-value"', json.dumps(value))
+
+
 def test_it_is_printed_for_people() -> None:
     """`sage-local gateway-config` shows what Envoy would get."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
@@ -160,6 +174,8 @@ def test_a_folder_gets_all_that_envoy_reads(tmp_path: Path) -> None:
     subprocess.run(command, check=True, env={"PATH": os.environ["PATH"]})
     assert json.dumps(str(tmp_path / "sage.binpb")) in (tmp_path / "envoy.yaml").read_text()
     assert (tmp_path / "sage.binpb").stat().st_size > 0
+    (tmp_path / "envoy.yaml").chmod(0o644)
+    subprocess.run(command, check=True, env={"PATH": os.environ["PATH"]})
     # A cluster's ConfigMap holds 1 MiB.
     assert (tmp_path / "sage.binpb").stat().st_size < 1024 * 1024
     assert (tmp_path / "envoy.yaml").stat().st_mode & 0o777 == 0o600
