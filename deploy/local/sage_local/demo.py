@@ -66,7 +66,7 @@ async def _compare(running: RunningStack, display: TerminalDisplay, stop: StopRe
         display.note(f"\n$ {' '.join(['sage', *arguments])}\n")
         command = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "sage_cli", *arguments,
-            env={**os.environ, "SAGE_ADDRESS": running.address},
+            env={**os.environ, "SAGE_ADDRESS": running.client_address},
         )  # fmt: skip
         try:
             code = await command.wait()

@@ -88,7 +88,8 @@ class TerminalDisplay(Display):
         show = self._console.print
         sage = command_path("sage")
         default = running.address == "127.0.0.1:8080"
-        address = f"localhost:{running.address.rpartition(':')[2]}"
+        tls = running.client_address.startswith("https://")
+        address = running.client_address if tls else f"localhost:{running.address.rpartition(':')[2]}"
         show(f"\n[bold]SAGE is ready[/] after {seconds:.1f} s: [bold]{address}[/]\n")
         for name, value in running.addresses.items():
             if name != "gateway":
@@ -100,7 +101,7 @@ class TerminalDisplay(Display):
         show("\nIn another terminal:\n")
         prefix = "" if default else f"SAGE_ADDRESS={address} "
         show(f"  {prefix}{sage} diff samples/old.mp4 samples/new.mp4")
-        show(f"  {command_path('grpcurl')} -plaintext {address} list")
+        show(f"  {command_path('grpcurl')} {'' if tls else '-plaintext '}{address.removeprefix('https://')} list")
         show("\nCtrl-C stops it; its state stays in " + relative(running.state) + ".")
 
     def part_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import envoy
 from pydantic import ValidationError
-from sage_gateway.config import GatewaySettings
+from sage_gateway.config import GatewaySettings, names_of
 from sage_gateway.render import render
 
 from sage_local.errors import StackError
@@ -79,6 +79,14 @@ class Gateway:
             log=log,
             before_stop=self._drain,
         )
+
+    @property
+    def address(self) -> str:
+        """Where clients find it: HOST:PORT, or over TLS https://NAME:PORT with a name that its certificate may have."""
+        if not self._settings.tls_cert:
+            return f"127.0.0.1:{self._settings.port}"
+        name = names_of(self._settings.names)[0]
+        return f"https://{'localhost' if name == '*' else name}:{self._settings.port}"
 
     async def start(self, *, timeout_s: float = 30.0) -> None:
         """Start it and return when it takes calls: it does so when it knows the health of every service."""

@@ -32,6 +32,7 @@ class RunningStack:
 
     Attributes:
         address: HOST:PORT of the gateway, where all services answer.
+        client_address: The same for the `sage` command: over TLS it begins with https://.
         addresses: HOST:PORT of `gateway`, `ingest`, `embed` and `compare`, and of further replicas such as `embed-2`.
         admin_url: Envoy's admin interface.
         probe_url: What monitoring may see of it.
@@ -44,6 +45,7 @@ class RunningStack:
     def __init__(self, parts: Parts, ports: Mapping[str, int], state: State) -> None:
         self._parts = parts
         self.address = f"127.0.0.1:{ports['gateway']}"
+        self.client_address = parts.gateway.address
         self.addresses = {"gateway": self.address} | {name: one.address for name, one in parts.services.items()}
         self.admin_url = f"http://127.0.0.1:{ports['gateway-admin']}"
         self.probe_url = f"http://127.0.0.1:{ports['gateway-probe']}"
@@ -63,7 +65,7 @@ class RunningStack:
     def environment(self) -> dict[str, str]:
         """Return it as environment variables, for the `sage` command, S3 clients and psql."""
         return {
-            "SAGE_ADDRESS": self.address,
+            "SAGE_ADDRESS": self.client_address,
             **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in self._parts.targets.items()},
             "SAGE_GATEWAY_ADMIN_URL": self.admin_url,
             "SAGE_GATEWAY_PROBE_URL": self.probe_url,

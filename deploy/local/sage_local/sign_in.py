@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sage_gateway.config import GatewaySettings
 from sage_runtime.exposure import token_paths
 from sage_runtime.tokens.model import PREFIX, Scope, Token, digest_of
 
@@ -15,8 +16,9 @@ _GATEWAY_TOKEN = "SAGE_GATEWAY_TOKEN"  # noqa: S105 -- the name of a variable
 # Either makes callers sign in; without both everybody on this machine is let in, and nobody else reaches it.
 _ASKING = (_TOKENS_FILE, "SAGE_GATEWAY_OIDC_ISSUER")
 
-# For a stack that asks nobody and that nobody else reaches, whatever the environment says.
-OPEN_AND_LOCAL = {**dict.fromkeys((*_ASKING, "SAGE_SIGN_IN"), ""), "SAGE_GATEWAY_HOST": "127.0.0.1"}
+# For a stack that asks nobody and that nobody else reaches, whatever the environment says: without TLS, limits, names.
+_GATEWAY = tuple(str(field.validation_alias) for field in GatewaySettings.model_fields.values())
+OPEN_AND_LOCAL = dict.fromkeys((*_ASKING, "SAGE_SIGN_IN", *(one for one in _GATEWAY if "_GATEWAY_" in one)), "")
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,16 @@ def test_demo_asks_nobody_whatever_the_environment_says(state, people, monkeypat
     """The demo's own command has no token, and nobody else reaches its stack."""
     monkeypatch.setenv("SAGE_TOKENS_FILE", str(people[0]))
     monkeypatch.setenv("SAGE_GATEWAY_HOST", "0.0.0.0")
+    monkeypatch.setenv("SAGE_GATEWAY_TLS_CERT", "/cert.pem")
+    monkeypatch.setenv("SAGE_GATEWAY_TLS_KEY", "/key.pem")
+    monkeypatch.setenv("SAGE_GATEWAY_NAMES", "sage.example.com")
+    monkeypatch.setenv("SAGE_GATEWAY_RATE_LIMIT", "1")
     ports = {name: 20_000 + number for number, name in enumerate(port_names(workers=1))}
     parts = build_parts(state, ports, environment=OPEN_AND_LOCAL)
     assert "SAGE_TOKENS_FILE" not in parts.services["ingest"].process.environment()
-    assert parts.gateway._settings.host == "127.0.0.1"
+    assert parts.gateway.address == f"127.0.0.1:{ports['gateway']}"
+    settings = parts.gateway._settings
+    assert (settings.host, settings.names, settings.rate_limit) == ("127.0.0.1", "localhost,127.0.0.1,[::1]", 0)
 
 
 def test_expired_token_of_somebody_does_not_stop_the_stack(state, tmp_path):
