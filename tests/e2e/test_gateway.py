@@ -1,21 +1,24 @@
 """The gateway in front of a whole stack: its script of real calls, and what it does when it stops or is watched."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 from google.api import httpbody_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from sage_local.gateway import Gateway, gateway_settings
 from sage_local.ports import choose_ports
 from sage_local.running import RunningStack
 from support.films import SAMPLES
+from support.sage_command import Sage
 from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +41,7 @@ async def test_the_gateway_does_all_that_its_script_asks_of_it(stack: RunningSta
     assert "All of it works." in out.decode()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def gateway(stack: RunningStack, folder: Path, **environment: str) -> AsyncIterator[tuple[Gateway, str]]:
     """Run a gateway of its own in front of a stack's services; yields it with its address."""
     ports = choose_ports(["gateway", "gateway-admin", "gateway-probe"], wanted={}, last={})
@@ -76,6 +79,54 @@ async def test_a_gateway_without_calls_stops_at_once(stack: RunningStack, tmp_pa
     """There is nothing to wait for."""
     async with gateway(stack, tmp_path) as (one, _), asyncio.timeout(3):
         await one.process.stop()
+
+
+async def test_many_watches_at_once_through_a_gateway_that_has_just_started(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    """None is refused because the gateway has no connection to the service yet."""
+    missing = embed_pb2.WatchEmbeddingRequest(embedding_id="embed_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
+
+    async def watch(channel: grpc.aio.Channel) -> grpc.StatusCode:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            async for _ in embed_pb2_grpc.EmbedServiceStub(channel).WatchEmbedding(missing, timeout=30):
+                pass
+        return refused.value.code()
+
+    async with gateway(stack, tmp_path) as (one, address), contextlib.AsyncExitStack() as channels:
+        # The gateway takes 128 calls on one connection.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        opened = [
+            await channels.enter_async_context(grpc.aio.insecure_channel(address, options=options)) for _ in range(8)
+        ]
+        await asyncio.gather(*(channel.channel_ready() for channel in opened))
+        os.kill(one.process.pid, signal.SIGSTOP)
+        watches = asyncio.gather(*(watch(channel) for channel in opened for _ in range(100)))
+        # Time to be sent: the gateway is to find all of them before it can connect.
+        await asyncio.sleep(1)
+        os.kill(one.process.pid, signal.SIGCONT)
+        codes = await watches
+    assert set(codes) == {grpc.StatusCode.NOT_FOUND}
+
+
+async def test_sage_speaks_to_a_gateway_with_tls(
+    stack: RunningStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the gateway's certificate named it does; without, it says what is missing and sends nothing."""
+    script = ROOT / "gateway" / "verify" / "credentials.py"
+    made = await asyncio.create_subprocess_exec(sys.executable, script, "certificate", tmp_path)
+    assert await made.wait() == 0
+    certificate, key = str(tmp_path / "tls.crt"), str(tmp_path / "tls.key")
+    async with gateway(stack, tmp_path, SAGE_GATEWAY_TLS_CERT=certificate, SAGE_GATEWAY_TLS_KEY=key) as (one, address):
+        assert one.address == f"https://localhost:{address.rpartition(':')[2]}"
+        monkeypatch.setenv("SAGE_CA_FILE", certificate)
+        known = await Sage(one.address)("upload", str(FILM))
+        plain = await Sage(address)("videos")
+        monkeypatch.delenv("SAGE_CA_FILE")
+        unknown = await Sage(one.address)("videos")
+    assert known.code == 0, known.err
+    assert (plain.code, unknown.code) == (2, 2)
+    assert "https://" in plain.err
 
 
 class _Collector(trace_service_pb2_grpc.TraceServiceServicer):

@@ -128,13 +128,6 @@ def test_settings_of_a_running_stack_work(stack: RunningStack) -> None:
             assert connection.execute("SELECT current_user").fetchone() == (role,)
 
 
-def test_the_gateways_script_finds_nothing_wrong(stack: RunningStack) -> None:
-    """`gateway/verify.sh` validates the configuration and makes its calls with success."""
-    script = Path(__file__).parents[2] / "gateway" / "verify.sh"
-    done = subprocess.run([str(script), stack.address], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-
-
 def test_logs_are_shown_by_part(stack: RunningStack) -> None:
     """`sage-local logs PART` prints the end of that part's log."""
     command = [sys.executable, "-m", "sage_local", "logs", "--state", str(stack.state), "-n", "100", "postgres"]
