@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import grpc
@@ -16,7 +17,9 @@ import psycopg
 import pytest
 from google.api import httpbody_pb2
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from sage_ingest.adapters.postgres import SCHEMA
 from sage_local.ports import free_port
+from sage_runtime.postgres import migrate
 from support.small_films import png, small_film
 from support.waiting import until
 
@@ -66,8 +69,8 @@ async def stores(make_database, make_bucket, s3_server) -> AsyncIterator[Stores]
         "SAGE_SWEEP_INTERVAL_SECONDS": "0.2",
         "SAGE_GRACE_SECONDS": "0",
     }
-    migrating = await asyncio.create_subprocess_exec(sys.executable, "-m", "sage_ingest", "migrate", env=environment)
-    assert await migrating.wait() == 0
+    # Here and not as a process, which takes a second for each test; the stack's tests run that one.
+    await asyncio.to_thread(migrate, dsn, schema=SCHEMA, migrations=files("sage_ingest") / "migrations")
 
     with closing(s3_server.client()) as client, psycopg.connect(dsn, autocommit=True) as connection:
 
