@@ -30,7 +30,7 @@ FAST_PROVIDER = {
     "SAGE_TWELVELABS_POLL_MAX_SECONDS": "0.2",
     "SAGE_TWELVELABS_LOOKUP_SECONDS": "0.3",
     # For so long the create of a worker that was killed may arrive: who goes on waits for that.
-    "SAGE_TWELVELABS_CREATE_TIMEOUT_SECONDS": "4",
+    "SAGE_TWELVELABS_CREATE_TIMEOUT_SECONDS": "5",
     "SAGE_TWELVELABS_REQUESTS_PER_SECOND": "1000",
 }
 POLICY = TwelveLabsPolicy(

@@ -1,10 +1,10 @@
 """`kill -9` of the worker at every step of a task's life: the embedding completes, and one task is paid for."""
 
 import asyncio
+import itertools
 from dataclasses import dataclass
 
 import psycopg
-import pytest
 from fakes.twelvelabs.faults import Gate, Moment, Step
 from sage.embed.v1 import embed_pb2
 from sage_embed.config import SCHEMA
@@ -41,11 +41,13 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize("model", ["marengo3.0", "marengo3.5", "Marengo-retrieval-2.7"])
-async def test_a_killed_worker_costs_no_second_task(spawn_worker, create, finish, ingest, twelvelabs, until, model):
-    """One worker is at every point at once, each with an embedding of its own, when it is killed."""
+MODELS = ["marengo3.0", "marengo3.5", "Marengo-retrieval-2.7"]
+
+
+async def test_a_killed_worker_costs_no_second_task(spawn_worker, create, finish, ingest, twelvelabs, until, subtests):
+    """One worker is at every point at once with every model, each with an embedding of its own, when it is killed."""
     held: dict[str, tuple[Point, Gate]] = {}
-    for point in POINTS:
+    for model, point in itertools.product(MODELS, POINTS):
         video = ingest.add(new_id("video"), duration_seconds=9.5, sound=True)
         gate = twelvelabs.hold(point.step, point.at, of=video)
         held[(await create(video_id=video, model=model)).id] = point, gate
@@ -59,10 +61,11 @@ async def test_a_killed_worker_costs_no_second_task(spawn_worker, create, finish
     finished = await asyncio.gather(*(finish(embedding_id) for embedding_id in held))
     for embedding in finished:
         point, _ = held[embedding.id]
-        assert embedding.state == COMPLETED, (point, embedding.failure)
-        assert [task.id for task in twelvelabs.tasks_of(embedding.video_id)] == [embedding.provider_task_id], point
-        assert twelvelabs.count(Step.CREATE, of=embedding.video_id) == point.creates, point
-    assert len(twelvelabs.tasks) == len(POINTS)
+        with subtests.test(point.name, model=embedding.model):
+            assert embedding.state == COMPLETED, embedding.failure
+            assert [task.id for task in twelvelabs.tasks_of(embedding.video_id)] == [embedding.provider_task_id]
+            assert twelvelabs.count(Step.CREATE, of=embedding.video_id) == point.creates
+    assert len(twelvelabs.tasks) == len(held)
 
 
 async def test_a_worker_that_is_killed_before_it_asks_leaves_nothing_to_look_for(
