@@ -56,7 +56,13 @@ async def test_any_other_error_tells_nothing(provider, caplog, status, body):
 
 @pytest.mark.parametrize(
     "body",
-    [{"text": ""}, {"text": "<html>Sign in to the hotel's network</html>"}, {"json": None}, {"json": ["data"]}],
+    [
+        {"text": ""},
+        {"text": "<html>Sign in to the hotel's network</html>"},
+        {"json": None},
+        {"json": ["data"]},
+        {"json": {}},
+    ],
 )
 async def test_a_200_that_is_no_list_tells_nothing(provider, body):
     """Somebody on the way answers for TwelveLabs."""

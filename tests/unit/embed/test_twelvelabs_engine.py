@@ -349,6 +349,28 @@ async def test_the_list_is_looked_at_only_as_far_back_as_the_create():
     assert marengo.seen["list"] <= 6
 
 
+async def test_a_task_is_found_by_its_url_however_far_clocks_are_apart():
+    """Our clock is an hour ahead: the task looks older than its create, and is the one all the same."""
+    marengo = Marengo()
+    task = marengo.make_task()
+    marengo.tasks[task] |= {"options": ["visual"], "created_at": (marengo.clock.now() - timedelta(hours=1)).isoformat()}
+    resume = Resume(None, URL, marengo.clock.now(), {}, KEY.fingerprint)
+    assert (await run(marengo, request_of(marengo, resume=resume, urls=()))).started == [task]
+
+
+async def test_a_list_that_is_too_long_to_be_read_leads_to_no_second_task():
+    """What was not looked at may be the task."""
+    marengo = Marengo()
+    marengo.create_answers.append(DROPPED)
+    now = marengo.clock.now().isoformat()
+    others = [{"_id": "other", "created_at": now, "metadata": {"input_url": "https://o/1"}}]
+    page = httpx.Response(200, json={"data": others, "page_info": {"page": 1, "total_page": 400}})
+    marengo.tell("list", *[page] * 400)
+    error = await fail(marengo, policy=TwelveLabsPolicy(lookup_s=1, lookup_undecided_s=1))
+    assert "no other was asked for" in public_text(error)
+    assert marengo.seen["create"] == 1
+
+
 async def test_later_pages_of_the_list_are_looked_at():
     """A task on the second page is found."""
     marengo = Marengo()
@@ -486,6 +508,16 @@ async def test_a_key_that_was_replaced_meanwhile_is_used():
     assert marengo.requests[-1].headers["x-api-key"] == new.secret
     marengo.tell("retrieve", refusal(401, "api_key_invalid"))
     assert (await fail(marengo)).reason is Reason.API_KEY_INVALID
+
+
+async def test_a_key_that_was_replaced_just_now_is_given_a_moment():
+    """A process hears of a new key within a second: a 401 for the one before, meanwhile, throws no task away."""
+    new = ProviderKey("tlk_new", "new")
+    marengo = Marengo()
+    marengo.tell("retrieve", refusal(401, "api_key_invalid"))
+    marengo.keys.keys = deque([KEY] * 5 + [new])
+    assert (await run(marengo)).tracks() == ["visual"]
+    assert marengo.requests[-1].headers["x-api-key"] == new.secret
 
 
 async def test_without_a_key_nothing_is_sent_and_no_model_is_usable():

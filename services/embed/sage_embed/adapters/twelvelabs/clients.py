@@ -77,6 +77,12 @@ def new_http_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(follow_redirects=False)
 
 
+def new_sdk(secret: str, http: httpx.AsyncClient) -> AsyncTwelveLabs:
+    """Return the SDK's client for a key, over an HTTP client whose answers `reading` can read."""
+    http.event_hooks = {"response": [_read]}
+    return AsyncTwelveLabs(api_key=secret, httpx_client=http)
+
+
 @dataclass
 class _Shared:
     fingerprint: str
@@ -129,5 +135,4 @@ class Clients:
 
     async def _make(self, key: ProviderKey) -> _Shared:
         http = await asyncio.to_thread(self._http_client)
-        http.event_hooks = {"response": [_read]}
-        return _Shared(key.fingerprint, AsyncTwelveLabs(api_key=key.secret, httpx_client=http), http)
+        return _Shared(key.fingerprint, new_sdk(key.secret, http), http)

@@ -3,14 +3,13 @@
 import asyncio
 import math
 
-import httpx
 import structlog
 from sage_runtime.context import time_left_s
-from twelvelabs import AsyncTwelveLabs
 from twelvelabs.core.api_error import ApiError
 from twelvelabs.core.request_options import RequestOptions
 
-from sage_embed.adapters.twelvelabs.clients import new_http_client
+from sage_embed.adapters.twelvelabs.answers import ListReader
+from sage_embed.adapters.twelvelabs.clients import new_http_client, new_sdk, reading
 from sage_embed.key_model import KeyStatus
 from sage_embed.ports import KeyChecker
 
@@ -46,8 +45,8 @@ class TwelveLabsKeyChecker(KeyChecker):
             if error.status_code == _UNAUTHORIZED:
                 return KeyStatus.INVALID
             return _unknown(error, http_status=error.status_code)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            # What is no network, no time, no URL, and no list: pydantic's and Unicode's errors are ValueErrors.
+        except Exception as error:
+            # No network, no time, no URL, no list, and whatever else the SDK trips over: it does not tell.
             return _unknown(error)
         return KeyStatus.VALID
 
@@ -55,9 +54,10 @@ class TwelveLabsKeyChecker(KeyChecker):
 async def _list_one(secret: str, *, timeout_s: float) -> None:
     # Loading the certificates takes 40 ms.
     async with await asyncio.to_thread(new_http_client) as http:
-        client = AsyncTwelveLabs(api_key=secret, httpx_client=http)
+        tasks = new_sdk(secret, http).embed.v_2.tasks
         options = RequestOptions(timeout_in_seconds=math.ceil(timeout_s))
-        await client.embed.v_2.tasks.list(page_limit=1, request_options=options)
+        # The SDK takes any object for a list.
+        await reading(ListReader(), lambda: tasks.list(page_limit=1, request_options=options))
 
 
 def _unknown(error: Exception, *, http_status: int | None = None) -> KeyStatus:

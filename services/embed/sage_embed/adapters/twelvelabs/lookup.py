@@ -96,15 +96,16 @@ async def _look(session: Session, wire: Wire, model: Model, sent: Sent) -> tuple
 
     for number in range(1, _MAX_PAGES + 1):
         page = await session.ask(partial(ask, number=number))
+        # Whatever its age: a URL tells for certain, and clocks may be far apart.
         for task in page.tasks:
-            if task.created_at is not None and task.created_at < oldest:
-                return None, undecided
             if task.url is not None and _same(task.url, sent.url):
                 return task.id, False
-            undecided |= _unnamed(task.url, sent.url) and task.model in (None, model.info.name)
-        if page.last:
-            break
-    return None, undecided
+        young = [task for task in page.tasks if task.created_at is None or task.created_at >= oldest]
+        undecided |= any(_unnamed(task.url, sent.url) and task.model in (None, model.info.name) for task in young)
+        if page.last or len(young) < len(page.tasks):
+            return None, undecided
+    # There is more than was looked at.
+    return None, True
 
 
 def _unnamed(listed: str | None, sent: str) -> bool:

@@ -24,6 +24,7 @@ class TwelveLabsPolicy:
         lookup_slack_s: How far TwelveLabs' clock may be behind ours.
         create_attempts: A create that has no clear answer is sent so often, each time after a look for its task.
         url_reuse_s: A URL is used for another create for so long.
+        key_change_s: After so long a key that was changed is not given out any more, anywhere.
         gone_after: A task is gone when it was not found so many times in a row.
         result_attempts: A result that cannot be used is fetched so often.
     """
@@ -42,6 +43,7 @@ class TwelveLabsPolicy:
     lookup_slack_s: float = 300.0
     create_attempts: int = 4
     url_reuse_s: float = 60.0
+    key_change_s: float = 2.0
     gone_after: int = 5
     result_attempts: int = 3
 

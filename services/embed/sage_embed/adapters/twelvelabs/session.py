@@ -144,7 +144,10 @@ class Session:
         if not error.of_the_key:
             return False
         if (await self._current()).fingerprint == key.fingerprint:
-            raise refused(error)
+            # One that was replaced just now, and revoked, is still given out for a moment.
+            await self.sleep(self.policy.key_change_s)
+            if (await self._current()).fingerprint == key.fingerprint:
+                raise refused(error)
         return True
 
     @property
