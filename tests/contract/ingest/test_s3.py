@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import threading
 import urllib.parse
 import urllib.request
@@ -26,6 +27,7 @@ class Trouble:
         objects: The adapter.
         client: Its client.
         answers: For each operation, statuses that stand in for its next answers. It is carried out all the same.
+        halves: For each operation, how many of its next answers break off in the middle of their body.
         cut: Operations whose connection is closed before they are carried out.
         calls: Operations in the order they were called.
     """
@@ -36,6 +38,7 @@ class Trouble:
         self.client.create_bucket(Bucket="bucket")
         self.objects = S3VideoObjects(self.client, url_client=self.client, bucket="bucket", part_threads=2)
         self.answers: dict[str, list[int]] = {}
+        self.halves: dict[str, int] = {}
         self.cut: set[str] = set()
         self.calls: list[str] = []
         # Before moto's own handler: the first answer counts.
@@ -48,6 +51,11 @@ class Trouble:
             raise ConnectionClosedError(endpoint_url=request.url)
         if self.answers.get(operation):
             return _failed(request, self.answers[operation].pop(0))
+        if self.halves.get(operation):
+            self.halves[operation] -= 1
+            # urllib3 notices by the length alone that the connection was closed.
+            body = io.BytesIO(LAST[: len(LAST) // 2])
+            return AWSResponse(request.url, 206, {"content-length": str(len(LAST))}, body)
         return None
 
 
@@ -124,6 +132,21 @@ async def test_an_object_of_another_size_is_no_completion(trouble: Trouble) -> N
     trouble.answers["CompleteMultipartUpload"] = [500] * 9
     with pytest.raises(SageError, match="STORE_UNAVAILABLE"):
         await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=999)
+
+
+@pytest.mark.parametrize(("broken", "reads"), [(3, True), (4, False)])
+async def test_an_answer_that_breaks_off_is_asked_for_again(trouble: Trouble, broken: int, reads: bool) -> None:
+    """A read whose answer ends in the middle is repeated, a few times, and is STORE_UNAVAILABLE then."""
+    multipart_id = await _begin(trouble)
+    tag = await _put(trouble, multipart_id)
+    await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
+    trouble.halves["GetObject"] = broken
+    if reads:
+        assert await trouble.objects.read_part(KEY, offset=0, length=100) == LAST
+    else:
+        with pytest.raises(SageError, match="STORE_UNAVAILABLE"):
+            await trouble.objects.read_part(KEY, offset=0, length=100)
+    assert trouble.calls.count("GetObject") == 4
 
 
 async def test_an_address_where_nobody_listens_is_told() -> None:

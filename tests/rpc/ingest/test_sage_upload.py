@@ -28,10 +28,11 @@ class Sage:
         self.path = path
 
     async def begin(self) -> asyncio.subprocess.Process:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.path.parent), "PYTHONUTF8": "1"}
+        # With a token, since it changes how calls are made; this server does not ask for one.
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.path.parent), "SAGE_TOKEN": "sage_test"}
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sage_cli", "upload", str(self.path), "--parts-over", "1"),
-            env={**environment, "SAGE_ADDRESS": self.ingest.server.address},
+            env={**environment, "PYTHONUTF8": "1", "SAGE_ADDRESS": self.ingest.server.address},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from sage_ingest.errors import store_unavailable
 
@@ -202,11 +208,18 @@ class S3VideoObjects:
         """Raise where the bucket cannot be reached."""
         await _run(self._control, lambda: self._client.head_bucket(Bucket=self._bucket))
 
-    def _read(self, key: str, *, offset: int, length: int) -> bytes:
+    def _read(self, key: str, *, offset: int, length: int, attempts: int = _ATTEMPTS) -> bytes:
         span = f"bytes={offset}-{offset + length - 1}"
         answer = self._client.get_object(Bucket=self._bucket, Key=key, Range=span)
-        with contextlib.closing(answer["Body"]) as body:
-            return body.read()
+        try:
+            with contextlib.closing(answer["Body"]) as body:
+                return body.read()
+        except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
+            # botocore repeats requests, and not what breaks while their answers are read. Of the thousands that a large
+            # file takes one may well break, and all of the others would have been read for nothing.
+            if attempts == 1:
+                raise
+        return self._read(key, offset=offset, length=length, attempts=attempts - 1)
 
     def _size_of(self, key: str) -> int | None:
         try:
