@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from sage_cli.terminal import Terminal
+
 GAP = "  "
 SHORTEST_ELASTIC = 10
 
@@ -27,6 +29,12 @@ class Column:
     right: bool = False
     elastic: bool = False
     keep: int = 9
+
+
+def say_table(terminal: Terminal, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: cut to the width of a terminal, whole into a pipe."""
+    for line in draw_table(columns, rows, width=terminal.out.width if terminal.out.is_terminal else None):
+        terminal.say(line)
 
 
 def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None) -> Iterator[Text]:

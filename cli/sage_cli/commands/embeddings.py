@@ -15,7 +15,7 @@ from sage_cli.json_output import message_document
 from sage_cli.preparation import Preparation, choose_recipe
 from sage_cli.progress import ProgressBoard
 from sage_cli.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
-from sage_cli.tables import Column, draw_table
+from sage_cli.tables import Column, say_table
 from sage_cli.targets import EmbeddingTarget, VideoTarget, read_target
 from sage_cli.terminal import printable
 from sage_cli.uploads import Sending
@@ -172,9 +172,7 @@ def list_embeddings(session: Session, *, video: str, state: str | None, model: s
         elif not found:
             terminal.note("There are no such embeddings. `sage embed VIDEO` makes one.")
         else:
-            width = terminal.out.width if terminal.out.is_terminal else None
-            for line in draw_table(_EMBEDDING_COLUMNS, [_embedding_row(one) for one in found], width=width):
-                terminal.say(line)
+            say_table(terminal, _EMBEDDING_COLUMNS, [_embedding_row(one) for one in found])
 
     session.run(run)
 
@@ -191,9 +189,7 @@ def models(session: Session, *, as_json: bool) -> None:
         if as_json:
             terminal.say_json({"models": [message_document(model) for model in found]})
             return
-        width = terminal.out.width if terminal.out.is_terminal else None
-        for line in draw_table(_MODEL_COLUMNS, [_model_row(model) for model in found], width=width):
-            terminal.say(line)
+        say_table(terminal, _MODEL_COLUMNS, [_model_row(model) for model in found])
 
     session.run(run)
 

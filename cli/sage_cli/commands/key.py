@@ -12,7 +12,7 @@ from sage_cli.errors import Trouble
 from sage_cli.json_output import message_document
 from sage_cli.key_input import read_key
 from sage_cli.session import INTERRUPTED_EXIT_CODE, SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
-from sage_cli.tables import Column, draw_table
+from sage_cli.tables import Column, say_table
 from sage_cli.terminal import printable
 
 _SET_ONE = "`sage key set` sets one."
@@ -91,9 +91,7 @@ def show(session: Session, *, as_json: bool) -> None:
         elif not found.present:
             terminal.note(f"There is no key. {_SET_ONE}")
         else:
-            width = terminal.out.width if terminal.out.is_terminal else None
-            for line in draw_table(_COLUMNS, [_row(found)], width=width):
-                terminal.say(line)
+            say_table(terminal, _COLUMNS, [_row(found)])
 
     session.run(run)
 

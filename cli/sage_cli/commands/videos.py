@@ -15,7 +15,7 @@ from sage_cli.json_output import message_document
 from sage_cli.preparation import Preparation
 from sage_cli.progress import ProgressBoard, size
 from sage_cli.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
-from sage_cli.tables import Column, draw_table
+from sage_cli.tables import Column, say_table
 from sage_cli.targets import VideoTarget, read_file_target, read_target
 from sage_cli.terminal import printable
 from sage_cli.timecode import clock, timecode
@@ -96,9 +96,7 @@ def videos(session: Session, *, name: str, limit: int, as_json: bool) -> None:
         elif not found:
             terminal.note("There are no videos. `sage upload FILE` brings one in.")
         else:
-            width = terminal.out.width if terminal.out.is_terminal else None
-            for line in draw_table(_COLUMNS, [_row(video) for video in found], width=width):
-                terminal.say(line)
+            say_table(terminal, _COLUMNS, [_row(video) for video in found])
 
     session.run(run)
 
