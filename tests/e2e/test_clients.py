@@ -41,6 +41,11 @@ def lines_of(kinds: list[str], out: str) -> list[tuple[str, ...]]:
     return found
 
 
+async def test_python_finds_the_differences(stack: RunningStack) -> None:
+    """The generated code that is checked in goes from two files to their differences."""
+    lines_of(KINDS, await run(sys.executable, str(CLIENTS / "python" / "diff.py"), stack=stack))
+
+
 async def test_connect_over_grpc_web_finds_the_differences(stack: RunningStack) -> None:
     """What a page in the browser is made of goes from two files to their differences."""
     lines_of(KINDS, await run(NODE, str(CLIENTS / "typescript" / "dist" / "web.js"), stack=stack))

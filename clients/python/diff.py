@@ -1,0 +1,69 @@
+"""Where do two cuts of a video differ? Asked over native gRPC with the code that buf generates into gen/python.
+
+usage: python clients/python/diff.py OLD.mp4 NEW.mp4      SAGE_ADDRESS: the gateway, localhost:8080 where it is not set
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+from google.api import httpbody_pb2
+from sage.compare.v1 import compare_pb2, compare_pb2_grpc
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+
+CHUNK_BYTES = 512 * 1024
+TOKEN = os.environ.get("SAGE_TOKEN")
+METADATA: tuple[tuple[str, str | bytes], ...] = (("authorization", f"Bearer {TOKEN}"),) if TOKEN else ()
+
+
+def main() -> None:
+    """Upload both, embed both, compare."""
+    with grpc.insecure_channel(os.environ.get("SAGE_ADDRESS", "localhost:8080")) as channel:
+        a, b = [embed(channel, upload(channel, Path(name))) for name in sys.argv[1:3]]
+        request = compare_pb2.CompareEmbeddingsRequest(embedding_id_a=a, embedding_id_b=b)
+        comparison = compare_pb2_grpc.CompareServiceStub(channel).CompareEmbeddings(request, metadata=METADATA)
+    for difference in comparison.differences:
+        kind = compare_pb2.DifferenceKind.Name(difference.kind).removeprefix("DIFFERENCE_KIND_")
+        sides = [span(getattr(difference, side)) if difference.HasField(side) else "-" for side in ("a", "b")]
+        print(kind, *sides)
+    print(f"similar {comparison.similarity_percent:.1f} %")
+
+
+def upload(channel: grpc.Channel, path: Path) -> str:
+    """Return the id of the video that a file becomes."""
+
+    def messages() -> Iterator[ingest_pb2.UploadVideoRequest]:
+        spec = ingest_pb2.VideoSpec(filename=path.name, content_type="video/mp4", size_bytes=path.stat().st_size)
+        yield ingest_pb2.UploadVideoRequest(spec=spec)
+        with path.open("rb") as file:
+            while data := file.read(CHUNK_BYTES):
+                yield ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=data))
+
+    return ingest_pb2_grpc.IngestServiceStub(channel).UploadVideo(messages(), metadata=METADATA).video.id
+
+
+def embed(channel: grpc.Channel, video_id: str) -> str:
+    """Return the id of the embedding, once it is complete."""
+    embeddings = embed_pb2_grpc.EmbedServiceStub(channel)
+    created = embeddings.CreateEmbedding(embed_pb2.CreateEmbeddingRequest(video_id=video_id), metadata=METADATA)
+    watch = embed_pb2.WatchEmbeddingRequest(embedding_id=created.embedding.id)
+    for message in embeddings.WatchEmbedding(watch, metadata=METADATA):
+        if message.heartbeat:
+            continue
+        now = message.embedding
+        print(f"{video_id}: {now.progress.fraction:.0%} {now.progress.message}", file=sys.stderr)
+        if message.last and now.state != embed_pb2.EMBEDDING_STATE_COMPLETED:
+            raise SystemExit(now.failure.message or now.progress.message)
+    return created.embedding.id
+
+
+def span(side: compare_pb2.TimeRange) -> str:
+    """Return a range of time for people, in seconds."""
+    return f"{side.start_seconds:.2f}-{side.end_seconds:.2f}"
+
+
+if __name__ == "__main__":
+    main()
