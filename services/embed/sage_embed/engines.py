@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from sage_runtime.errors import Reason
+
 from sage_embed.engine import Engine, ModelInfo
 from sage_embed.errors import model_unavailable, model_unknown
 
@@ -22,8 +24,7 @@ class Engines:
         Raises:
             SageError: STORE_UNAVAILABLE.
         """
-        models = [model for engine in self._engines for model in await engine.models()]
-        return sorted(models, key=lambda model: model.unusable is not None)
+        return sorted(await self._in_order(), key=lambda model: model.unusable is not None)
 
     async def aclose(self) -> None:
         """Close the engines. None of them embeds any more."""
@@ -35,16 +36,16 @@ class Engines:
 
         Raises:
             SageError: MODEL_UNKNOWN, STORE_UNAVAILABLE; where the model cannot be used, the error that says why:
-                MODEL_UNAVAILABLE or API_KEY_MISSING.
+                MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING.
         """
-        models = await self.models()
+        models = await self._in_order()
         wanted = [model for model in models if not name or model.name == name]
         if not wanted:
             raise model_unknown(name, [model.name for model in models])
-        # Usable ones come first.
-        if wanted[0].unusable is not None:
-            raise wanted[0].unusable
-        return wanted[0]
+        best = next((model for model in wanted if not _passed_over(model)), wanted[0])
+        if best.unusable is not None:
+            raise best.unusable
+        return best
 
     async def engine_of(self, name: str, revision: str) -> Engine:
         """Return the engine that offers a model in this revision.
@@ -62,3 +63,14 @@ class Engines:
                         )
                     return engine
         raise model_unknown(name, [model.name for model in await self.models()])
+
+    async def _in_order(self) -> list[ModelInfo]:
+        return [model for engine in self._engines for model in await engine.models()]
+
+
+def _passed_over(model: ModelInfo) -> bool:
+    """Return whether the next best model may be taken for this one where nobody asked for it by name.
+
+    A key that is set and cannot be read is no reason to do in silence what was not meant.
+    """
+    return model.unusable is not None and model.unusable.reason is not Reason.ENCRYPTION_KEY_MISSING

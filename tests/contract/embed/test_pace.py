@@ -187,6 +187,19 @@ async def test_who_waits_under_a_key_that_was_replaced_waits_no_longer(provider)
     assert next(looks, None) is None
 
 
+async def test_keys_of_long_ago_are_forgotten(postgres_provider, pool):
+    """With a new key there is no row left of those that were used weeks before, and none missing of the others."""
+    await postgres_provider.paces[0].wait_turn(KEY, in_use=yes)
+    await postgres_provider.paces[0].wait_turn(OTHER_KEY, in_use=yes)
+    query = "UPDATE provider_pace SET next_at = next_at - interval '8 days' WHERE key_fingerprint = %s"
+    async with pool.connection() as connection:
+        await connection.execute(query, (KEY.fingerprint,))
+    await postgres_provider.paces[1].wait_turn(ProviderKey("tlk_new", "new"), in_use=yes)
+    async with pool.connection() as connection:
+        rows = await (await connection.execute("SELECT key_fingerprint AS key FROM provider_requests")).fetchall()
+    assert sorted(row["key"] for row in rows) == ["another", "new"]
+
+
 async def test_after_a_long_time_without_a_refusal_more_is_sent(provider):
     """What was learned is forgotten by little and little."""
     for _ in range(10):

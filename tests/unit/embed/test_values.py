@@ -17,7 +17,7 @@ from sage_embed.config import ApiSettings
 from sage_embed.create import CreateRequest
 from sage_embed.engine import Segments
 from sage_embed.engines import Engines
-from sage_embed.errors import RETRYABLE
+from sage_embed.errors import RETRYABLE, encryption_key_missing
 from sage_embed.model import UNFINISHED, Embedding, Failure, Plan, Progress, State, Track, Video, states_before
 from sage_embed.segments import max_segments, to_stored
 from sage_runtime.catalogue import CATALOGUE
@@ -123,7 +123,7 @@ def test_only_the_last_message_of_a_watch_says_so():
 
 
 async def test_the_best_usable_model_is_chosen(tmp_path):
-    """Left open, the first usable one is taken; models that cannot be used are listed last."""
+    """Left open, the first usable one is taken, but none in place of one whose key cannot be read."""
     marengo = replace(MODEL, name="marengo", unusable=SageError(Reason.API_KEY_MISSING, provider="Marengo"))
     engines = Engines([ScriptedEngine(Script(tmp_path), model=model) for model in (marengo, MODEL)])
     assert await engines.choose("") == MODEL
@@ -131,6 +131,10 @@ async def test_the_best_usable_model_is_chosen(tmp_path):
     with pytest.raises(SageError) as caught:
         await engines.choose("marengo")
     assert caught.value.reason is Reason.API_KEY_MISSING
+    unreadable = replace(marengo, unusable=encryption_key_missing("it was not started with one"))
+    with pytest.raises(SageError) as caught:
+        await Engines([ScriptedEngine(Script(tmp_path), model=model) for model in (unreadable, MODEL)]).choose("")
+    assert caught.value.reason is Reason.ENCRYPTION_KEY_MISSING
     with pytest.raises(SageError) as caught:
         await Engines([]).choose("")
     assert caught.value.reason is Reason.MODEL_UNKNOWN

@@ -73,6 +73,12 @@ FROM (SELECT *, {_ALLOWED} AS allowed FROM provider_pace WHERE key_fingerprint =
 
 _KNOW = "INSERT INTO provider_pace (key_fingerprint) VALUES (%(key)s) ON CONFLICT DO NOTHING"
 
+# A new key takes the place of one before; what is known of that goes with its requests, days after its last one.
+_FORGET = """
+DELETE FROM provider_pace
+WHERE key_fingerprint <> %(key)s AND greatest(next_at, held_until) < clock_timestamp() - interval '7 days'
+"""
+
 # A refusal is heard of a little after it happened, so it is not the last window that counts but the fullest of late.
 _READ = f"""
 SELECT
@@ -221,6 +227,7 @@ class PostgresProviderPace(ProviderPace):
                 if row is not None:
                     return float(row["seconds"])
                 await connection.execute(_KNOW, values)
+                await connection.execute(_FORGET, values)
                 return 0.0
 
     def _values(self, fingerprint: str) -> Row:
