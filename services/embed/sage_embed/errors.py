@@ -48,6 +48,11 @@ def model_unavailable(model: str, why: str) -> SageError:
     return SageError(Reason.MODEL_UNAVAILABLE, model=model, why=why.rstrip("."))
 
 
+def provider_failed(embedding: Embedding, why: str) -> SageError:
+    """Return the error for work that a provider did not do, or did wrong. `why` has no full stop."""
+    return SageError(Reason.PROVIDER_FAILED, provider=provider_name(embedding.plan.provider), why=why)
+
+
 def task_taken(provider_task_id: str) -> SageError:
     """Return the error for a provider's task that was taken for one embedding's and is another's."""
     return SageError(

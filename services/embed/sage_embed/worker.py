@@ -27,8 +27,9 @@ from sage_embed.config import SCHEMA, WorkerSettings
 from sage_embed.engine import Engine
 from sage_embed.engines import Engines
 from sage_embed.ports import ProviderKeys
+from sage_embed.record import RunPolicy
 from sage_embed.recover import recover
-from sage_embed.run import Runner, RunPolicy
+from sage_embed.run import Runner
 
 log = structlog.get_logger()
 

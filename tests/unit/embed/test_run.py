@@ -10,8 +10,9 @@ from fakes.embed import DIMENSIONS, MODEL, InMemoryEmbeddingStore, InMemoryVideo
 from sage_embed.engine import Progressed, Resume, Segments, SegmentsProduced, Submitting, TaskStarted
 from sage_embed.engines import Engines
 from sage_embed.model import Failure, Plan, State, Video
+from sage_embed.record import RunPolicy
 from sage_embed.recover import recover
-from sage_embed.run import Runner, RunPolicy
+from sage_embed.run import Runner
 from sage_embed.worker import describe
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.ids import new_id
