@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import numpy as np
+import pytest
 from sage_embed.adapters.twelvelabs.engine import TwelveLabsEngine
 from sage_embed.adapters.twelvelabs.policy import TwelveLabsPolicy
 from sage_embed.adapters.twelvelabs.session import Clock
@@ -22,9 +23,13 @@ from sage_embed.engine import (
     Vectors,
 )
 from sage_embed.ports import ProviderKey, ProviderKeys, ProviderPace
+from sage_runtime.catalogue import public_text
+from sage_runtime.errors import SageError
 
 KEY = ProviderKey("tlk_secret_key", "fingerprint")
 URL = "https://store.example/videos/a.mp4?X-Amz-Signature=signed"
+HTML = "<html><body>502 Bad Gateway</body></html>"
+DROPPED = httpx.RemoteProtocolError("Server disconnected without sending a response.")
 _EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
@@ -319,3 +324,24 @@ def form_of(request: httpx.Request) -> dict[str, list[str]]:
         head, _, value = part.partition("\r\n\r\n")
         fields.setdefault(head.partition('name="')[2].partition('"')[0], []).append(value.removesuffix("\r\n"))
     return fields
+
+
+async def run(
+    marengo: Marengo, request: EngineRequest | None = None, *, policy: TwelveLabsPolicy | None = None
+) -> Outcome:
+    """Embed a video to its end."""
+    outcome, engine = Outcome(), marengo.engine(policy)
+    async for event in engine.embed(request or request_of(marengo)):
+        outcome.add(event)
+    await engine.aclose()
+    return outcome
+
+
+async def fail(marengo: Marengo, request: EngineRequest | None = None, **options: TwelveLabsPolicy) -> SageError:
+    """Embed a video that cannot be embedded."""
+    with pytest.raises(SageError) as caught:
+        await run(marengo, request, **options)
+    for text in (public_text(caught.value), str(caught.value), caught.value.detail):
+        assert KEY.secret not in text
+        assert "X-Amz-Signature" not in text
+    return caught.value
