@@ -15,7 +15,8 @@ class TwelveLabsSettings(Settings):
         poll_first_s: Seconds between the first two looks at a task; the waits grow from there.
         poll_max_s: The longest wait between two looks in seconds.
         timeout_s: Seconds that TwelveLabs may take to answer a question.
-        create_timeout_s: Seconds that it may take to answer a request for a task.
+        create_timeout_s: Seconds that it may take to answer a request for a task. Where a worker was lost while it sent
+            one, the next waits for twice as long before it sends another.
         lookup_s: Seconds for which a task is looked for in TwelveLabs' list after its answer was lost, before another
             is made. The list may lag.
         rate_window_s: Seconds over which TwelveLabs counts requests for its rate limit.
