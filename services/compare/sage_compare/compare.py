@@ -33,6 +33,9 @@ _Key = TypeVar("_Key")
 _Found = TypeVar("_Found")
 _ClipsOf = Mapping[tuple[Embedding, str], Clips]
 
+# Of these, and not of the picture, there may be nothing for a while: nobody speaks, or the sound ends early.
+_SOUND_TRACKS = frozenset({"audio", "transcription"})
+
 _LAY_OUT: dict[Mode, Callable[..., Layout]] = {Mode.TIME: timeline.lay_out}
 
 
@@ -93,6 +96,7 @@ def _compare_track(
             metric=request.metric,
             threshold=threshold,
             same_video=a.video_id == b.video_id,
+            silence_seconds=a.clip_seconds if name in _SOUND_TRACKS else None,
         )
     else:
         series, findings = compare_with_silence(a.duration if a_track else None, b.duration if b_track else None)
@@ -116,6 +120,7 @@ def compare_clips(
     metric: Metric,
     threshold: float,
     same_video: bool = False,
+    silence_seconds: float | None = None,
 ) -> tuple[Series, Findings]:
     """Return the distances of two sequences of clips and what the threshold makes of them.
 
@@ -128,8 +133,9 @@ def compare_clips(
         metric: How distances are measured.
         threshold: Distances above it are differences, in the unit of the metric.
         same_video: Whether both were made from one video. What no clip covers is no difference then: it is the same.
+        silence_seconds: How long a stretch without clips has to be to be silence; None where there is none.
     """
-    layout = _LAY_OUT[mode](a, b, a_duration=a_duration, b_duration=b_duration)
+    layout = _LAY_OUT[mode](a, b, a_duration=a_duration, b_duration=b_duration, silence_seconds=silence_seconds)
     series = Series(
         a_starts=layout.a_starts,
         b_starts=layout.b_starts,

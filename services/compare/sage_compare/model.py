@@ -10,6 +10,7 @@ Floats = NDArray[np.float64]
 Distances = NDArray[np.float32]
 Vectors = NDArray[np.float32]
 Rows = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 
 
 class Mode(Enum):
@@ -34,9 +35,9 @@ class Kind(Enum):
     CHANGED = auto()
     """Both have something there, and it differs."""
     ONLY_IN_A = auto()
-    """a goes on after b has ended, or has the track and b is silent."""
+    """a goes on after b has ended, or has something there and b is silent."""
     ONLY_IN_B = auto()
-    """b goes on after a has ended, or has the track and a is silent."""
+    """b goes on after a has ended, or has something there and a is silent."""
     NOT_COMPARED = auto()
     """Both have something there, but no clip of one or both covers it, and they are different videos."""
 

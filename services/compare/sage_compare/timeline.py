@@ -12,22 +12,26 @@ tenth of a second at the very end goes unnoticed.
 
 import numpy as np
 
-from sage_compare.model import Clips, Difference, Floats, Kind, Layout, Rows, TimeRange
+from sage_compare.model import Clips, Difference, Floats, Kind, Layout, Mask, Rows, TimeRange
 
 TOLERANCE_SECONDS = 0.1
 
 
-def lay_out(a: Clips, b: Clips, *, a_duration: float, b_duration: float) -> Layout:
+def lay_out(
+    a: Clips, b: Clips, *, a_duration: float, b_duration: float, silence_seconds: float | None = None
+) -> Layout:
     """Lay two timelines on each other, second by second.
 
     Intervals and unpaired ranges together tile the union of both timelines: from 0 to the longer duration, or to the
-    shorter one where the two durations are one moment.
+    shorter one where the two durations are one moment. What is silent in both is left out.
 
     Args:
         a: The clips of the one.
         b: The clips of the other.
         a_duration: The length of a's video in seconds, whatever its clips cover.
         b_duration: The length of b's video.
+        silence_seconds: How long a stretch without clips has to be to be silence: nobody speaks there, or the sound has
+            ended. None where clips are left out for other reasons alone, as with the picture.
     """
     end = min(a_duration, b_duration)
     a_starts, a_ends, a_rows = _fit(a.starts, a.ends, end=end)
@@ -37,14 +41,24 @@ def lay_out(a: Clips, b: Clips, *, a_duration: float, b_duration: float) -> Layo
     edges = _union(moments, b_starts, b_ends, np.array([0.0, end]))
     starts, ends = edges[:-1], edges[1:]
     a_cover, b_cover = _cover(starts, a_starts, a_ends), _cover(starts, b_starts, b_ends)
-    paired = (a_cover >= 0) & (b_cover >= 0)
+    a_there, b_there = a_cover >= 0, b_cover >= 0
+    paired = a_there & b_there
+    a_silent = _silent(starts, a_starts, a_ends, duration=a_duration, at_least=silence_seconds)
+    b_silent = _silent(starts, b_starts, b_ends, duration=b_duration, at_least=silence_seconds)
+    only_a, only_b = a_there & b_silent, b_there & a_silent
+    unknown = ~(paired | only_a | only_b | a_silent & b_silent)
     return Layout(
         a_starts=starts[paired],
         b_starts=starts[paired],
         lengths=(ends - starts)[paired],
         a_rows=a_rows[a_cover[paired]],
         b_rows=b_rows[b_cover[paired]],
-        unpaired=(*_not_compared(starts[~paired], ends[~paired]), *_ending(a_duration, b_duration)),
+        unpaired=(
+            *(Difference(Kind.NOT_COMPARED, a=where, b=where) for where in _ranges(starts[unknown], ends[unknown])),
+            *(Difference(Kind.ONLY_IN_A, a=where, b=None) for where in _ranges(starts[only_a], ends[only_a])),
+            *(Difference(Kind.ONLY_IN_B, a=None, b=where) for where in _ranges(starts[only_b], ends[only_b])),
+            *_ending(a_duration, b_duration),
+        ),
     )
 
 
@@ -94,14 +108,26 @@ def _cover(moments: Floats, starts: Floats, ends: Floats) -> Rows:
     return np.where(covered, at, -1)
 
 
-def _not_compared(starts: Floats, ends: Floats) -> list[Difference]:
-    """Return what both timelines have and no two clips cover, neighbours as one."""
+def _silent(moments: Floats, starts: Floats, ends: Floats, *, duration: float, at_least: float | None) -> Mask:
+    """Return for each moment whether it lies in a stretch without clips that is long enough to be silence.
+
+    A shorter one at the end may be the rest that models leave out because it does not make a clip.
+    """
+    if at_least is None:
+        return np.zeros(len(moments), np.bool_)
+    since, until = np.append(0.0, ends), np.append(starts, duration)
+    at = np.searchsorted(starts, moments, side="right")
+    long_enough: Mask = until[at] - since[at] >= at_least - TOLERANCE_SECONDS
+    return (moments >= since[at]) & long_enough
+
+
+def _ranges(starts: Floats, ends: Floats) -> list[TimeRange]:
+    """Return intervals as ranges, neighbours as one."""
     if not len(starts):
         return []
     breaks = np.flatnonzero(starts[1:] != ends[:-1])
     firsts, lasts = starts[np.append(0, breaks + 1)], ends[np.append(breaks, len(ends) - 1)]
-    ranges = [TimeRange(first, last) for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)]
-    return [Difference(Kind.NOT_COMPARED, a=where, b=where) for where in ranges]
+    return [TimeRange(first, last) for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)]
 
 
 def _ending(a_duration: float, b_duration: float) -> list[Difference]:

@@ -172,6 +172,17 @@ async def test_silence_beside_silence_is_the_same():
     assert (audio.a_covered, audio.b_covered, len(audio.series)) == (None, None, 0)
 
 
+@pytest.mark.parametrize(("track", "differs"), [("transcription", False), ("audio", False), ("visual", True)])
+async def test_where_nobody_speaks_in_both_nothing_differs(track: str, differs: bool):
+    """Gaps between the clips of speech and sound are silence. Of the picture they are something that was not seen."""
+    speech = segments(OLD)
+    gaps = Segments(speech.starts[[0, 3]], speech.ends[[0, 3]], speech.vectors[[0, 3]])
+    a = StoredEmbedding(tracks={track: gaps}, duration=12.0, dimensions=6)
+    found = (await compare(a, a.but(video_id=new_id("video")), track=track)).first.findings
+    assert [d.kind for d in found.differences] == ([Kind.NOT_COMPARED] * 2 if differs else [])
+    assert (found.similarity_percent == 100.0) is not differs
+
+
 async def test_track_that_one_has_not_asked_for_is_missing_not_silent():
     """Nothing is known of a track that was not asked for: TRACK_MISSING, also as second track."""
     for a, b in ((dubbed(), stored(OLD)), (stored(OLD), dubbed(**SILENT))):

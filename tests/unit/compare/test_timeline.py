@@ -176,3 +176,24 @@ def test_a_timeline_beside_itself_pairs_each_clip_with_itself(timeline):
     clips, duration = timeline
     layout = lay_out(clips, clips, a_duration=duration, b_duration=duration)
     assert (layout.a_rows == layout.b_rows).all()
+
+
+def test_silence_is_the_same_as_silence_and_not_as_sound():
+    """Where neither has clips for a while there is no difference; where one has, it alone has something there."""
+    a, b = clips_at((0, 2), (6, 8)), clips_at((0, 2), (4, 6))
+    layout = lay_out(a, b, a_duration=11, b_duration=11, silence_seconds=2)
+    assert intervals(layout) == [(0, 2, 0, 0)]
+    assert unpaired(layout) == [(Kind.ONLY_IN_A, 6, 8), (Kind.ONLY_IN_B, 4, 6)]
+
+
+def test_sound_that_ends_early_is_silent_from_there_on():
+    """The one that has ended is silent; what the other still has is only in that one, as one range."""
+    layout = lay_out(grid(4), grid(1), a_duration=8, b_duration=8, silence_seconds=2)
+    assert unpaired(layout) == [(Kind.ONLY_IN_A, 2, 8)]
+
+
+@pytest.mark.parametrize("silence_seconds", [2, None])
+def test_a_rest_that_makes_no_clip_is_no_silence(silence_seconds):
+    """An end shorter than a clip may have been left out for that, so it was not compared."""
+    layout = lay_out(grid(3), grid(3), a_duration=7.5, b_duration=7.5, silence_seconds=silence_seconds)
+    assert unpaired(layout) == [(Kind.NOT_COMPARED, 6, 7.5)]

@@ -431,7 +431,9 @@ class TrackComparison(_message.Message):
     """The comparison of a second track, in the same mode, by the same metric and the same rules.
 
     Both embeddings must have asked for the track. Where one has it and the other, silent, does not, all of it is
-    ONLY_IN_A or ONLY_IN_B. Where both are silent there is no difference.
+    ONLY_IN_A or ONLY_IN_B. Where both are silent there is no difference, and nothing that `similarity_percent` counts.
+    Silent is too, in `audio` and `transcription`, a stretch that no segments cover and that is at least a clip long: nobody
+    speaks there, or the sound has ended.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
