@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fakes.marengo import DROPPED, HTML, KEY, URL, Marengo, fail, refusal, request_of, run
 from sage_embed.adapters.twelvelabs.policy import TwelveLabsPolicy
-from sage_embed.engine import Resume
+from sage_embed.engine import Resume, Submitting
 from sage_runtime.catalogue import public_text
 from sage_runtime.errors import Reason
 
@@ -154,10 +154,16 @@ async def test_a_list_with_urls_that_are_cut_off_leads_to_no_second_task():
 
 
 async def test_a_task_that_is_made_late_has_all_of_its_time():
-    """Work that was asked for days ago, and whose task never came about, does not throw its new task away."""
+    """Work of days ago whose task never came about, and that waits for hours more, does not throw its task away."""
     marengo = Marengo(polls_before_ready=20)
     resume = Resume(None, "https://store.example/old", marengo.clock.now() - timedelta(days=2), {}, KEY.fingerprint)
-    outcome = await run(marengo, request_of(marengo, resume=resume))
+
+    def late(_: httpx.Request) -> httpx.Response:
+        marengo.clock.seconds += TwelveLabsPolicy().deadline_s - 60
+        return httpx.Response(429)
+
+    marengo.tell("create", late)
+    outcome = await run(marengo, request_of(marengo, resume=resume, urls=[URL, URL]))
     assert (outcome.started, outcome.tracks()) == (["t1"], ["visual"])
 
 
@@ -204,6 +210,20 @@ async def test_later_pages_of_the_list_are_looked_at():
     marengo.tell("list", httpx.Response(200, json={"data": others, "page_info": {"page": 1, "total_page": 2}}))
     outcome = await run(marengo, request_of(marengo, resume=Resume(None, URL, marengo.clock.now(), {})))
     assert outcome.started == [task]
+
+
+async def test_who_loses_the_work_while_it_is_held_back_sends_nothing():
+    """A submission is told before every create: where it cannot be stored any more, the work is closed there."""
+    marengo = Marengo()
+    marengo.tell("create", httpx.Response(429))
+    events, submissions = marengo.engine().embed(request_of(marengo)), []
+    async for event in events:
+        submissions += [event] if isinstance(event, Submitting) else []
+        if len(submissions) == 2:
+            break
+    await events.aclose()
+    assert submissions == [Submitting(URL, KEY.fingerprint)] * 2
+    assert (marengo.seen["create"], len(marengo.tasks)) == (1, 0)
 
 
 async def test_a_create_that_was_held_back_for_long_gets_a_fresh_url():
