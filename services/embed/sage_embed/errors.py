@@ -6,8 +6,10 @@ from sage_runtime.errors import FieldViolation, Reason, SageError
 
 from sage_embed.model import Embedding, provider_name
 
+# Something of ours could not be reached.
+OURS = frozenset({Reason.STORE_UNAVAILABLE, Reason.SERVICE_UNAVAILABLE})
 # What may be different a moment later, though nobody changed the request.
-RETRYABLE = frozenset({Reason.STORE_UNAVAILABLE, Reason.PROVIDER_UNREACHABLE, Reason.SERVICE_UNAVAILABLE})
+RETRYABLE = OURS | {Reason.PROVIDER_UNREACHABLE}
 
 
 def embedding_not_found(embedding_id: str) -> SageError:

@@ -11,7 +11,7 @@ from sage_runtime.errors import Reason, SageError
 
 from sage_embed.engine import EngineRequest, Resume
 from sage_embed.engines import Engines
-from sage_embed.errors import RETRYABLE, provider_failed
+from sage_embed.errors import OURS, RETRYABLE, provider_failed
 from sage_embed.model import SOUND_TRACKS, Embedding, Failure, WorkLostError
 from sage_embed.ports import VideoCatalog, WorkStore
 from sage_embed.record import Recorder, RunPolicy
@@ -62,7 +62,7 @@ class Runner:
             except SageError as error:
                 # A run that stored a task or segments before it failed begins a new count.
                 attempts = 0 if recorder.advanced else embedding.attempts
-                await self._end(embedding_id, job_id, error, attempts=attempts)
+                await self._end(embedding, job_id, error, attempts=attempts)
             except asyncio.CancelledError:
                 log.info("embedding_interrupted", embedding_id=embedding_id, job_id=job_id)
                 raise
@@ -132,8 +132,11 @@ class Runner:
             if track not in recorder.stored and track not in SOUND_TRACKS:
                 raise provider_failed(embedding, f"it returned no vectors for track {track}")
 
-    async def _end(self, embedding_id: str, job_id: int, error: SageError, *, attempts: int) -> None:
+    async def _end(self, embedding: Embedding, job_id: int, error: SageError, *, attempts: int) -> None:
         """Store a failure, or the retry that it deserves."""
+        embedding_id = embedding.id
+        # A task that is paid for is not given up because something of ours was away; its own deadline ends it.
+        counts = not (embedding.provider_task_id and error.reason in OURS)
         log.warning(
             "embedding_trouble",
             embedding_id=embedding_id,
@@ -142,14 +145,14 @@ class Runner:
             detail=error.detail,
             attempts=attempts,
         )
-        if error.reason in RETRYABLE and attempts + 1 < self._policy.max_attempts:
+        if error.reason in RETRYABLE and (not counts or attempts + 1 < self._policy.max_attempts):
             wait = self._policy.wait(attempts)
             await self._store.requeue(
                 embedding_id,
                 job_id,
                 delay=wait,
                 message=f"{self._describe(error)} The next attempt is in {wait.total_seconds():.0f} s.",
-                counts_as_attempt=True,
+                counts_as_attempt=counts,
             )
         else:
             await self._store.fail(embedding_id, job_id, Failure(error.reason, self._describe(error)))

@@ -235,6 +235,25 @@ async def test_a_store_that_is_away_gets_the_work_back_later(run, store, tmp_pat
     assert done.tracks[0].segment_count == 5
 
 
+@pytest.mark.parametrize(
+    ("reason", "state"), [(Reason.STORE_UNAVAILABLE, State.PROCESSING), (Reason.PROVIDER_UNREACHABLE, State.FAILED)]
+)
+async def test_a_task_that_is_paid_for_outlasts_our_own_outages(run, reason, state):
+    """However often something of ours is away, the task is gone back to; a provider that is away is counted."""
+    engine = EventsEngine(Submitting("https://s3/film?signed"), TaskStarted("task-1"))
+    engine.error = SageError(reason, store="database", provider="TwelveLabs")
+    embedding = await run(engine)
+    engine.events = ()
+    for _ in range(POLICY.max_attempts + 2):
+        if embedding.state is State.PROCESSING:
+            embedding = await run(engine, embedding.id)
+    assert (embedding.state, embedding.provider_task_id) == (state, "task-1")
+    engine.error = None
+    engine.events = (segments(5),)
+    if state is State.PROCESSING:
+        assert (await run(engine, embedding.id)).state is State.COMPLETED
+
+
 async def test_a_model_that_has_changed_meanwhile_does_not_mix_its_vectors(run, tmp_path):
     """An embedding begun with one revision is not finished with another."""
     failed = await run(ScriptedEngine(Script(tmp_path), model=replace(MODEL, revision="2")))
