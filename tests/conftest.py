@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,12 @@ from fakes.twelvelabs.studio import Studio
 from sage_local.ports import free_port
 from sage_local.postgres import Postgres
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
+
+
+def pytest_configure() -> None:
+    """Let SIGINT reach the programs under test: a shell that starts the tests in the background has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
