@@ -12,6 +12,7 @@ import structlog
 from sage_runtime.catalogue import public_text
 from sage_runtime.channel import open_channel
 from sage_runtime.errors import SageError
+from sage_runtime.garbage import spare_what_is_loaded
 from sage_runtime.logging import configure_logging
 from sage_runtime.postgres import Pool, open_pool, ping
 from sage_runtime.server import ServiceRegistration, StartError, running_server
@@ -65,6 +66,7 @@ async def run_worker(settings: WorkerSettings, make_engines: MakeEngines) -> Non
     with tracing("embed-worker", settings.otlp_endpoint):
         try:
             async with working(settings, make_engines):
+                spare_what_is_loaded()
                 log.info("working", local=settings.concurrency, remote=settings.remote_concurrency)
                 await stop.wait()
                 log.info("stopping", stop_after_s=settings.stop_after_s)

@@ -13,6 +13,7 @@ from sage_runtime import health, reflection
 from sage_runtime.access import ReadMethods
 from sage_runtime.calls import CallObserver
 from sage_runtime.exposure import ListenError, StartError, open_tokens
+from sage_runtime.garbage import spare_what_is_loaded
 from sage_runtime.interceptor import CallInterceptor
 from sage_runtime.logging import configure_logging
 from sage_runtime.malloc import keep_freed_memory
@@ -86,6 +87,7 @@ async def serve(
     with tracing(service_name, settings.otlp_endpoint):
         try:
             async with running_server(settings=settings, services=services) as server:
+                spare_what_is_loaded()
                 log.info("serving", address=server.address, services=[service.name for service in services])
                 if on_started is not None:
                     on_started(server.port)
