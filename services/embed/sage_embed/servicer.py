@@ -1,5 +1,6 @@
 """The gRPC face of embed."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from sage_embed.ports import ChangeFeed, EmbeddingStore, VideoCatalog
 from sage_embed.shared_reads import SharedReads
 
 SERVICE_NAME = embed_pb2.DESCRIPTOR.services_by_name["EmbedService"].full_name
+
+# More wait for their turn: two hundred that come together would else hold up health and every other call.
+_CREATES_AT_ONCE = 8
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -44,19 +48,21 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
 
     def __init__(self, needs: Needs) -> None:
         self._needs = needs
+        self._creating = asyncio.Semaphore(_CREATES_AT_ONCE)
         self._reads = SharedReads(needs.store)
 
     async def CreateEmbedding(
         self, request: embed_pb2.CreateEmbeddingRequest, context: _Context
     ) -> embed_pb2.CreateEmbeddingResponse:
         """Record an embedding and queue its work."""
-        embedding = await create.create(
-            convert.to_create_request(request),
-            store=self._needs.store,
-            videos=self._needs.videos,
-            engines=self._needs.engines,
-            max_unfinished=self._needs.max_unfinished,
-        )
+        async with self._creating:
+            embedding = await create.create(
+                convert.to_create_request(request),
+                store=self._needs.store,
+                videos=self._needs.videos,
+                engines=self._needs.engines,
+                max_unfinished=self._needs.max_unfinished,
+            )
         return embed_pb2.CreateEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
     async def GetEmbedding(

@@ -95,7 +95,8 @@ class Clients:
     """Lends the SDK's client for a key. When the key changes, the one before is closed after its last request.
 
     Args:
-        http_client: Makes the HTTP client below it; in a thread, as loading certificates takes its time.
+        http_client: Makes the HTTP client below it; in a thread, as loading certificates takes its time. So does the
+            SDK's first client, which imports most of the SDK.
     """
 
     def __init__(self, http_client: Callable[[], httpx.AsyncClient] = new_http_client) -> None:
@@ -134,5 +135,8 @@ class Clients:
             await shared.http.aclose()
 
     async def _make(self, key: ProviderKey) -> _Shared:
-        http = await asyncio.to_thread(self._http_client)
-        return _Shared(key.fingerprint, new_sdk(key.secret, http), http)
+        def make() -> _Shared:
+            http = self._http_client()
+            return _Shared(key.fingerprint, new_sdk(key.secret, http), http)
+
+        return await asyncio.to_thread(make)
