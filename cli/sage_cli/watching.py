@@ -57,7 +57,9 @@ async def watch(
         )
         try:
             while True:
-                message = await asyncio.wait_for(call.read(), SILENCE_S)
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with what it waits for.
+                async with asyncio.timeout(SILENCE_S):
+                    message = await call.read()
                 if not isinstance(message, embed_pb2.WatchEmbeddingResponse):
                     break
                 heard_at, pause_s = time.monotonic(), FIRST_PAUSE_S

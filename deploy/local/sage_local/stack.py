@@ -154,7 +154,8 @@ class Supervisor:
             for part in self._parts.revived():
                 await self._keep_alive(part)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.asked.wait(), _LOOK_EVERY_S)
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await stop.asked.wait()
 
     async def _keep_alive(self, part: Part) -> None:
         process = part.process
