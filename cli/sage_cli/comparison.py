@@ -245,7 +245,7 @@ def _side(side: compare_pb2.Side, label: str, video: ingest_pb2.Video | None) ->
 
 def _difference(difference: compare_pb2.Difference) -> Difference:
     def time_range(side: str) -> TimeRange | None:
-        if not difference.HasField(side):  # type: ignore[arg-type]
+        if not difference.HasField(side):  # type: ignore[arg-type] # one of two literals
             return None
         value: compare_pb2.TimeRange = getattr(difference, side)
         return TimeRange(value.start_seconds, value.end_seconds)

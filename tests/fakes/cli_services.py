@@ -151,7 +151,7 @@ class _Ingest(ingest_pb2_grpc.IngestServiceServicer):
     def __init__(self, sage: FakeSage) -> None:
         self._sage = sage
 
-    async def UploadVideo(self, request_iterator, context):  # noqa: N802 - as generated
+    async def UploadVideo(self, request_iterator, context):
         self._sage.uploads += 1
         digest, size, spec = hashlib.sha256(), 0, ingest_pb2.VideoSpec()
         async for message in request_iterator:
@@ -169,12 +169,12 @@ class _Ingest(ingest_pb2_grpc.IngestServiceServicer):
         video.content_type, video.size_bytes, video.sha256 = spec.content_type, size, digest.hexdigest()
         return ingest_pb2.UploadVideoResponse(video=video)
 
-    async def GetVideo(self, request, context):  # noqa: N802
+    async def GetVideo(self, request, context):
         if request.video_id not in self._sage.videos:
             await _abort(context, SageError(Reason.VIDEO_NOT_FOUND, video_id=request.video_id))
         return ingest_pb2.GetVideoResponse(video=self._sage.videos[request.video_id])
 
-    async def ListVideos(self, request, context):  # noqa: N802
+    async def ListVideos(self, request, context):
         newest_first = reversed(self._sage.videos.values())
         matching = [video for video in newest_first if request.filename_contains in video.filename]
         start = int(request.page_token or 0)
@@ -182,12 +182,12 @@ class _Ingest(ingest_pb2_grpc.IngestServiceServicer):
         more = str(start + 2) if len(matching) > start + 2 else ""
         return ingest_pb2.ListVideosResponse(videos=matching[start : start + 2], next_page_token=more)
 
-    async def DeleteVideo(self, request, context):  # noqa: N802
+    async def DeleteVideo(self, request, context):
         if self._sage.videos.pop(request.video_id, None) is None:
             await _abort(context, SageError(Reason.VIDEO_NOT_FOUND, video_id=request.video_id))
         return ingest_pb2.DeleteVideoResponse()
 
-    async def GetPlaybackUrl(self, request, context):  # noqa: N802
+    async def GetPlaybackUrl(self, request, context):
         return ingest_pb2.GetPlaybackUrlResponse(url=f"http://s3/{request.video_id}?for={request.validity.seconds}")
 
 
@@ -195,7 +195,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
     def __init__(self, sage: FakeSage) -> None:
         self._sage = sage
 
-    async def CreateEmbedding(self, request, context):  # noqa: N802
+    async def CreateEmbedding(self, request, context):
         self._sage.creations += 1
         embedding = self._sage.add_embedding(
             request.video_id,
@@ -211,10 +211,10 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
             await _abort(context, SageError(Reason.EMBEDDING_NOT_FOUND, embedding_id=embedding_id))
         return self._sage.embeddings[embedding_id]
 
-    async def GetEmbedding(self, request, context):  # noqa: N802
+    async def GetEmbedding(self, request, context):
         return embed_pb2.GetEmbeddingResponse(embedding=await self._find(request.embedding_id, context))
 
-    async def ListEmbeddings(self, request, context):  # noqa: N802
+    async def ListEmbeddings(self, request, context):
         return embed_pb2.ListEmbeddingsResponse(
             embeddings=[
                 embedding
@@ -225,7 +225,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
             ]
         )
 
-    async def WatchEmbedding(self, request, context):  # noqa: N802
+    async def WatchEmbedding(self, request, context):
         sage = self._sage
         embedding = await self._find(request.embedding_id, context)
         sage.watches += 1
@@ -257,7 +257,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
                 embedding.progress.message = "Embedded 20 of 20 s."
         yield embed_pb2.WatchEmbeddingResponse(embedding=embedding, last=True)
 
-    async def CancelEmbedding(self, request, context):  # noqa: N802
+    async def CancelEmbedding(self, request, context):
         embedding = await self._find(request.embedding_id, context)
         if embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED:
             await _abort(context, SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state="COMPLETED"))
@@ -266,12 +266,12 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
         self._sage.cancelled.set()
         return embed_pb2.CancelEmbeddingResponse(embedding=embedding)
 
-    async def DeleteEmbedding(self, request, context):  # noqa: N802
+    async def DeleteEmbedding(self, request, context):
         await self._find(request.embedding_id, context)
         del self._sage.embeddings[request.embedding_id]
         return embed_pb2.DeleteEmbeddingResponse()
 
-    async def ListModels(self, request, context):  # noqa: N802
+    async def ListModels(self, request, context):
         usable = self._sage.marengo or self._sage.key.present
         local = embed_pb2.Model(
             name="local",
@@ -305,7 +305,7 @@ class _ApiKeys(api_key_pb2_grpc.ApiKeyServiceServicer):
     def __init__(self, sage: FakeSage) -> None:
         self._sage = sage
 
-    async def SetApiKey(self, request, context):  # noqa: N802
+    async def SetApiKey(self, request, context):
         sage = self._sage
         sage.keys.append(request.key)
         if sage.key_refusal:
@@ -324,10 +324,10 @@ class _ApiKeys(api_key_pb2_grpc.ApiKeyServiceServicer):
         sage.key = found
         return api_key_pb2.SetApiKeyResponse(api_key=found)
 
-    async def GetApiKey(self, request, context):  # noqa: N802
+    async def GetApiKey(self, request, context):
         return api_key_pb2.GetApiKeyResponse(api_key=self._sage.key)
 
-    async def DeleteApiKey(self, request, context):  # noqa: N802
+    async def DeleteApiKey(self, request, context):
         self._sage.key = self._sage.environment_key
         return api_key_pb2.DeleteApiKeyResponse()
 
@@ -336,7 +336,7 @@ class _Compare(compare_pb2_grpc.CompareServiceServicer):
     def __init__(self, sage: FakeSage) -> None:
         self._sage = sage
 
-    async def CompareEmbeddings(self, request, context):  # noqa: N802
+    async def CompareEmbeddings(self, request, context):
         """Two embeddings of one content are the same; others differ from 4 to 8 s, and b goes on for 2.5 s."""
         sage = self._sage
         sage.requests.append(request)

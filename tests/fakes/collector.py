@@ -19,7 +19,7 @@ class TraceCollector(trace_service_pb2_grpc.TraceServiceServicer):
         self.received: list[trace_service_pb2.ExportTraceServiceRequest] = []
         self.endpoint = ""
 
-    async def Export(  # noqa: N802 - the contract's name
+    async def Export(
         self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.aio.ServicerContext
     ) -> trace_service_pb2.ExportTraceServiceResponse:
         """Take some traces."""

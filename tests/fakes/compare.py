@@ -151,7 +151,7 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             check=check,
         )
 
-    async def GetEmbedding(  # noqa: N802 - the contract's name
+    async def GetEmbedding(
         self, request: embed_pb2.GetEmbeddingRequest, context: grpc.aio.ServicerContext
     ) -> embed_pb2.GetEmbeddingResponse:
         self.calls["GetEmbedding"] += 1
@@ -173,7 +173,7 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             )
         )
 
-    async def ReadSegments(  # noqa: N802 - the contract's name
+    async def ReadSegments(
         self, request: embed_pb2.ReadSegmentsRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[embed_pb2.ReadSegmentsResponse]:
         self.calls["ReadSegments"] += 1

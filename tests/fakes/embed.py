@@ -83,7 +83,7 @@ class Script:
     async def gate(self, index: int) -> None:
         """Return once the segment may be computed."""
         # The script may be in another process: there is no event to wait for.
-        while self._allowed.exists() and index >= int(self._allowed.read_text()):  # noqa: ASYNC110
+        while self._allowed.exists() and index >= int(self._allowed.read_text()):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
 
 
@@ -210,12 +210,12 @@ class FakeIngest(ingest_pb2_grpc.IngestServiceServicer):
         self._urls_may_go.clear()
         return self._urls_may_go
 
-    async def GetVideo(  # noqa: N802 - the contract's name
+    async def GetVideo(
         self, request: ingest_pb2.GetVideoRequest, context: grpc.aio.ServicerContext
     ) -> ingest_pb2.GetVideoResponse:
         return ingest_pb2.GetVideoResponse(video=self._find(request.video_id))
 
-    async def GetPlaybackUrl(  # noqa: N802 - the contract's name
+    async def GetPlaybackUrl(
         self, request: ingest_pb2.GetPlaybackUrlRequest, context: grpc.aio.ServicerContext
     ) -> ingest_pb2.GetPlaybackUrlResponse:
         video_id = self._find(request.video_id).id

@@ -81,7 +81,7 @@ class MixedLoad:
     async def more(self, count: int) -> None:
         """Wait until so many more calls have ended."""
         wanted = len(self.calls) + count
-        while len(self.calls) < wanted:  # noqa: ASYNC110
+        while len(self.calls) < wanted:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
 
     async def _lane(self, lane: int, over: asyncio.Event) -> None:

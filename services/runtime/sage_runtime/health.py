@@ -102,7 +102,7 @@ class HealthMonitor:
         return True
 
 
-class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # its base has no types
     """The contract's methods over a table of statuses.
 
     Not the library's servicer: its watches never end, and would hold up the end of the server.
@@ -123,19 +123,19 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             self._ending = True
             self._changed.notify_all()
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: _Context) -> health_pb2.HealthCheckResponse:  # noqa: N802
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: _Context) -> health_pb2.HealthCheckResponse:
         """Return the status of a name; NOT_FOUND for one that is not here."""
         status = self._statuses.get(request.service)
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "There is no service of this name.")
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def List(self, _request: health_pb2.HealthListRequest, _context: _Context) -> health_pb2.HealthListResponse:  # noqa: N802
+    async def List(self, _request: health_pb2.HealthListRequest, _context: _Context) -> health_pb2.HealthListResponse:
         """Return the status of every name."""
         statuses = {name: health_pb2.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
         return health_pb2.HealthListResponse(statuses=statuses)
 
-    async def Watch(  # noqa: N802
+    async def Watch(
         self, request: health_pb2.HealthCheckRequest, _context: _Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         """Send the status now and after each change, until the server ends."""
@@ -145,5 +145,5 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             sent = status
             async with self._changed:
                 await self._changed.wait_for(
-                    lambda: self._ending or self._statuses.get(request.service, _UNKNOWN) != sent  # noqa: B023
+                    lambda: self._ending or self._statuses.get(request.service, _UNKNOWN) != sent  # noqa: B023 - called while it is waited for
                 )

@@ -10,7 +10,7 @@ from structlog.typing import Processor
 _NEVER_BELOW_INFO = ("asyncio", "boto3", "botocore", "grpc", "s3transfer", "urllib3")
 
 
-def configure_logging(service_name: str, level: str = "info", format: str = "json") -> None:  # noqa: A002
+def configure_logging(service_name: str, level: str = "info", format: str = "json") -> None:  # noqa: A002 - as the setting is named
     """Send every log of this process to stderr.
 
     Args:
@@ -56,7 +56,7 @@ def _service_name(name: str) -> Processor:
     return add
 
 
-def _renderers(format: str) -> list[Processor]:  # noqa: A002
+def _renderers(format: str) -> list[Processor]:  # noqa: A002 - as the setting is named
     # Tracebacks are plain in both: the pretty ones print local variables, and those hold secrets.
     if format == "console":
         return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]

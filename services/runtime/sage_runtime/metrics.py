@@ -7,7 +7,7 @@ import grpc
 import prometheus_client
 
 # When each series began is noise that doubles the page.
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # their function has no types
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _STARTED = prometheus_client.Counter("grpc_server_started_total", "Calls that began.", _LABELS)

@@ -49,7 +49,7 @@ def load_descriptors(service_names: Iterable[str]) -> None:
             raise LookupError(f"there is no service {name!r} to describe") from error
 
 
-class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc]
+class _Servicer(reflection.aio.ReflectionServicer):  # type: ignore[misc] # its base has no types
     """The library's servicer, which also finds methods: `grpcurl describe package.Service.Method`."""
 
     def _file_containing_symbol(

@@ -71,8 +71,8 @@ def make_tracing(provider: Any) -> Tracing:
 
     shapes = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
     # The instrumentation has no type hints.
-    clients = aio_client_interceptors(tracer_provider=provider, filter_=traced)  # type: ignore[no-untyped-call]
+    clients = aio_client_interceptors(tracer_provider=provider, filter_=traced)  # type: ignore[no-untyped-call] # their function has no types
     return Tracing(
-        server=aio_server_interceptor(tracer_provider=provider, filter_=traced),  # type: ignore[no-untyped-call]
+        server=aio_server_interceptor(tracer_provider=provider, filter_=traced),  # type: ignore[no-untyped-call] # their function has no types
         clients=dict(zip(shapes, clients, strict=True)),
     )

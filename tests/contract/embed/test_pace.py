@@ -102,7 +102,7 @@ async def move(provider: Provider, seconds: float) -> None:
     """Let time pass."""
     moving = provider.advance(seconds)
     if moving is not None:
-        await moving  # type: ignore[misc]
+        await moving  # type: ignore[misc] # an awaitable of either kind
 
 
 async def time_for(provider: Provider, *, requests: int) -> float:

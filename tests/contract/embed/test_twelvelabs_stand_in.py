@@ -63,7 +63,7 @@ async def create(client: AsyncTwelveLabs, url: str, *, model: str = "marengo3.0"
 async def done(client: AsyncTwelveLabs, task_id: str) -> Any:
     """Return the task once it is no longer processing."""
     async with asyncio.timeout(20):
-        while (task := await client.embed.v_2.tasks.retrieve(task_id)).status == "processing":  # noqa: ASYNC110
+        while (task := await client.embed.v_2.tasks.retrieve(task_id)).status == "processing":  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.02)
     return task
 
@@ -114,7 +114,7 @@ async def test_v1_answers_what_the_sdk_reads(client: AsyncTwelveLabs, twelvelabs
     ).id
     assert task_id
     async with asyncio.timeout(20):
-        while (await client.embed.tasks.status(task_id)).status != "ready":  # noqa: ASYNC110
+        while (await client.embed.tasks.status(task_id)).status != "ready":  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.02)
     result = await client.embed.tasks.retrieve(task_id, embedding_option=["visual-text"])
     segments = result.video_embedding.segments
@@ -249,7 +249,7 @@ async def test_a_slow_answer_is_slow(client: AsyncTwelveLabs, twelvelabs: StandI
             input_type="video",
             model_name="marengo3.0",
             video=video(film),
-            request_options={"timeout_in_seconds": 0.1},  # type: ignore[typeddict-item]
+            request_options={"timeout_in_seconds": 0.1},  # type: ignore[typeddict-item] # it takes fractions
         )
 
 

@@ -80,7 +80,7 @@ async def _meet(faults: list[Fault], moment: Moment) -> Answers | None:
                 await asyncio.sleep(seconds)
             case Holds(gate, at) if at is moment:
                 gate.reached.set()
-                while not gate.opened.is_set():  # noqa: ASYNC110
+                while not gate.opened.is_set():  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(_LOOK_S)
                 if gate.dropped:
                     raise _DroppedError

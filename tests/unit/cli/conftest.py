@@ -29,7 +29,7 @@ def make_track(**changes: object) -> TrackComparison:
         ],
         "intervals": [Interval(2.0 * i, 2.0 * i, 2.0, 0.4 if i in {2, 3} else 0.01) for i in range(10)],
     }
-    return TrackComparison(**{**fields, **changes})  # type: ignore[arg-type]
+    return TrackComparison(**{**fields, **changes})  # type: ignore[arg-type] # fields by name
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def make_comparison() -> Callable[..., Comparison]:
             "clip_seconds": 2.0,
             "first": make_track(**of_track),
         }
-        return Comparison(**{**fields, **changes})  # type: ignore[arg-type]
+        return Comparison(**{**fields, **changes})  # type: ignore[arg-type] # fields by name
 
     return make
 

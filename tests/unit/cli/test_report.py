@@ -166,7 +166,7 @@ def test_document_has_the_second_track_like_the_first():
 def test_unknown_kind_still_counts_as_a_difference():
     """A kind that this client does not know is shown as a change, not lost."""
     response = make_response()
-    response.differences[0].kind = 99  # type: ignore[assignment]
+    response.differences[0].kind = 99  # type: ignore[assignment] # of a newer server
     comparison = read(response)
     assert comparison.first.differences[0].kind is Kind.CHANGED
 

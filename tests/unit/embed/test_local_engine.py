@@ -90,7 +90,7 @@ async def _collect(engine: LocalEngine, request: EngineRequest) -> Embedded:
 
 async def _embed(engine: LocalEngine, content: bytes, duration: float, **request: float) -> Embedded:
     with FileServer(content).running() as server:
-        return await _collect(engine, _request(server.url, duration, **request))  # type: ignore[arg-type]
+        return await _collect(engine, _request(server.url, duration, **request))  # type: ignore[arg-type] # fields by name
 
 
 def _distances(one: Embedded, other: Embedded) -> Vectors:

@@ -316,7 +316,7 @@ async def test_a_rate_limit_that_never_ends_ends_at_the_deadline():
             await asyncio.Event().wait()
 
     marengo = Marengo()
-    marengo.pace = Never()  # type: ignore[assignment]
+    marengo.pace = Never()  # type: ignore[assignment] # only what is called
     error = await fail(marengo, policy=TwelveLabsPolicy(deadline_s=0.01, grace_s=0.01, timeout_s=0.01))
     assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
 

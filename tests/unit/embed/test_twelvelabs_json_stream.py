@@ -98,7 +98,7 @@ def test_odd_vectors_are_read_as_what_no_check_lets_pass(element):
 @pytest.mark.parametrize("body", [b'{"data": [7]}', b'{"status": "ready", "data": [null]}', b'{"status": 7}', b"\xff"])
 def test_what_is_no_task_is_refused(body):
     """A task has a status, and its vectors are objects."""
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):  # noqa: PT011 - each parser has its own words
         read_task(body)
 
 

@@ -25,7 +25,7 @@ child.wait()
 
 def make(tmp_path: Path, code: str, **options: object) -> Process:
     """Return a process that runs Python code."""
-    return Process("part", [sys.executable, "-c", code], log=tmp_path / "part.log", **options)  # type: ignore[arg-type]
+    return Process("part", [sys.executable, "-c", code], log=tmp_path / "part.log", **options)  # type: ignore[arg-type] # options by name
 
 
 async def written(process: Process, text: str) -> None:

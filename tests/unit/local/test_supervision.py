@@ -28,7 +28,7 @@ class SleepingPart:
 
     async def start(self) -> None:
         self.process.start()
-        while "begun" not in self.process.last_lines():  # noqa: ASYNC110
+        while "begun" not in self.process.last_lines():  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
 
 
@@ -96,7 +96,7 @@ async def test_a_worker_that_dies_comes_back(parts: SleepingParts) -> None:
     try:
         async with asyncio.timeout(10):
             await display.told.wait()
-            while not (worker.running and worker.pid != first):  # noqa: ASYNC110
+            while not (worker.running and worker.pid != first):  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.02)
         assert display.died == [("worker-1", "killed by signal 9")]
     finally:

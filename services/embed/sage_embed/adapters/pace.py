@@ -61,7 +61,7 @@ WITH pace AS (
         AND sent_at < clock_timestamp() - make_interval(secs => 2 * %(window_s)s)
 )
 INSERT INTO provider_requests (key_fingerprint, sent_at) SELECT key_fingerprint, clock_timestamp() FROM taken
-"""  # noqa: S608
+"""  # noqa: S608 - a constant
 
 _WAIT = f"""
 SELECT extract(epoch FROM greatest(next_at, held_until, CASE WHEN allowed IS NOT NULL THEN (
@@ -69,7 +69,7 @@ SELECT extract(epoch FROM greatest(next_at, held_until, CASE WHEN allowed IS NOT
     WHERE r.key_fingerprint = pace.key_fingerprint ORDER BY r.sent_at DESC OFFSET allowed - 1 LIMIT 1
 ) END) - clock_timestamp())::double precision AS seconds
 FROM (SELECT *, {_ALLOWED} AS allowed FROM provider_pace WHERE key_fingerprint = %(key)s) AS pace
-"""  # noqa: S608
+"""  # noqa: S608 - a constant
 
 _KNOW = "INSERT INTO provider_pace (key_fingerprint) VALUES (%(key)s) ON CONFLICT DO NOTHING"
 
@@ -92,7 +92,7 @@ SELECT
         ) AS windows
     ) AS sent
 FROM provider_pace AS p WHERE key_fingerprint = %(key)s FOR UPDATE
-"""  # noqa: S608
+"""  # noqa: S608 - a constant
 
 _WRITE = """
 UPDATE provider_pace SET
@@ -195,7 +195,7 @@ class PostgresProviderPace(ProviderPace):
         async with self._lines.setdefault(key.fingerprint, asyncio.Lock()):
             while await in_use() and (wait_s := await self._take(key.fingerprint)) is not None:
                 # Workers that wait for the same moment do not meet in it.
-                spread_s = random.uniform(0, self._policy.min_interval_s)  # noqa: S311
+                spread_s = random.uniform(0, self._policy.min_interval_s)  # noqa: S311 - not a secret
                 await self._sleep(min(_LOOK_AGAIN_S, max(0.0, wait_s)) + spread_s)
 
     async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:

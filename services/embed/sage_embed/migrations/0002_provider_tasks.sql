@@ -9,7 +9,10 @@ ALTER TABLE embeddings
     -- What a provider was asked with last: where its answer was lost, this tells which of its tasks is ours. Whoever has
     -- the URL can read the video, so it goes as soon as the task's id is known or the embedding has come to its end.
     ADD COLUMN submitted_url text NOT NULL DEFAULT '',
-    ADD COLUMN submitted_at timestamptz;
+    ADD COLUMN submitted_at timestamptz,
+    -- Which key it was asked with, by its fingerprint: whether there is a task is only told to whoever asks with a key of
+    -- the same account.
+    ADD COLUMN submitted_key text NOT NULL DEFAULT '';
 
 UPDATE embeddings SET
     requested_tracks = ARRAY(SELECT t.name FROM tracks AS t WHERE t.embedding_id = embeddings.id ORDER BY t.position);

@@ -107,7 +107,7 @@ def _parse(paths: Sequence[Path], contents: Sequence[bytes]) -> tuple[Token, ...
     for path, content in zip(paths, contents, strict=True):
         try:
             for token in parse_tokens(content.decode()):
-                # Else the one that is found would depend on their order, and so would what it allows.
+                # Else the one that is found, and what it allows, would depend on their order. Its path is added below.
                 if tokens.setdefault(token.digest, token) is not token:
                     raise TokensError(f"{tokens[token.digest].name} and {token.name} have one hash")  # noqa: TRY301
         except UnicodeDecodeError:

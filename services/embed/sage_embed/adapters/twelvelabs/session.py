@@ -83,7 +83,7 @@ class Session:
         jitter = self.policy.jitter
         # The last look at a task is due when the deadline is.
         left_s = max(0.0, self._deadline - self._clock.monotonic())
-        await self._clock.sleep(min(left_s, seconds * random.uniform(1 - jitter, 1 + jitter)))  # noqa: S311
+        await self._clock.sleep(min(left_s, seconds * random.uniform(1 - jitter, 1 + jitter)))  # noqa: S311 - no secret
 
     async def turn(self) -> ProviderKey:
         """Wait until the next request may be sent; return the key to send it under.
