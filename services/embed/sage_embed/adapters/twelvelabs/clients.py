@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import anyio
 import httpx
 from twelvelabs import AsyncTwelveLabs
 
@@ -95,8 +96,8 @@ class Clients:
     """Lends the SDK's client for a key. When the key changes, the one before is closed after its last request.
 
     Args:
-        http_client: Makes the HTTP client below it; in a thread, as loading certificates takes its time. So does the
-            SDK's first client, which imports most of the SDK.
+        http_client: Makes the HTTP client below it; in a thread, as loading certificates takes its time. So do the
+            SDK's first client, which imports most of the SDK, and the rest of what a request needs.
     """
 
     def __init__(self, http_client: Callable[[], httpx.AsyncClient] = new_http_client) -> None:
@@ -137,6 +138,8 @@ class Clients:
     async def _make(self, key: ProviderKey) -> _Shared:
         def make() -> _Shared:
             http = self._http_client()
+            # What the first request through httpx would import on the event loop.
+            anyio.run(anyio.sleep, 0)
             return _Shared(key.fingerprint, new_sdk(key.secret, http), http)
 
         return await asyncio.to_thread(make)
