@@ -71,6 +71,7 @@ async def service(
         ),
         videos=Videos(records, objects, lease_s=settings.upload_lease_s, unabandoned=unabandoned),
         max_video_bytes=settings.max_video_bytes,
+        idle_s=settings.upload_idle_s,
     )
 
     async def check() -> None:

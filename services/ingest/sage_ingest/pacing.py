@@ -2,8 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TypeVar
 
 from sage_ingest import errors
+
+_Message = TypeVar("_Message")
+
+
+async def next_in_time(messages: AsyncIterator[_Message], *, idle_s: float) -> _Message | None:
+    """Return what comes next; None where the stream has ended.
+
+    Raises:
+        SageError: LIMIT_EXCEEDED where nothing comes within `idle_s`.
+    """
+    try:
+        async with asyncio.timeout(idle_s):
+            return await anext(messages, None)
+    except TimeoutError:
+        raise errors.upload_idle(idle_s) from None
 
 
 async def without_long_pauses(chunks: AsyncIterator[bytes], *, idle_s: float) -> AsyncGenerator[bytes, None]:
@@ -12,13 +28,5 @@ async def without_long_pauses(chunks: AsyncIterator[bytes], *, idle_s: float) ->
     Raises:
         SageError: LIMIT_EXCEEDED where the next one does not come within `idle_s`.
     """
-    iterator = aiter(chunks)
-    while True:
-        try:
-            async with asyncio.timeout(idle_s):
-                chunk = await anext(iterator)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise errors.upload_idle(idle_s) from None
+    while (chunk := await next_in_time(chunks, idle_s=idle_s)) is not None:
         yield chunk

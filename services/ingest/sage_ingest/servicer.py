@@ -10,6 +10,7 @@ from sage_ingest import convert
 from sage_ingest.completion import Completion
 from sage_ingest.model import Upload
 from sage_ingest.open_uploads import OpenUploads
+from sage_ingest.pacing import next_in_time
 from sage_ingest.upload import Uploads
 from sage_ingest.videos import Videos
 
@@ -25,6 +26,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         completion: Makes videos of those.
         videos: The videos there are.
         max_video_bytes: The largest video taken.
+        idle_s: Seconds without a first message after which an upload is given up.
     """
 
     def __init__(
@@ -35,12 +37,14 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         completion: Completion,
         videos: Videos,
         max_video_bytes: int,
+        idle_s: float,
     ) -> None:
         self._uploads = uploads
         self._open_uploads = open_uploads
         self._completion = completion
         self._videos = videos
         self._max_video_bytes = max_video_bytes
+        self._idle_s = idle_s
 
     async def UploadVideo(
         self, request_iterator: AsyncIterator[ingest_pb2.UploadVideoRequest], context: Context
@@ -48,7 +52,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         """Take in one video."""
         messages = aiter(request_iterator)
         start = convert.to_upload_start(
-            await anext(messages, None),
+            await next_in_time(messages, idle_s=self._idle_s),
             metadata=dict(context.invocation_metadata() or ()),
             max_video_bytes=self._max_video_bytes,
         )
@@ -71,7 +75,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         """Take in one part."""
         messages = aiter(request_iterator)
         spec, first = convert.to_part_spec(
-            await anext(messages, None), metadata=dict(context.invocation_metadata() or ())
+            await next_in_time(messages, idle_s=self._idle_s), metadata=dict(context.invocation_metadata() or ())
         )
         part = await self._open_uploads.put_part(spec, convert.to_part_chunks(spec, first, messages))
         return ingest_pb2.UploadPartResponse(part=convert.from_part(part))

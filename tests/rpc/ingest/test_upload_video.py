@@ -188,6 +188,19 @@ async def test_a_client_that_stops_sending_is_given_up(make_ingest, refusal, mes
     assert ingest.nothing_is_left
 
 
+@pytest.mark.parametrize("method", ["UploadVideo", "UploadPart"])
+async def test_a_client_that_never_begins_is_given_up(make_ingest, refusal, method) -> None:
+    """A stream whose first message does not come ends with the limit as well."""
+    ingest = await make_ingest(upload_idle_s=0.2)
+
+    async def silent():
+        await asyncio.Event().wait()
+        yield
+
+    error = await refusal(getattr(ingest.stub, method)(silent()))
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+
+
 async def test_one_upload_too_many_is_refused(make_ingest, refusal, messages) -> None:
     """Past the limit an upload is refused with the limit; the ones that run go on."""
     ingest = await make_ingest(max_concurrent_uploads=1)
