@@ -21,6 +21,10 @@ def server_options(*, max_message_bytes: int) -> Options:
         # A proxy's keepalive pings on idle connections would else be answered with "too many pings".
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        # Past 1,000 calls that wait to be begun gRPC ends some of them, with CANCELLED and no reason. A service has its
+        # own limits and says which is reached; the gateway lets 4,096 calls through.
+        ("grpc.server.max_pending_requests", 8192),
+        ("grpc.server.max_pending_requests_hard_limit", 16384),
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
     )
