@@ -13,7 +13,7 @@ from google.api import httpbody_pb2
 from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.client import Client
-from sage_cli.errors import Trouble
+from sage_cli.errors import Trouble, reason_of
 from sage_cli.part_uploads import got_shorter, upload_in_parts
 from sage_cli.progress import Line
 from sage_cli.targets import FileTarget
@@ -24,6 +24,10 @@ CHUNK_BYTES = 1024 * 1024
 HASH_CHUNK_BYTES = 8 * 1024 * 1024
 FILENAME_MAX_LENGTH = 255
 PARTS_OVER_MIB = 64
+
+# A call that is refused while it writes may lose the status in grpcio (its issue 36066). Made again, it writes nothing
+# for so long after its first message: most refusals come then, and are not lost.
+_LISTEN_S = 1.0
 
 Advance = Callable[[int], None]
 
@@ -122,12 +126,27 @@ async def upload(
 
 
 async def _stream(client: Client, target: FileTarget, spec: ingest_pb2.VideoSpec, *, line: Line) -> ingest_pb2.Video:
+    """Send a file in one call, and again where that has lost its status: the server knows it by its request id."""
+    first = ingest_pb2.UploadVideoRequest(spec=spec, request_id=f"sage-cli-{uuid.uuid4().hex}")
+    for listen_s in (0.0, _LISTEN_S):
+        try:
+            return await _send(client, target, first, listen_s=listen_s, line=line)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.INTERNAL or reason_of(error):
+                raise
+    return await _send(client, target, first, listen_s=_LISTEN_S, line=line)
+
+
+async def _send(
+    client: Client, target: FileTarget, first: ingest_pb2.UploadVideoRequest, *, listen_s: float, line: Line
+) -> ingest_pb2.Video:
     trouble: list[Trouble] = []
-    line.begin_bytes("uploading", spec.size_bytes)
+    line.begin_bytes("uploading", first.spec.size_bytes)
 
     async def messages(file: BinaryIO) -> AsyncIterator[ingest_pb2.UploadVideoRequest]:
-        yield ingest_pb2.UploadVideoRequest(spec=spec, request_id=f"sage-cli-{uuid.uuid4().hex}")
-        left = spec.size_bytes
+        yield first
+        await asyncio.sleep(listen_s)
+        left = first.spec.size_bytes
         while left > 0:
             chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
             if not chunk:

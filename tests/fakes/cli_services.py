@@ -37,6 +37,8 @@ class FakeSage:
         fail_embeddings: Whether every embedding fails.
         hang_embeddings: Whether embeddings never come to their end.
         refuse_uploads: Whether uploads are refused as unreadable.
+        lose_statuses: How many uploads end without the server's status, as grpcio ends some that are refused.
+        request_ids: The request id of each upload.
         violations: What comparisons are refused with.
         requests: The comparisons that were asked for.
         marengo: Whether Marengo can be used.
@@ -63,6 +65,8 @@ class FakeSage:
     fail_embeddings: bool = False
     hang_embeddings: bool = False
     refuse_uploads: bool = False
+    lose_statuses: int = 0
+    request_ids: list[str] = field(default_factory=list)
     violations: tuple[FieldViolation, ...] = ()
     requests: list[compare_pb2.CompareEmbeddingsRequest] = field(default_factory=list)
     marengo: bool = False
@@ -153,16 +157,21 @@ class _Ingest(ingest_pb2_grpc.IngestServiceServicer):
 
     async def UploadVideo(self, request_iterator, context):
         self._sage.uploads += 1
+        lost = self._sage.lose_statuses > 0
+        self._sage.lose_statuses -= lost
         digest, size, spec = hashlib.sha256(), 0, ingest_pb2.VideoSpec()
         async for message in request_iterator:
             if message.HasField("spec"):
                 spec = message.spec
-                if self._sage.refuse_uploads:
+                self._sage.request_ids.append(message.request_id)
+                if self._sage.refuse_uploads and not lost:
                     await _abort(
                         context, SageError(Reason.VIDEO_UNREADABLE, filename=spec.filename, why="it is a picture")
                     )
             digest.update(message.content.data)
             size += len(message.content.data)
+        if lost:
+            await context.abort(grpc.StatusCode.INTERNAL, "Internal error from Core")
         if (spec.size_bytes, spec.sha256) != (size, digest.hexdigest()):
             await _abort(context, SageError(Reason.SIZE_MISMATCH, declared_bytes=spec.size_bytes, received_bytes=size))
         video = self._sage.add_video(filename=spec.filename)

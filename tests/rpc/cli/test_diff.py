@@ -369,6 +369,25 @@ async def test_refused_upload_is_told_in_the_servers_words(sage, fake, films):
     assert "Traceback" not in outcome.err
 
 
+async def test_refusal_whose_status_got_lost_is_asked_for_again(sage, fake, films):
+    """A call that lost what the server said is made again under the same request id, and that is what counts."""
+    fake.refuse_uploads, fake.lose_statuses = True, 2
+    outcome = await sage("upload", films[0])
+    assert outcome.exit_code == 2
+    assert "old.mp4 is not a video that can be read: it is a picture." in outcome.err
+    assert fake.uploads == 3
+    assert len(set(fake.request_ids)) == 1
+
+
+async def test_status_that_gets_lost_each_time_is_told(sage, fake, films):
+    """The same call is not made again without end."""
+    fake.lose_statuses = 9
+    outcome = await sage("upload", films[0])
+    assert outcome.exit_code == 2
+    assert "answered INTERNAL" in outcome.err
+    assert fake.uploads == 3
+
+
 async def test_each_broken_rule_is_listed(sage, fake, films):
     """Where several fields are wrong, each has a line."""
     fake.violations = (FieldViolation("threshold", "must be small."), FieldViolation("mode", "must be TIME."))
