@@ -21,6 +21,8 @@ from sage_runtime.sign_in import ANYBODY, Metadata, SignIn
 
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _CLOCK_TOLERANCE_S = 0.05
+# gRPC rounds up the timeout that it sends, by a hundredth at the most: 15.01 s arrive as 15.1 s, 150.5 s as 151 s.
+_TIMEOUT_ROUNDING = 0.01
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -109,6 +111,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         for observer in self._observers:
             observer.started(method, arity)
         outcome = None
+        failure: SageError | None = None
         caller = ANYBODY
         try:
             if self._sign_in is not None and self._sign_in.asks_for(method):
@@ -121,9 +124,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             outcome = Outcome(_code_of(context))
             raise
         except Exception as error:
-            sage_error = _translate(error, _code_of(context), method=method, request_id=request_id)
-            outcome = Outcome(CATALOGUE[sage_error.reason].status, sage_error, cause=error)
-            await _abort(context, sage_error, request_id)
+            failure = _translate(error, _code_of(context), method=method, request_id=request_id)
+            outcome = Outcome(CATALOGUE[failure.reason].status, failure, cause=error)
         finally:
             duration_s = time.monotonic() - started
             # Neither an end nor an error: the task was cancelled, or the generator closed.
@@ -131,6 +133,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             log_call(method, outcome, duration_s=duration_s, request_id=request_id, peer=peer, caller=caller.name)
             for observer in self._observers:
                 observer.ended(method, arity, outcome.status, duration_s)
+        # Only now: whoever hears of an end, good or bad, finds it in the log and in the metrics.
+        if failure is not None:
+            await _abort(context, failure, request_id)
 
 
 def _offered_request_id(metadata: Metadata) -> str | bytes | None:
@@ -147,7 +152,7 @@ def _code_of(context: Context) -> grpc.StatusCode:
 
 def _cancelled(duration_s: float, timeout_s: float | None) -> Outcome:
     # A caller whose time is up also cancels, a little before the server's clock says so.
-    out_of_time = timeout_s is not None and duration_s > timeout_s - _CLOCK_TOLERANCE_S
+    out_of_time = timeout_s is not None and duration_s > timeout_s * (1 - _TIMEOUT_ROUNDING) - _CLOCK_TOLERANCE_S
     return Outcome(grpc.StatusCode.DEADLINE_EXCEEDED if out_of_time else grpc.StatusCode.CANCELLED)
 
 

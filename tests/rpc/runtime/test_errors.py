@@ -9,6 +9,7 @@ import pytest
 from fakes.echo import SERVICE, SHAPES, answers, start
 from google.rpc import error_details_pb2, status_pb2
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
+from sage_runtime import interceptor
 from sage_runtime.server import ServiceRegistration, running_server
 from structlog.testing import capture_logs
 
@@ -165,14 +166,46 @@ async def test_handler_that_fails_as_it_is_cancelled_does_no_harm(echo):
     assert await answers(start(echo.channel, "unary_unary", "hello")) == ["hello"]
 
 
-async def test_call_past_its_deadline_is_logged_as_such(echo):
+async def test_call_past_its_deadline_is_logged_as_such(echo, monkeypatch):
     """A caller whose time is up sees DEADLINE_EXCEEDED, and so does the log."""
+    # A busy machine is late to take the call, and by so much too early is it cancelled.
+    monkeypatch.setattr(interceptor, "_CLOCK_TOLERANCE_S", 0.5)
+    await echo.channel.channel_ready()
     with capture_logs() as logs:
-        error = await _error(start(echo.channel, "unary_unary", "wait", timeout=0.1))
+        error = await _error(start(echo.channel, "unary_unary", "wait", timeout=1))
         await echo.echo.cancelled.wait()
         await _first(logs)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert logs[0]["status"] == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "timeout_s", "status"),
+    [
+        (0.06, 0.1, grpc.StatusCode.DEADLINE_EXCEEDED),
+        (15.01, 15.1, grpc.StatusCode.DEADLINE_EXCEEDED),
+        (150.5, 151.0, grpc.StatusCode.DEADLINE_EXCEEDED),
+        (14.8, 15.1, grpc.StatusCode.CANCELLED),
+        (3600.0, None, grpc.StatusCode.CANCELLED),
+    ],
+)
+def test_end_of_a_callers_time_is_told_from_a_change_of_mind(duration_s, timeout_s, status):
+    """A timeout arrives rounded up, so that its end comes before what the server takes for it."""
+    assert interceptor._cancelled(duration_s, timeout_s).status is status
+
+
+async def test_error_is_logged_before_it_is_sent(echo, monkeypatch):
+    """Whoever has heard of an error finds its line in the log."""
+    abort, logged = interceptor._abort, []
+
+    async def note_and_abort(*arguments):
+        logged.extend(line["status"] for line in logs)
+        await abort(*arguments)
+
+    monkeypatch.setattr(interceptor, "_abort", note_and_abort)
+    with capture_logs() as logs:
+        await _error(start(echo.channel, "unary_unary", "missing"))
+    assert logged == ["NOT_FOUND"]
 
 
 @pytest.mark.parametrize(
