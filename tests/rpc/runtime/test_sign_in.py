@@ -94,6 +94,12 @@ async def contract(tokens) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
+def _replace(file: Path, content: str) -> None:
+    # As Kubernetes swaps a Secret: a server that looks right now must not find half of it.
+    file.with_name("new").write_text(content)
+    file.with_name("new").replace(file)
+
+
 def _info(error: grpc.aio.AioRpcError) -> tuple[str, dict[str, str]]:
     status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
     info = error_details_pb2.ErrorInfo()
@@ -244,11 +250,11 @@ async def test_token_is_rotated_without_a_restart(guarded, tmp_path):
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         assert (await gets_in(old), await gets_in(new)) == (True, False)
-        file.write_text(f"{old_token.line()}\n{new_one.line()}\n")
+        _replace(file, f"{old_token.line()}\n{new_one.line()}\n")
         async with asyncio.timeout(10):
             while not await gets_in(new):
                 assert await gets_in(old)
-        file.write_text(new_one.line())
+        _replace(file, new_one.line())
         async with asyncio.timeout(10):
             while await gets_in(old):
                 assert await gets_in(new)

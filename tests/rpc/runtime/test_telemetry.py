@@ -1,7 +1,6 @@
 """Metrics and traces: there when they are on, not even imported when they are off."""
 
 import asyncio
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,14 +11,10 @@ from fakes.echo import SERVICE, Echo, answers, start
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sage_local.ports import free_port
 from sage_runtime import tracing
 from sage_runtime.channel import open_channel
 from sage_runtime.server import running_server
-
-
-def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 async def _scrape(address):
@@ -36,7 +31,7 @@ def _value(page, series):
 
 async def test_metrics_count_calls_by_method_and_status(settings):
     """A scrape shows calls begun, calls ended by status, and how long they took."""
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     labels = f'{{grpc_code="%s",grpc_method="unary_unary",grpc_service="{SERVICE}",grpc_type="unary"}}'
     async with (
         running_server(
@@ -60,7 +55,7 @@ async def test_metrics_count_calls_by_method_and_status(settings):
 
 async def test_metrics_port_is_free_again_afterwards(settings):
     """The metrics' listener ends with the server."""
-    settings = settings.model_copy(update={"metrics_listen": f"127.0.0.1:{_free_port()}"})
+    settings = settings.model_copy(update={"metrics_listen": f"127.0.0.1:{free_port()}"})
     for _ in range(2):
         async with running_server(settings=settings, services=[]):
             pass
@@ -106,7 +101,7 @@ async def test_errors_are_translated_with_tracing_on(spans, settings):
 
 async def test_collector_that_is_away_holds_nobody_up(settings):
     """Without a collector calls are served as ever."""
-    with tracing.tracing("echo", f"http://127.0.0.1:{_free_port()}"):
+    with tracing.tracing("echo", f"http://127.0.0.1:{free_port()}"):
         async with (
             running_server(settings=settings, services=[Echo().registration]) as server,
             grpc.aio.insecure_channel(server.address) as channel,
