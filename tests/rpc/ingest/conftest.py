@@ -20,6 +20,7 @@ from sage_runtime.server import RunningServer, running_server
 from support.small_films import small_film
 
 FILM = small_film()
+MIB = 1024 * 1024
 
 
 def settings(**changes: Any) -> IngestSettings:
@@ -76,19 +77,28 @@ def messages(
     data: bytes = FILM,
     *,
     request_id: str = "",
-    chunk_bytes: int = 1000,
+    chunk_bytes: int = 0,
     **spec: Any,
 ) -> Iterator[ingest_pb2.UploadVideoRequest]:
-    """Yield an upload of these bytes: the spec first, then data. A field of the spec that is None is left out."""
+    """Yield an upload of these bytes: the spec first, then data. A field of the spec that is None is left out.
+
+    Without a size of chunks everything is in one message: a call that is refused while it still writes may lose the
+    server's status in grpcio (its issue 36066).
+    """
     fields = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(data), **spec}
-    yield ingest_pb2.UploadVideoRequest(
+    first = ingest_pb2.UploadVideoRequest(
         spec=ingest_pb2.VideoSpec(**{name: value for name, value in fields.items() if value is not None}),
         request_id=request_id,
     )
+    if not chunk_bytes:
+        first.content.data = data
+        yield first
+        return
+    yield first
     yield from data_messages(data, chunk_bytes=chunk_bytes)
 
 
-def data_messages(data: bytes, *, chunk_bytes: int = 1000) -> Iterable[ingest_pb2.UploadVideoRequest]:
+def data_messages(data: bytes, *, chunk_bytes: int = MIB) -> Iterable[ingest_pb2.UploadVideoRequest]:
     """Return messages with data alone."""
     return (
         ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=data[start : start + chunk_bytes]))

@@ -39,6 +39,7 @@ class Stores:
         keys: Returns the keys of the objects.
         multiparts: Returns how many multipart uploads there are.
         held_s: Returns how many seconds after its beginning the one pending object is leased to.
+        expire: Lets the leases of all pending objects run out.
     """
 
     environment: dict[str, str]
@@ -46,6 +47,7 @@ class Stores:
     keys: Callable[[], list[str]]
     multiparts: Callable[[], int]
     held_s: Callable[[], float]
+    expire: Callable[[], None]
 
     def are_empty(self) -> bool:
         """Whether there is no row, no object and no multipart upload."""
@@ -94,7 +96,10 @@ async def stores(make_database, make_bucket, s3_server) -> AsyncIterator[Stores]
             assert row is not None
             return float(row[0])
 
-        yield Stores(environment, rows, keys, multiparts, held_s)
+        def expire() -> None:
+            connection.execute("UPDATE ingest.pending_objects SET lease_until = now() - interval '1 second'")
+
+        yield Stores(environment, rows, keys, multiparts, held_s, expire)
 
 
 @asynccontextmanager
@@ -201,9 +206,11 @@ async def test_uploads_in_parts_that_are_not_finished_leave_nothing(stores) -> N
         await stub.AbortUpload(ingest_pb2.AbortUploadRequest(upload_id=upload.id))
         assert (stores.keys(), stores.multiparts()) == ([], 0)
         await until(stores.are_empty, timeout_s=20)
-    stores.environment["SAGE_INGEST_UPLOAD_EXPIRE_SECONDS"] = "0.5"
+    stores.environment["SAGE_INGEST_UPLOAD_EXPIRE_SECONDS"] = "600"
     async with _serving(stores) as (_, stub):
         await _put(stub, await _create(stub), 1)
+        assert 600 <= stores.held_s() < 1200
+        stores.expire()
         await until(stores.are_empty, timeout_s=20)
 
 

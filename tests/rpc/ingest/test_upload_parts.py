@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -281,9 +282,10 @@ async def test_limits_say_what_to_do(make_parts, refusal) -> None:
 
 async def test_unfinished_uploads_are_swept(make_parts) -> None:
     """An upload that nobody goes on with is gone a while after its last part."""
-    parts = await make_parts(upload_expire_s=0.3, sweep_interval_s=0.05)
+    parts = await make_parts(upload_expire_s=600, sweep_interval_s=0.05)
     upload = await parts.create()
     await parts.put(upload.id, 1)
+    parts.ingest.records.clock = lambda: time.monotonic() + 601
     await until(lambda: parts.ingest.nothing_is_left, timeout_s=10)
 
 

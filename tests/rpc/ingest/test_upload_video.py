@@ -18,7 +18,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 async def test_a_film_becomes_a_ready_video(ingest) -> None:
     """The answer has everything about the video, and the bytes are in the store under its id."""
     film = small_film(audio_codec="aac")
-    video = (await ingest.upload(film, sha256=hashlib.sha256(film).hexdigest().upper())).video
+    video = (await ingest.upload(film, sha256=hashlib.sha256(film).hexdigest().upper(), chunk_bytes=1000)).video
     assert (video.filename, video.content_type, video.size_bytes) == ("a.mp4", "video/mp4", len(film))
     assert video.sha256 == hashlib.sha256(film).hexdigest()
     assert video.state == ingest_pb2.VIDEO_STATE_READY
@@ -146,7 +146,8 @@ async def test_bytes_in_excess_are_refused_before_the_stream_ends(ingest, refusa
     """A client that goes on sending past what it declared gets its error while it sends."""
 
     async def without_end():
-        for message in messages(FILM, size_bytes=100):
+        # No message follows the one in excess: see `messages`.
+        for message in messages(FILM[:200], size_bytes=150, chunk_bytes=100):
             yield message
         await asyncio.Event().wait()
 
@@ -159,14 +160,16 @@ async def test_a_client_that_vanishes_leaves_nothing(ingest, messages, how: str)
     """Whether it cancels, its connection is lost or its deadline passes: nothing is left."""
 
     async def stalling():
-        for message in messages(FILM, size_bytes=10 * len(FILM)):
+        for message in messages(FILM, size_bytes=10 * len(FILM), chunk_bytes=1000):
             yield message
         await asyncio.Event().wait()
 
     channel = grpc.aio.insecure_channel(ingest.server.address)
+    await channel.channel_ready()
     stub = type(ingest.stub)(channel)
-    call = stub.UploadVideo(stalling(), timeout=0.5 if how == "deadline" else None)
-    await until(lambda: bool(ingest.objects.multiparts), timeout_s=10)
+    call = stub.UploadVideo(stalling(), timeout=1 if how == "deadline" else None)
+    # Whether it has begun, and not whether something is there: by the deadline that may be gone again.
+    await until(lambda: ingest.objects.failures.calls["begin"] == 1, timeout_s=10)
     if how == "cancel":
         call.cancel()
     await channel.close(grace=5 if how == "deadline" else None)
@@ -178,7 +181,7 @@ async def test_a_client_that_stops_sending_is_given_up(make_ingest, refusal, mes
     ingest = await make_ingest(upload_idle_s=0.2)
 
     async def stalling():
-        for message in messages(FILM, size_bytes=10 * len(FILM)):
+        for message in messages(FILM, size_bytes=10 * len(FILM), chunk_bytes=1000):
             yield message
         await asyncio.Event().wait()
 
@@ -207,7 +210,7 @@ async def test_one_upload_too_many_is_refused(make_ingest, refusal, messages) ->
     go_on = asyncio.Event()
 
     async def slow():
-        for number, message in enumerate(messages(FILM)):
+        for number, message in enumerate(messages(FILM, chunk_bytes=1000)):
             if number == 2:
                 await go_on.wait()
             yield message
@@ -244,7 +247,7 @@ async def test_a_server_that_stops_leaves_nothing(ingest, messages) -> None:
     """A server that is stopped cancels its uploads and waits for what they clean up."""
 
     async def stalling():
-        for message in messages(FILM, size_bytes=10 * len(FILM)):
+        for message in messages(FILM, size_bytes=10 * len(FILM), chunk_bytes=1000):
             yield message
         await asyncio.Event().wait()
 

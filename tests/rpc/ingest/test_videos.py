@@ -1,6 +1,7 @@
 """GetVideo, ListVideos, DeleteVideo and GetPlaybackUrl."""
 
 import datetime
+import time
 
 import grpc
 import pytest
@@ -118,14 +119,18 @@ async def test_a_deleted_video_is_gone(ingest, refusal) -> None:
 
 async def test_a_deletion_that_s3_fails_is_finished_by_the_sweep(make_ingest, refusal) -> None:
     """With S3 away a video is gone at once all the same, and its bytes follow when S3 is back."""
-    ingest = await make_ingest(upload_lease_s=0.1, sweep_interval_s=0.05)
+    ingest = await make_ingest(upload_lease_s=60, sweep_interval_s=0.05)
     video = await ingest.upload_film()
     ingest.objects.failures.errors["discard"] = unavailable()
     await ingest.stub.DeleteVideo(ingest_pb2.DeleteVideoRequest(video_id=video.id))
     error = await refusal(ingest.stub.GetVideo(ingest_pb2.GetVideoRequest(video_id=video.id)))
     assert error.reason == "VIDEO_NOT_FOUND"
+    # The lease of the deletion runs out, and a sweep fails like it.
+    ingest.records.clock = lambda: time.monotonic() + 61
+    await until(lambda: ingest.objects.failures.calls["discard"] > 1, timeout_s=10)
     assert ingest.objects.objects
     ingest.objects.failures.errors.clear()
+    ingest.records.clock = lambda: time.monotonic() + 122
     await until(lambda: ingest.nothing_is_left, timeout_s=10)
 
 
