@@ -1,5 +1,6 @@
 """PostgreSQL: the connection pool and its errors. Migrations are in `sage_runtime.migrations`."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Iterator
@@ -15,11 +16,30 @@ from sage_runtime.migrations import MigrationError, migrate
 
 __all__ = ["MigrationError", "Pool", "migrate", "open_pool", "ping", "store_errors"]
 
-Pool = psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[dict[str, Any]]]
+_Connection = psycopg.AsyncConnection[dict[str, Any]]
+Pool = psycopg_pool.AsyncConnectionPool[_Connection]
 
 _CONNECT_TIMEOUT_S = 5
 _WAIT_FOR_CONNECTION_S = 5.0
 _MAX_WAITING = 500
+
+
+class _CancellablePool(Pool):
+    """A pool in which whoever waits for a connection can be cancelled in every moment."""
+
+    async def getconn(self, timeout: float | None = None) -> _Connection:  # noqa: ASYNC109 - the base class has it
+        """See the base class.
+
+        It waits with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes together with what it
+        waits for. What should end then goes on, and whoever waits for its end waits for ever.
+        """
+        task = asyncio.current_task()
+        cancelled_before = task.cancelling() if task else 0
+        connection = await super().getconn(timeout)
+        if task and task.cancelling() > cancelled_before:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
 
 
 async def open_pool(dsn: str, *, schema: str, min_size: int = 1, max_size: int = 10) -> Pool:
@@ -39,15 +59,15 @@ async def open_pool(dsn: str, *, schema: str, min_size: int = 1, max_size: int =
         f"-c search_path={schema} -c statement_timeout=30s -c idle_in_transaction_session_timeout=60s "
         f"{conninfo_to_dict(dsn).get('options') or ''}"
     )
-    pool: Pool = psycopg_pool.AsyncConnectionPool(
+    pool = _CancellablePool(
         dsn,
-        connection_class=psycopg.AsyncConnection[dict[str, Any]],
+        connection_class=_Connection,
         kwargs={"row_factory": dict_row, "options": options.strip(), "connect_timeout": _CONNECT_TIMEOUT_S},
         min_size=min_size,
         max_size=max_size,
         timeout=_WAIT_FOR_CONNECTION_S,
         max_waiting=_MAX_WAITING,
-        check=psycopg_pool.AsyncConnectionPool.check_connection,
+        check=Pool.check_connection,
         name=schema,
         open=False,
     )

@@ -140,6 +140,29 @@ async def test_pool_looks_in_its_schema_and_gives_dicts(dsn, folder):
     assert limit == {"statement_timeout": "30s"}
 
 
+async def test_cancellation_that_meets_a_connection_is_not_lost(dsn):
+    """Whoever is told to end while it waits for a connection ends, in whichever moment one becomes free."""
+
+    async def hold():
+        async with pool.connection():
+            await asyncio.Event().wait()
+
+    async with await open_pool(dsn, schema="ingest", max_size=1) as pool:
+        for turns in range(12):
+            async with pool.connection():
+                holding = asyncio.create_task(hold())
+                while not pool.get_stats()["requests_waiting"]:
+                    await asyncio.sleep(0)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            holding.cancel()
+            done, _ = await asyncio.wait([holding], timeout=5)
+            # A second cancellation is not lost: the pool is to be whole for the end of the test.
+            holding.cancel()
+            assert done, f"it goes on though it was cancelled {turns} turns of the loop after there was a connection"
+        await ping(pool)
+
+
 async def test_pool_recovers_from_lost_connections(dsn):
     """When the server ends connections, the next call gets a new one and no error."""
     async with await open_pool(dsn, schema="ingest", max_size=1) as pool:
