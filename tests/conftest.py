@@ -6,17 +6,23 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import psycopg
 import pytest
 from fakes.twelvelabs.server import StandIn
 from fakes.twelvelabs.studio import Studio
-from sage_local.ports import free_port
+from sage_local.ports import choose_ports, free_port
 from sage_local.postgres import Postgres
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
 
 
 def pytest_configure() -> None:
-    """Let SIGINT reach the programs under test: a shell that starts the tests in the background has it ignored."""
+    """Let a busy machine be slow, and SIGINT reach the programs under test."""
+    # Hypothesis fails a test of which one example took longer than 200 ms, though the next time it takes none.
+    patient = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+    hypothesis.settings.register_profile("patient", hypothesis.settings.default, **patient)
+    hypothesis.settings.load_profile("patient")
+    # A shell that starts the tests in the background has it ignored.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -45,7 +51,9 @@ def make_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
     """An S3 server, with `endpoint_url`, `access_key`, `secret_key` and `region`."""
     folder = tmp_path_factory.mktemp("seaweedfs")
-    ports = SeaweedPorts(**{field.name: free_port() for field in dataclasses.fields(SeaweedPorts)})
+    # Chosen together: of eight chosen one by one, two may be the same.
+    names = [field.name for field in dataclasses.fields(SeaweedPorts)]
+    ports = SeaweedPorts(**choose_ports(names, wanted={}, last={}))
     server = SeaweedFS(folder / "data", ports=ports, access_key="test", secret_key="test-secret", log=folder / "log")
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         try:

@@ -12,6 +12,7 @@ from sage_local.errors import StackError
 from sage_local.privileges import launcher
 from sage_local.process import Process
 from sage_local.waiting import until_ready
+from support.processes import runs
 
 _SLEEP = "import time; time.sleep(60)"
 _DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
@@ -41,7 +42,7 @@ def gone(pid: int) -> bool:
     """Say whether a process has ended, within five seconds."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        if not runs(pid):
             return True
         time.sleep(0.02)
     return False
@@ -69,6 +70,8 @@ async def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     """A grandchild does not outlive it."""
     process = make(tmp_path, _PARENT)
     process.start()
+    # Either of the two may be the first to write.
+    await written(process, "pid")
     await written(process, "deaf")
     grandchild = int(process.last_lines().split("pid ")[1].split()[0])
     await process.stop()
