@@ -13,8 +13,9 @@ import psutil
 from sage_local.process import Process
 from sage_local.state import State
 
-# The kernel counts a start in ticks of 10 ms since boot; the clock may be set in between by a little.
-_CREATE_TIME_TOLERANCE_S = 1.0
+# The kernel counts a start in ticks of 10 ms since boot, and tells the moment of boot in whole seconds: where the clock
+# was set in between by however little, the same start is told a second earlier or later.
+_CREATE_TIME_TOLERANCE_S = 1.5
 _POLL_S = 0.05
 
 

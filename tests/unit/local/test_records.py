@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from sage_local.process import Process
 from sage_local.records import Records, end_leftovers, find_running
 from sage_local.state import State
 from sage_local.waiting import until_ready
+from support.processes import runs
 
 _SLEEP = "import time; time.sleep(60)"
 _PARENT = f"""
@@ -49,6 +51,20 @@ async def test_another_process_with_the_same_pid_is_spared(tmp_path: Path) -> No
         await process.stop()
 
 
+@pytest.mark.parametrize("seconds", [-1, 1])
+async def test_a_clock_that_was_set_a_little_spares_nothing(tmp_path: Path, seconds: int) -> None:
+    """A start is told by when the machine booted, which the kernel tells in whole seconds: it may be one off."""
+    state, process = recorded(tmp_path, _SLEEP)
+    running = state.read_running()
+    running["processes"][0]["create_time"] += seconds
+    state.write_running(running)
+    try:
+        assert await end_leftovers(state) == ["part"]
+        assert not process.running
+    finally:
+        await process.stop()
+
+
 async def test_what_a_left_process_had_started_is_ended_too(tmp_path: Path) -> None:
     """Also where it is the only one left of its group."""
     state, process = recorded(tmp_path, _PARENT)
@@ -62,7 +78,7 @@ async def test_what_a_left_process_had_started_is_ended_too(tmp_path: Path) -> N
     await process.wait(timeout_s=5)
     assert grandchild.is_running()
     await end_leftovers(state)
-    assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
+    assert not runs(grandchild.pid)
 
 
 async def test_a_state_folder_that_nobody_used_has_no_leftovers(tmp_path: Path) -> None:
