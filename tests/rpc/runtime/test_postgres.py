@@ -151,7 +151,7 @@ async def test_cancellation_that_meets_a_connection_is_not_lost(dsn):
         for turns in range(12):
             async with pool.connection():
                 holding = asyncio.create_task(hold())
-                while not pool.get_stats()["requests_waiting"]:
+                while not pool.get_stats()["requests_waiting"]:  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0)
             for _ in range(turns):
                 await asyncio.sleep(0)
