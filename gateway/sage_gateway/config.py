@@ -9,6 +9,9 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from sage_runtime.exposure import is_loopback
 from sage_runtime.settings import ListenAddress, Settings
 
+# sockaddr_un has 108 bytes for a path, with the zero after it.
+_MAX_SOCKET_BYTES = 107
+
 
 @dataclass(frozen=True)
 class Address:
@@ -70,6 +73,12 @@ def _check_ip_listen(value: str) -> str:
     return value
 
 
+def _check_socket(value: str) -> str:
+    if not value.startswith("/") or len(value.encode()) > _MAX_SOCKET_BYTES:
+        raise ValueError(f"must be a path from the root, of {_MAX_SOCKET_BYTES} bytes at most")
+    return value
+
+
 def _check_names(value: str) -> str:
     if not names_of(value):
         raise ValueError("must have a host name, or * for all")
@@ -86,6 +95,7 @@ def _check_origins(value: str) -> str:
 
 Ip = Annotated[str, AfterValidator(_check_ip)]
 IpListenAddress = Annotated[ListenAddress, AfterValidator(_check_ip_listen)]
+SocketPath = Annotated[str, AfterValidator(_check_socket)]
 Names = Annotated[str, AfterValidator(_check_names)]
 Addresses = Annotated[str, AfterValidator(_check_addresses)]
 Origins = Annotated[str, AfterValidator(_check_origins)]
@@ -99,7 +109,7 @@ class GatewaySettings(Settings):
         port: Port to listen on.
         names: Host names that the gateway answers to, with commas between; others get 403, so that no page can point
             a name of its own at it. `*`: all.
-        admin_port: Port of Envoy's admin interface, on 127.0.0.1 only.
+        admin_socket: Unix socket of Envoy's admin interface: readiness, statistics, draining.
         probe_listen: HOST:PORT where monitoring gets `/ready` and `/stats/prometheus`.
         ingest_address: HOST:PORT of ingest; several replicas with commas between, or a name that stands for all.
         embed_address: The same of embed.
@@ -124,7 +134,7 @@ class GatewaySettings(Settings):
     host: Ip = Field(default="127.0.0.1", validation_alias="SAGE_GATEWAY_HOST")
     port: int = Field(default=8080, ge=0, le=65_535, validation_alias="SAGE_GATEWAY_PORT")
     names: Names = Field(default="localhost,127.0.0.1,[::1]", validation_alias="SAGE_GATEWAY_NAMES")
-    admin_port: int = Field(default=9901, ge=1, le=65_535, validation_alias="SAGE_GATEWAY_ADMIN_PORT")
+    admin_socket: SocketPath = Field(default="/tmp/sage-gateway.sock", validation_alias="SAGE_GATEWAY_ADMIN_SOCKET")
     probe_listen: IpListenAddress = Field(default="127.0.0.1:9902", validation_alias="SAGE_GATEWAY_PROBE_LISTEN")
     ingest_address: Addresses = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_ADDRESS")
     embed_address: Addresses = Field(default="127.0.0.1:50052", validation_alias="SAGE_EMBED_ADDRESS")

@@ -55,7 +55,7 @@ def _values(settings: GatewaySettings, descriptors: Path) -> Json:
         "names": names,
         # Envoy takes `*` once.
         "other_names": ["none.invalid"] if "*" in names else ["*"],
-        "admin_port": settings.admin_port,
+        "admin_socket": settings.admin_socket,
         "probe_host": probe.host,
         "probe_port": probe.port,
         "tls": _downstream_tls(settings),

@@ -51,9 +51,10 @@ if [ -n "${SAGE_GATEWAY_PROBE_URL:-}" ]; then
   check "readiness" "^LIVE" http "$SAGE_GATEWAY_PROBE_URL/ready"
   check "and nothing else of the admin interface" "^404" http "$SAGE_GATEWAY_PROBE_URL/config_dump"
 fi
-if [ -n "${SAGE_GATEWAY_ADMIN_URL:-}" ]; then
-  check "the admin interface says whether it is ready" "^LIVE" http "$SAGE_GATEWAY_ADMIN_URL/ready"
-  check "and shows nobody the gateway's token" "^403" http "$SAGE_GATEWAY_ADMIN_URL/config_dump"
-  check "and is no way to end it" "^403" http -X POST "$SAGE_GATEWAY_ADMIN_URL/quitquitquit"
+if [ -n "${SAGE_GATEWAY_ADMIN_SOCKET:-}" ]; then
+  admin() { http --unix-socket "$SAGE_GATEWAY_ADMIN_SOCKET" "$@"; }
+  check "the admin interface says whether it is ready" "^LIVE" admin http://localhost/ready
+  check "and shows nobody the gateway's token" "^403" admin http://localhost/config_dump
+  check "and is no way to end it" "^403" admin -X POST http://localhost/quitquitquit
 fi
 check "health over JSON" '"status":"SERVING"' http "$url/v1/health"

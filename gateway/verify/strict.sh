@@ -2,8 +2,8 @@
 section "A second gateway: TLS, a page that may call, tokens, OIDC, a limit of calls"
 strict=$scratch/strict
 mkdir "$strict"
-read -r port admin probe compare issuer < <(
-  python -c 'from sage_local.ports import choose_ports; print(*choose_ports("abcde", wanted={}, last={}).values())'
+read -r port probe compare issuer < <(
+  python -c 'from sage_local.ports import choose_ports; print(*choose_ports("abcd", wanted={}, last={}).values())'
 )
 page=https://page.example
 python gateway/verify/credentials.py certificate "$strict"
@@ -22,7 +22,7 @@ SAGE_TOKENS_FILE=$strict/tokens SAGE_SIGN_IN=on SAGE_COMPARE_LISTEN=127.0.0.1:$c
   python -m sage_compare serve >"$strict/compare.log" 2>&1 &
 compare_pid=$!
 started+=("$compare_pid")
-env SAGE_GATEWAY_PORT="$port" SAGE_GATEWAY_ADMIN_PORT="$admin" SAGE_GATEWAY_PROBE_LISTEN="127.0.0.1:$probe" \
+env SAGE_GATEWAY_PORT="$port" SAGE_GATEWAY_ADMIN_SOCKET="$strict/admin.sock" SAGE_GATEWAY_PROBE_LISTEN="127.0.0.1:$probe" \
   SAGE_COMPARE_ADDRESS="127.0.0.1:$compare" SAGE_GATEWAY_ALLOWED_ORIGINS="$page" SAGE_GATEWAY_RATE_LIMIT=1 \
   SAGE_GATEWAY_RATE_BURST=150 SAGE_GATEWAY_TLS_CERT="$strict/tls.crt" SAGE_GATEWAY_TLS_KEY="$strict/tls.key" \
   SAGE_GATEWAY_TOKEN="$own" SAGE_GATEWAY_OIDC_ISSUER=https://issuer.example SAGE_GATEWAY_OIDC_AUDIENCE=sage \

@@ -44,7 +44,7 @@ async def test_the_gateway_does_all_that_its_script_asks_of_it(stack: RunningSta
 @contextlib.asynccontextmanager
 async def gateway(stack: RunningStack, folder: Path, **environment: str) -> AsyncIterator[tuple[Gateway, str]]:
     """Run a gateway of its own in front of a stack's services; yields it with its address."""
-    ports = choose_ports(["gateway", "gateway-admin", "gateway-probe"], wanted={}, last={})
+    ports = choose_ports(["gateway", "gateway-probe"], wanted={}, last={})
     addresses = {name: stack.addresses[name] for name in ("ingest", "embed", "compare")}
     settings = gateway_settings(ports, addresses, environment)
     one = Gateway(folder / "gateway.yaml", settings=settings, log=folder / "gateway.log")

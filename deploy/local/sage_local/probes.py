@@ -20,16 +20,6 @@ async def http_answers(url: str) -> bool:
     return await asyncio.to_thread(_http_answers, url)
 
 
-async def http_post(url: str) -> bool:
-    """Say whether a URL takes a POST without a body."""
-    return await asyncio.to_thread(_http_answers, urllib.request.Request(url, method="POST"))  # noqa: S310 - see below
-
-
-async def http_number(url: str) -> int:
-    """Return the number that a page of Envoy's statistics ends with; 0 where there is none."""
-    return await asyncio.to_thread(_http_number, url)
-
-
 def _grpc_serves(address: str, service: str) -> bool:
     # A channel for each question: one that has failed would wait a second before it connects again.
     with grpc.insecure_channel(address) as channel:
@@ -42,18 +32,9 @@ def _grpc_serves(address: str, service: str) -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _http_answers(url: str | urllib.request.Request) -> bool:
+def _http_answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 -- our own URLs alone come here
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _http_number(url: str) -> int:
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310 -- see above
-            last = answer.read().decode().strip().rpartition(" ")[2]
-    except (urllib.error.URLError, OSError):
-        return 0
-    return int(last) if last.isdigit() else 0

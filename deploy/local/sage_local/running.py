@@ -34,7 +34,7 @@ class RunningStack:
         address: HOST:PORT of the gateway, where all services answer.
         client_address: The same for the `sage` command: over TLS it begins with https://.
         addresses: HOST:PORT of `gateway`, `ingest`, `embed` and `compare`, and of further replicas such as `embed-2`.
-        admin_url: Envoy's admin interface.
+        admin_socket: Unix socket of Envoy's admin interface.
         probe_url: What monitoring may see of it.
         s3: How to reach the object store.
         database_urls: The way into the database of the roles `postgres` (superuser), `ingest` and `embed`.
@@ -47,7 +47,7 @@ class RunningStack:
         self.address = f"127.0.0.1:{ports['gateway']}"
         self.client_address = parts.gateway.address
         self.addresses = {"gateway": self.address} | {name: one.address for name, one in parts.services.items()}
-        self.admin_url = f"http://127.0.0.1:{ports['gateway-admin']}"
+        self.admin_socket = parts.gateway.admin_socket
         self.probe_url = f"http://127.0.0.1:{ports['gateway-probe']}"
         s3 = parts.s3
         self.s3 = S3Settings(s3.endpoint_url, s3.region, BUCKET, s3.access_key, s3.secret_key)
@@ -67,7 +67,7 @@ class RunningStack:
         return {
             "SAGE_ADDRESS": self.client_address,
             **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in self._parts.targets.items()},
-            "SAGE_GATEWAY_ADMIN_URL": self.admin_url,
+            "SAGE_GATEWAY_ADMIN_SOCKET": self.admin_socket,
             "SAGE_GATEWAY_PROBE_URL": self.probe_url,
             **{f"SAGE_{name.upper()}_DATABASE_URL": url for name, url in self.database_urls.items()},
             **{name: value for name, value in self._parts.s3.environment(BUCKET).items() if value},

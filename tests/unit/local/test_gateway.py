@@ -14,7 +14,7 @@ from sage_gateway.render import render
 from sage_local.errors import StackError
 from sage_local.gateway import gateway_settings, joined
 
-_PORTS = {"gateway": 18080, "gateway-admin": 19901, "gateway-probe": 19902}
+_PORTS = {"gateway": 18080, "gateway-probe": 19902}
 _ADDRESSES = {"ingest": "127.0.0.1:15051", "embed": "ipv4:127.0.0.1:15052,127.0.0.1:15152", "compare": "compare:15053"}
 
 
@@ -146,6 +146,13 @@ def test_what_is_no_address_is_refused(value: str) -> None:
     if value:
         with pytest.raises(ValidationError):
             GatewaySettings(ingest_address=value)
+
+
+@pytest.mark.parametrize("value", ["", "gateway.sock", f"/{107 * 'a'}"])
+def test_what_is_no_path_of_a_socket_is_refused(value: str) -> None:
+    """A path from the root that the kernel takes."""
+    with pytest.raises(ValidationError, match="107 bytes"):
+        GatewaySettings(admin_socket=value)
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\nadmin: {}", "a\u2028b", "${token}", "a: &b [*c"])
