@@ -123,8 +123,8 @@ async def test_a_stopped_worker_hands_its_job_back_at_once(
 
     def listening() -> int:
         with psycopg.connect(database_url) as connection:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%procrastinate%'"
-            row = connection.execute(query + " AND datname = current_database()").fetchone()
+            query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idle' AND query LIKE 'LISTEN%'"
+            row = connection.execute(query).fetchone()
         return row[0] if row else 0
 
     script.allow(2)
@@ -138,7 +138,8 @@ async def test_a_stopped_worker_hands_its_job_back_at_once(
     embedding_id = (await create()).id
     await until(lambda: "visual 1" in script.computed())
     await stored(embedding_id, 2)
-    spawn_worker(**slow)
+    spawn_worker(**slow, PGAPPNAME="idle")
+    # For either kind of work.
     await until(lambda: listening() == 2)
     first.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(first.wait, 10) == 0
@@ -184,8 +185,9 @@ async def test_a_worker_outlives_its_database_connections(create, start_worker, 
         embedding_id = (await create()).id
         await until(lambda: "visual 1" in script.computed())
         with psycopg.connect(database_url, autocommit=True) as connection:
+            # Waits until they are gone: one that is about to go would still take a call of ours with it.
             connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         script.allow(5)
