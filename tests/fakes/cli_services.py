@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class FakeSage:
         dubbed: Whether films whose pictures are the same differ in sound.
         frame_rate: Frame rate of the videos that are uploaded.
         working: Set when an embedding is watched for the first time.
-        cancelled: Set when an embedding is cancelled.
+        cancelled: Set when an embedding is cancelled, by its id.
         keys: The keys that were set or checked.
         key: What is known of the key in use.
         key_status: What TwelveLabs says of every key.
@@ -74,7 +75,7 @@ class FakeSage:
     dubbed: bool = False
     frame_rate: tuple[int, int] = (24, 1)
     working: asyncio.Event = field(default_factory=asyncio.Event)
-    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     keys: list[str] = field(default_factory=list)
     key: api_key_pb2.ApiKey = field(default_factory=lambda: api_key_pb2.ApiKey(provider="twelvelabs"))
     key_status: api_key_pb2.ApiKeyStatus.ValueType = api_key_pb2.API_KEY_STATUS_VALID
@@ -253,7 +254,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
                 sage.break_watches -= 1
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
             if sage.hang_embeddings:
-                await sage.cancelled.wait()
+                await sage.cancelled[embedding.id].wait()
         if embedding.state not in FINAL:
             embedding.revision += 1
             if sage.fail_embeddings:
@@ -272,7 +273,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
             await _abort(context, SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state="COMPLETED"))
         embedding.state = embed_pb2.EMBEDDING_STATE_CANCELLED
         embedding.revision += 1
-        self._sage.cancelled.set()
+        self._sage.cancelled[embedding.id].set()
         return embed_pb2.CancelEmbeddingResponse(embedding=embedding)
 
     async def DeleteEmbedding(self, request, context):

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from sage.embed.v1 import api_key_pb2
 from sage_runtime.errors import Reason, SageError
+from support.waiting import until
 
 WITNESS = "tlk_WITNESS-0123456789abcdefghijk-LAST"
 
@@ -66,6 +67,8 @@ def at_a_terminal(environ, tmp_path) -> Callable[..., Awaitable[Outcome]]:
         # The argument list of a process is seen by everybody.
         assert "WITNESS" not in " ".join(psutil.Process(process.pid).cmdline())
         if typed == b"\x03":
+            # It is shown before it is waited at, and a signal in between would wait for what is typed.
+            await until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING, timeout_s=10)
             # The terminal is not this process's own, so Ctrl-C does not become a signal by itself.
             process.send_signal(signal.SIGINT)
         else:
