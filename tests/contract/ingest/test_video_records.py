@@ -165,6 +165,17 @@ async def test_no_object_is_claimed_twice(records) -> None:
     assert max(map(len, claims)) == 3
 
 
+async def test_limit_holds_whatever_the_planner_believes(postgres_records, pool) -> None:
+    """A sweep claims no more than it may, also where the table was last analysed when there was one entry."""
+    await postgres_records.store.add_pending("k0", holder="me", lease_s=60)
+    async with pool.connection() as connection:
+        await connection.execute("ANALYZE pending_objects")
+    for number in range(1, 10):
+        await postgres_records.store.add_pending(f"k{number}", holder="me", lease_s=60)
+    await postgres_records.expire()
+    assert [len(await _claim(postgres_records, limit=3)) for _ in range(5)] == [3, 3, 3, 1, 0]
+
+
 async def test_records_that_answer_pass_the_check(records) -> None:
     """The health check passes where the records can be used."""
     await records.store.check()

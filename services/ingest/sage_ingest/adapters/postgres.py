@@ -57,11 +57,14 @@ class PostgresVideoRecords:
         with store_errors():
             async with self._pool.connection() as connection:
                 # SKIP LOCKED: sweeps of several processes share the work instead of waiting for each other.
+                # MATERIALIZED: looked for once. As a condition it may run once for each row of a small table, skips
+                # what the statement has changed already, and takes all there is.
                 cursor = await connection.execute(
+                    "WITH expired AS MATERIALIZED (SELECT key FROM pending_objects WHERE lease_until < now() "
+                    "ORDER BY lease_until LIMIT %s FOR UPDATE SKIP LOCKED) "
                     "UPDATE pending_objects SET holder = %s, lease_until = now() + make_interval(secs => %s) "
-                    "WHERE key IN (SELECT key FROM pending_objects WHERE lease_until < now() "
-                    "ORDER BY lease_until LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING key",
-                    (holder, lease_s, limit),
+                    "FROM expired WHERE pending_objects.key = expired.key RETURNING pending_objects.key",
+                    (limit, holder, lease_s),
                 )
                 keys = [row["key"] for row in await cursor.fetchall()]
                 await connection.execute(
