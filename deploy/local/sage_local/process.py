@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 
 _POLL_S = 0.02
+# Nothing holds up a kill but the kernel: a busy machine, or a disk that the process waits for.
+_KILL_S = 30.0
 # A log that has grown past this is put aside at the next start; the one put aside before is dropped.
 _MAX_LOG_BYTES = 20 * 1024 * 1024
 
@@ -134,7 +136,7 @@ class Process:
                 self._child.send_signal(self.stop_signal)
             await self.wait(timeout_s=self._grace_s)
         self.kill()
-        await self.wait(timeout_s=self._grace_s)
+        await self.wait(timeout_s=_KILL_S)
         for file in self._litter:
             file.unlink(missing_ok=True)
 

@@ -66,6 +66,16 @@ async def test_it_is_killed_when_it_does_not_listen(tmp_path: Path) -> None:
     assert process.exit_code == -signal.SIGKILL
 
 
+async def test_the_end_of_a_killed_one_is_waited_for(tmp_path: Path) -> None:
+    """However short its grace is, a process that is killed is gone when it counts as stopped, and no zombie."""
+    process = make(tmp_path, _DEAF, grace_s=0)
+    process.start()
+    await written(process, "deaf")
+    await process.stop()
+    assert process.exit_code == -signal.SIGKILL
+    assert not psutil.pid_exists(process.pid)
+
+
 async def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     """A grandchild does not outlive it."""
     process = make(tmp_path, _PARENT)
