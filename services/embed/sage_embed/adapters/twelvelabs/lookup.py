@@ -58,6 +58,8 @@ async def find(session: Session, wire: Wire, model: Model, sent: Sent, *, arrive
     pause_s, troubles = _FIRST_PAUSE_S, 0
     while True:
         undecided = False
+        # A list may be as old as the look that it answers, however long that took.
+        looked_s = session.monotonic() - begun
         try:
             found, undecided = await _look(session, wire, model, sent)
             if found:
@@ -70,7 +72,6 @@ async def find(session: Session, wire: Wire, model: Model, sent: Sent, *, arrive
             troubles += 1
             if troubles >= _MAX_TROUBLES:
                 raise unreachable(f"the list of tasks cannot be read: {error}") from None
-        looked_s = session.monotonic() - begun
         if not troubles and not undecided and looked_s >= session.policy.lookup_s:
             return None
         if undecided and looked_s >= max(session.policy.lookup_s, session.policy.lookup_undecided_s):
