@@ -241,6 +241,20 @@ async def test_a_request_waits_at_a_gate(client: AsyncTwelveLabs, twelvelabs: St
     assert len(twelvelabs.tasks) == 1
 
 
+async def test_a_request_of_a_test_before_has_no_effect(
+    client: AsyncTwelveLabs, twelvelabs: StandIn, film: str
+) -> None:
+    """What is still held when everything is forgotten breaks off, and makes no task that the next test would find."""
+    gate = twelvelabs.hold(Step.CREATE, Moment.BEFORE)
+    waiting = asyncio.create_task(create(client, film))
+    assert await asyncio.to_thread(gate.reached.wait, 10)
+    twelvelabs.reset()
+    gate.open()
+    with pytest.raises(httpx.TransportError):
+        await waiting
+    assert not twelvelabs.tasks
+
+
 async def test_a_slow_answer_is_slow(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
     """A delay is longer than a client waits that has no patience."""
     twelvelabs.misbehave(Delays(5), Step.CREATE, times=1)
@@ -249,7 +263,8 @@ async def test_a_slow_answer_is_slow(client: AsyncTwelveLabs, twelvelabs: StandI
             input_type="video",
             model_name="marengo3.0",
             video=video(film),
-            request_options={"timeout_in_seconds": 0.1},  # type: ignore[typeddict-item] # it takes fractions
+            # Long enough to connect in.
+            request_options={"timeout_in_seconds": 1},
         )
 
 
