@@ -2,9 +2,12 @@
 
 import asyncio
 import signal
+import subprocess
+from collections.abc import Callable
 
 import grpc
 import psycopg
+import pytest
 from sage.embed.v1 import embed_pb2
 from sage.errors.v1 import error_reason_pb2
 from sage_local.ports import free_port
@@ -204,16 +207,40 @@ async def test_a_worker_serves_health_where_it_is_told_to(spawn_worker, serving)
         await serving(channel)
 
 
+@pytest.fixture
+def freeze(database_url, until) -> Callable:
+    """Stop a process, without its end, where it has no transaction open: who needs its locks would wait in vain."""
+
+    def transactions() -> int:
+        with psycopg.connect(database_url) as connection:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mortal' AND xact_start IS NOT NULL"
+            row = connection.execute(query).fetchone()
+        return row[0] if row else 0
+
+    async def stop(process: subprocess.Popen) -> None:
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            try:
+                # What it had sent before is done soon; what it has begun stays open.
+                await until(lambda: not transactions(), timeout_s=1)
+            except TimeoutError:
+                process.send_signal(signal.SIGCONT)
+            else:
+                return
+
+    return stop
+
+
 async def test_a_worker_that_comes_back_from_the_dead_writes_no_more(
-    spawn_worker, create, finish, script, until, stored, database_url
+    spawn_worker, freeze, create, finish, script, until, stored, database_url
 ):
     """A worker that was frozen until it was replaced changes nothing when it thaws, and is of use again."""
     script.allow(2)
-    zombie = spawn_worker()
+    zombie = spawn_worker(PGAPPNAME="mortal")
     embedding_id = (await create()).id
     await until(lambda: "visual 1" in script.computed())
     await stored(embedding_id, 2)
-    zombie.send_signal(signal.SIGSTOP)
+    await freeze(zombie)
     successor = spawn_worker()
     script.allow(5)
     done = await finish(embedding_id)
