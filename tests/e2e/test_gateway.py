@@ -14,6 +14,7 @@ from google.api import httpbody_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+from sage_local.envoy_admin import EnvoyAdmin
 from sage_local.gateway import Gateway, gateway_settings
 from sage_local.ports import choose_ports
 from sage_local.running import RunningStack
@@ -65,6 +66,10 @@ async def test_a_gateway_that_stops_finishes_what_was_begun(stack: RunningStack,
         half = len(data) // 2
         await upload.write(ingest_pb2.UploadVideoRequest(spec=spec))
         await upload.write(ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=data[:half])))
+        # What it has not seen yet is not under way when it is told to stop.
+        async with asyncio.timeout(10):
+            while not await EnvoyAdmin(one.admin_socket).calls_under_way():  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
         stopping = asyncio.create_task(one.process.stop())
         await asyncio.sleep(1)
         assert one.process.running

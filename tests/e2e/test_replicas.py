@@ -65,6 +65,8 @@ async def test_a_watch_on_one_replica_sees_what_the_other_was_asked(replicas: Ru
         grpc.aio.insecure_channel(replicas.addresses["embed"]) as one,
         grpc.aio.insecure_channel(replicas.addresses["embed-2"]) as other,
     ):
+        # Connecting takes none of the time in which there is something to watch.
+        await other.channel_ready()
         request = embed_pb2.CreateEmbeddingRequest(video_id=load.video_id, model="local")
         created = await embed_pb2_grpc.EmbedServiceStub(one).CreateEmbedding(request)
         watch = embed_pb2.WatchEmbeddingRequest(embedding_id=created.embedding.id)
