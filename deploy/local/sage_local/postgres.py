@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,6 +21,9 @@ from sage_local.process import Process
 from sage_local.waiting import until_ready
 
 SUPERUSER = "postgres"
+# How long the children of a server that was killed may take to notice.
+_ORPHANS_END_S = 10.0
+_POLL_S = 0.02
 
 
 def _find_binaries() -> Path:
@@ -85,26 +90,31 @@ class Postgres:
         """Start the server, making its data folder where there is none, and return when it answers."""
         if not (self._folder / "PG_VERSION").exists():
             await asyncio.to_thread(self._initialise)
-        self._drop_stale_lock()
+        await self._drop_stale_lock()
         self.process.start()
         await until_ready(self.process, self._answers, timeout_s=timeout_s)
 
-    def _drop_stale_lock(self) -> None:
+    async def _drop_stale_lock(self) -> None:
         """Remove the lock file of a server that was killed.
 
         The server does so itself, unless the pid in the file belongs to another process of the same user by now, as
-        it soon does in a container. The state folder is ours alone, so no server of ours can be behind it.
+        it soon does in a container. The state folder is ours alone, so no server of ours can be behind it; but children
+        of the one that was killed may, for a moment, and a server refuses to start beside them.
         """
         lock = self._folder / "postmaster.pid"
         if not lock.exists():
             return
-        pid = int(lock.read_text().splitlines()[0])
+        lines = lock.read_text().splitlines()
+        pid = int(lines[0])
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             if process.name() == "postgres" and str(self._folder) in process.cmdline():
                 raise StackError(
                     f"Another PostgreSQL (pid {pid}) uses {self._folder}.", next_step=f"Stop it: kill -INT {pid}"
                 )
+        deadline = time.monotonic() + _ORPHANS_END_S
+        while _is_in_use(lines) and time.monotonic() < deadline:  # noqa: ASYNC110 -- no event tells of their end
+            await asyncio.sleep(_POLL_S)
         lock.unlink()
 
     async def _answers(self) -> bool:
@@ -139,3 +149,14 @@ class Postgres:
                 next_step=f"Its whole log: {self._log}",
             )
         unfinished.rename(self._folder)
+
+
+def _is_in_use(lock: Sequence[str]) -> bool:
+    """Say whether a process is attached to the shared memory that a lock file names, by key and id in line seven."""
+    segment = lock[6].split() if len(lock) > 6 else []
+    table = Path("/proc/sysvipc/shm")
+    if len(segment) != 2 or not table.exists():
+        return False
+    header, *rows = (line.split() for line in table.read_text().splitlines())
+    found = [dict(zip(header, row, strict=False)) for row in rows]
+    return any(one["shmid"] == segment[1] and one["nattch"] != "0" for one in found)

@@ -1,10 +1,12 @@
 """The real servers that tests and the stack stand on."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import boto3
+import psutil
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
@@ -89,6 +91,25 @@ async def test_a_database_survives_kill_and_a_recycled_pid(tmp_path: Path) -> No
         await second.process.stop()
         await stranger.stop()
     assert second.process.exit_code == 0
+
+
+async def test_a_database_waits_for_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    """Its children end when they notice that it is gone; a start in between is no error."""
+    first, second = make_postgres(tmp_path), make_postgres(tmp_path)
+    await first.start()
+    # The eldest, as the youngest may be the end of a connection, and gone by now.
+    child = min(psutil.Process(first.process.pid).children(), key=psutil.Process.create_time)
+    child.suspend()
+    first.process.kill()
+    await first.process.wait(timeout_s=5)
+    starting = asyncio.create_task(second.start())
+    # Longer than a server takes to find out that somebody holds its memory.
+    await asyncio.wait([starting], timeout=1)
+    child.resume()
+    try:
+        await starting
+    finally:
+        await second.process.stop()
 
 
 async def test_a_killed_first_start_leaves_no_half_database(tmp_path: Path) -> None:
