@@ -55,6 +55,7 @@ async def gateway(stack: RunningStack, folder: Path, **environment: str) -> Asyn
     finally:
         one.process.kill()
         await one.process.wait(timeout_s=10)
+        await one.process.stop()  # which removes its socket
 
 
 async def test_a_gateway_that_stops_finishes_what_was_begun(stack: RunningStack, tmp_path: Path) -> None:
