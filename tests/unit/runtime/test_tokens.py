@@ -160,6 +160,22 @@ def test_last_token_can_be_taken_away_too(file):
     assert tokens.find(secret) is None
 
 
+def test_file_that_is_being_written_is_left_for_the_next_look(file, monkeypatch):
+    """One that is emptied and written anew locks nobody out in between."""
+    secret, token = new_token("ci", Scope.READ)
+    more, other = new_token("other", Scope.READ)
+    file.write_text(token.line())
+    tokens = TokenFiles([file])
+    file.write_text("")
+    with monkeypatch.context() as patch:
+        patch.setattr("time.sleep", lambda _: file.write_text(f"{token.line()}\n{other.line()}\n"))
+        tokens.read_again()
+    assert tokens.find(secret)
+    assert tokens.find(more) is None
+    tokens.read_again()
+    assert tokens.find(more)
+
+
 def test_broken_file_leaves_what_was_read_before(file):
     """A mistake in the file locks nobody out; it is logged once, and mending it is noticed."""
     secret, token = new_token("ci", Scope.READ)

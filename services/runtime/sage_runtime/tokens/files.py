@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hmac
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sage_runtime.tokens.model import MAX_TOKENS, Token, TokensError, digest_of,
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 _MAX_FILE_BYTES = 1024 * 1024
+# A file that is written in place is empty or half there for a moment.
+_SETTLED_S = 0.1
 
 
 class TokenFiles:
@@ -54,11 +57,14 @@ class TokenFiles:
         return found
 
     def read_again(self) -> None:
-        """Take what has changed. Where that cannot be used, what was read before goes on being good."""
+        """Take what has changed and stays so. Where that cannot be used, what was read before goes on being good."""
         try:
             contents = _read(self._paths)
             if contents == self._contents:
                 self._problem = ""
+                return
+            time.sleep(_SETTLED_S)
+            if _read(self._paths) != contents:
                 return
             tokens = _parse(self._paths, contents)
         except TokensError as error:
