@@ -25,6 +25,7 @@ import grpc
 import numpy as np
 import psutil
 from google.api import httpbody_pb2
+from peer import running_peer
 from report import Result, report
 from rich.console import Console
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
@@ -48,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sage-bench-") as folder, running_stack(workers=1) as stack:
         film = Path(folder) / "film.mp4"
         sha256 = make_film(film, size_bytes=arguments.megabytes * 1_000_000)
-        with sequential_server(stack) as sequential_address:
+        with running_peer("sequential_server.py", s3_environment(stack)) as sequential_address:
             rates = measure_rates(stack, film, sha256, sequential_address, rounds=arguments.rounds)
         peak_mb, peak_probing_mb, rate_at_once = measure_memory(stack, film, sha256)
     ours, s5cmd, sequential = (rates[name] for name in ("ingest", "s5cmd", "sequential"))
@@ -150,23 +151,6 @@ def upload_with_s5cmd(stack: RunningStack, film: Path) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-
-
-@contextlib.contextmanager
-def sequential_server(stack: RunningStack) -> Iterator[str]:
-    """Run the server of the sequential method and yield its address."""
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("sequential_server.py"))],
-        env=s3_environment(stack),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("the server has no pipes")
-        yield f"127.0.0.1:{int(process.stdout.readline())}"
-        process.stdin.close()
 
 
 def measure_memory(stack: RunningStack, film: Path, sha256: str) -> tuple[float, float, float]:

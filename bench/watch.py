@@ -12,17 +12,14 @@ thousand streams has its message, read and decoded in a client process of one th
 import argparse
 import asyncio
 import contextlib
-import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import psutil
 import psycopg
+from peer import running_peer
 from report import Result, report
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage_local.background import running_stack
@@ -163,23 +160,6 @@ def store_embedding(dsn: str) -> str:
     return embedding_id
 
 
-@contextlib.contextmanager
-def plain_server(dsn: str) -> Iterator[str]:
-    """Run the plain server and yield its address."""
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("plain_watch_server.py"))],
-        env={**os.environ, "DATABASE_URL": dsn},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("the server has no pipes")
-        yield f"127.0.0.1:{int(process.stdout.readline())}"
-        process.stdin.close()
-
-
 def milliseconds(name: str, seconds: Sequence[float]) -> list[Result]:
     """Return the median and the 99th percentile."""
     p99 = statistics.quantiles(seconds, n=100)[98]
@@ -199,7 +179,7 @@ def main() -> None:
         watched, unwatched = [store_embedding(dsn) for _ in range(EMBEDDINGS)], store_embedding(dsn)
         embed = stack.addresses["embed"]
         watch_kb = asyncio.run(memory_of_watches(stack.pids["embed"], embed, watched))
-        with plain_server(dsn) as plain:
+        with running_peer("plain_watch_server.py", {"DATABASE_URL": dsn}) as plain:
             servers = {"gateway": stack.address, "embed": embed, "plain": plain}
             seconds = asyncio.run(measure(dsn, servers, watched, unwatched, turns=turns))
     ours, peer = statistics.median(seconds["embed"]), statistics.median(seconds["plain"])

@@ -8,7 +8,7 @@ from rich.text import Text
 from sage.embed.v1 import embed_pb2
 
 from sage_cli.client import Client
-from sage_cli.commands.options import json_option, recipe_options, session_options, upload_options
+from sage_cli.commands.options import json_option, limit_option, recipe_options, session_options, upload_options
 from sage_cli.comparison import DEFAULT_TRACK
 from sage_cli.errors import Trouble
 from sage_cli.json_output import message_document
@@ -21,7 +21,6 @@ from sage_cli.terminal import printable
 from sage_cli.uploads import Sending
 from sage_cli.watching import watch as watch_embedding
 
-LIST_LIMIT = 50
 _STATES = {
     name.removeprefix("EMBEDDING_STATE_").lower(): value
     for name, value in embed_pb2.EmbeddingState.items()
@@ -146,14 +145,7 @@ def cancel(session: Session, embeddings: tuple[str, ...]) -> None:
 @click.option("--video", default="", metavar="ID", help="Only those of this video.")
 @click.option("--state", type=click.Choice(list(_STATES)), help="Only those in this state.")
 @click.option("--model", default="", metavar="NAME", help="Only those of this model.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=LIST_LIMIT,
-    show_default=True,
-    help="How many to list at the most.",
-)
+@limit_option
 @json_option
 @session_options
 def list_embeddings(session: Session, *, video: str, state: str | None, model: str, limit: int, as_json: bool) -> None:

@@ -69,6 +69,14 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="How many to list at the most.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 
 

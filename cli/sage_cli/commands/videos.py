@@ -8,7 +8,7 @@ from rich.text import Text
 from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.client import Client
-from sage_cli.commands.options import json_option, session_options, upload_options
+from sage_cli.commands.options import json_option, limit_option, session_options, upload_options
 from sage_cli.comparison import read_frame_rate
 from sage_cli.errors import Trouble
 from sage_cli.json_output import message_document
@@ -23,7 +23,6 @@ from sage_cli.uploads import Sending
 
 # More at once would share one network and one disk, and gain nothing.
 UPLOADS_AT_ONCE = 3
-LIST_LIMIT = 50
 MAX_PLAY_MINUTES = 7 * 24 * 60
 
 
@@ -71,14 +70,7 @@ def upload(session: Session, files: tuple[str, ...], *, sending: Sending, as_jso
 
 @click.command()
 @click.option("--name", default="", metavar="TEXT", help="Only videos with this in their name.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=LIST_LIMIT,
-    show_default=True,
-    help="How many to list at the most.",
-)
+@limit_option
 @json_option
 @session_options
 def videos(session: Session, *, name: str, limit: int, as_json: bool) -> None:

@@ -8,22 +8,13 @@ import struct
 import sys
 import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fakes.cli_services import FakeSage
+from support.sage_command import Run
 
 COMMAND = (sys.executable, "-m", "sage_cli")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    exit_code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -46,10 +37,10 @@ def environ(address: str, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def sage(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Outcome]]:
+def sage(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Run]]:
     """A call runs the command in an empty folder, with pipes for its streams; keywords join its environment."""
 
-    async def run(*arguments: str, **extra: str) -> Outcome:
+    async def run(*arguments: str, **extra: str) -> Run:
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
             *arguments,
@@ -60,16 +51,16 @@ def sage(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Out
             stderr=asyncio.subprocess.PIPE,
         )
         out, err = await process.communicate()
-        return Outcome(process.returncode or 0, out.decode(), err.decode())
+        return Run(process.returncode or 0, out.decode(), err.decode())
 
     return run
 
 
 @pytest.fixture
-def sage_in_terminal(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Outcome]]:
+def sage_in_terminal(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Run]]:
     """A call runs the command in a terminal of `columns`; all that appears on it is in `out`."""
 
-    async def run(*arguments: str, columns: int = 80, **extra: str) -> Outcome:
+    async def run(*arguments: str, columns: int = 80, **extra: str) -> Run:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         process = await asyncio.create_subprocess_exec(
@@ -84,7 +75,7 @@ def sage_in_terminal(environ: dict[str, str], tmp_path: Path) -> Callable[..., A
         os.close(theirs)
         shown = await asyncio.to_thread(_read_all, ours)
         os.close(ours)
-        return Outcome(await process.wait(), shown.decode(), "")
+        return Run(await process.wait(), shown.decode(), "")
 
     return run
 

@@ -14,7 +14,7 @@ MISSING_VIDEO = f"video_{'0' * 32}"
 async def test_upload_prints_ids(sage, fake, films):
     """Each file becomes a video, whose id has a line for itself, in the order of the files."""
     outcome = await sage("upload", *films)
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
     assert [fake.videos[video_id].filename for video_id in outcome.out.splitlines()] == list(films)
 
 
@@ -27,7 +27,7 @@ async def test_upload_names_films_to_people(sage_in_terminal, fake, films):
 async def test_upload_goes_on_past_a_bad_file(sage, fake, films):
     """One bad file costs the exit code, not the others."""
     outcome = await sage("upload", films[0], "missing.mp4", films[1])
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert len(outcome.out.splitlines()) == 2
     assert "There is no file missing.mp4." in outcome.err
 
@@ -36,9 +36,9 @@ async def test_upload_says_what_kind_of_video_it_is(sage, fake, tmp_path):
     """The media type is that of the file, or what the user says."""
     (tmp_path / "a.mkv").write_bytes(b"a")
     (tmp_path / "b.xyz").write_bytes(b"b")
-    assert (await sage("upload", "a.mkv")).exit_code == 0
-    assert (await sage("upload", "b.xyz")).exit_code == 2
-    assert (await sage("upload", "b.xyz", "--content-type", "video/mp4")).exit_code == 0
+    assert (await sage("upload", "a.mkv")).code == 0
+    assert (await sage("upload", "b.xyz")).code == 2
+    assert (await sage("upload", "b.xyz", "--content-type", "video/mp4")).code == 0
     assert [video.content_type for video in fake.videos.values()] == ["video/x-matroska", "video/mp4"]
 
 
@@ -47,7 +47,7 @@ async def test_odd_file_names_become_labels(sage, fake, tmp_path):
     for name in ("🎬 film.mp4", "a\nb.mp4"):
         (tmp_path / name).write_bytes(name.encode())
         outcome = await sage("upload", name)
-        assert outcome.exit_code == 0, outcome.err
+        assert outcome.code == 0, outcome.err
     assert len((await sage("videos")).out.splitlines()) == 3
     assert [video.filename for video in fake.videos.values()] == ["🎬 film.mp4", "a\\x0ab.mp4"]
 
@@ -66,7 +66,7 @@ async def test_empty_lists_are_no_trouble(sage):
     """An empty list is an answer; stdout stays empty, and the note is on stderr."""
     for command in ("videos", "embeddings"):
         outcome = await sage(command)
-        assert (outcome.exit_code, outcome.out) == (0, "")
+        assert (outcome.code, outcome.out) == (0, "")
         assert "There are no" in outcome.err
 
 
@@ -82,7 +82,7 @@ async def test_embed_prints_the_id_when_it_is_done(sage, fake, films):
     """A file is uploaded, embedded, and its embedding is used again the next time."""
     first = await sage("embed", films[0])
     second = await sage("embed", next(iter(fake.videos)))
-    assert first.exit_code == second.exit_code == 0, first.err + second.err
+    assert first.code == second.code == 0, first.err + second.err
     assert first.out == second.out
     embedding = fake.embeddings[first.out.strip()]
     assert embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED
@@ -92,7 +92,7 @@ async def test_embed_without_waiting_leaves_the_work_to_others(sage, fake, films
     """With --no-wait the id is printed at once."""
     fake.hang_embeddings = True
     outcome = await sage("embed", "--no-wait", "--json", films[0])
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["state"] == "EMBEDDING_STATE_PENDING"
     assert fake.watches == 0
 
@@ -102,7 +102,7 @@ async def test_watch_tells_each_change(sage, fake):
     for options in ((), ("--json",)):
         embedding = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PENDING)
         outcome = await sage("watch", embedding.id, *options)
-        assert outcome.exit_code == 0, outcome.err
+        assert outcome.code == 0, outcome.err
         lines = outcome.out.splitlines()
         assert len(lines) == 2
         if options:
@@ -116,7 +116,7 @@ async def test_watch_tells_each_change(sage, fake):
 async def test_watch_of_what_did_not_complete_exits_with_two(sage, fake, state):
     """An embedding that came to a bad end has a bad exit code."""
     embedding = fake.add_embedding(fake.add_video().id, state=state)
-    assert (await sage("watch", embedding.id)).exit_code == 2
+    assert (await sage("watch", embedding.id)).code == 2
 
 
 async def test_interrupted_watch_leaves_the_work_alone(environ, fake, tmp_path):
@@ -142,10 +142,10 @@ async def test_cancel_cancels(sage, fake):
     """A running embedding is cancelled; one that completed says that it cannot be."""
     running = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PROCESSING)
     done = fake.add_embedding(fake.add_video().id)
-    assert (await sage("cancel", running.id)).exit_code == 0
+    assert (await sage("cancel", running.id)).code == 0
     assert running.state == embed_pb2.EMBEDDING_STATE_CANCELLED
     refused = await sage("cancel", done.id)
-    assert refused.exit_code == 2
+    assert refused.code == 2
     assert "is COMPLETED already and cannot be cancelled" in refused.err
 
 
@@ -153,13 +153,13 @@ async def test_delete_takes_both_kinds(sage, fake):
     """Videos and embeddings are deleted by id; a slip in one of them deletes none."""
     video = fake.add_video()
     embedding = fake.add_embedding(video.id)
-    assert (await sage("delete", video.id, "slip")).exit_code == 2
+    assert (await sage("delete", video.id, "slip")).code == 2
     assert fake.videos
     outcome = await sage("delete", video.id, embedding.id)
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
     assert not fake.videos
     assert not fake.embeddings
-    assert (await sage("delete", video.id)).exit_code == 2
+    assert (await sage("delete", video.id)).code == 2
 
 
 async def test_play_prints_a_url(sage, fake):
@@ -191,9 +191,9 @@ async def test_embeddings_are_filtered(sage, fake):
 async def test_address_may_stand_anywhere(sage, address, option):
     """The address is taken from the command, from before it, or from the environment, the nearest first."""
     wrong = "127.0.0.1:9"
-    assert (await sage("models", "--address", address, SAGE_ADDRESS=wrong)).exit_code == 0
-    assert (await sage("--address", address, "models", SAGE_ADDRESS=wrong)).exit_code == 0
-    assert (await sage("models", SAGE_ADDRESS=wrong)).exit_code == 2
+    assert (await sage("models", "--address", address, SAGE_ADDRESS=wrong)).code == 0
+    assert (await sage("--address", address, "models", SAGE_ADDRESS=wrong)).code == 0
+    assert (await sage("models", SAGE_ADDRESS=wrong)).code == 2
 
 
 @pytest.mark.parametrize("command", ["play", "watch", "cancel", "embed"])
@@ -201,7 +201,7 @@ async def test_wrong_kind_of_thing_is_named(sage, fake, command):
     """A command that wants one kind of id says so when it gets the other, or a slip."""
     embedding = fake.add_embedding(fake.add_video().id).id
     outcome = await sage(command, embedding if command in {"play", "embed"} else MISSING_VIDEO)
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "embedding" in outcome.err or "video" in outcome.err
 
 

@@ -14,7 +14,7 @@ from sage_runtime.errors import FieldViolation
 async def test_films_that_differ_exit_with_one(sage, fake, films):
     """Two files are uploaded, embedded, watched and compared, and the differences are printed."""
     outcome = await sage("diff", *films)
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert "2 differences, 71.1% the same." in outcome.out
     assert "1  changed       00:00:04:00-00:00:08:00  00:00:04:00-00:00:08:00  0.400" in outcome.out
     assert "2  only in new   -                        00:00:20:00-00:00:22:12" in outcome.out
@@ -26,14 +26,14 @@ async def test_films_that_do_not_differ_exit_with_zero(sage, fake, films, tmp_pa
     """A copy under another name is the same film."""
     (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
     outcome = await sage("diff", films[0], "copy.mp4")
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("No differences, 100% the same.")
 
 
 async def test_same_file_twice_is_sent_once(sage, fake, films):
     """A film beside itself is uploaded and embedded once."""
     outcome = await sage("diff", films[0], films[0])
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
     assert (fake.uploads, fake.creations) == (1, 1)
 
 
@@ -41,7 +41,7 @@ async def test_same_id_twice_is_embedded_once(sage, fake):
     """A video beside itself is embedded once, though both sides begin at the same moment."""
     video = fake.add_video()
     outcome = await sage("diff", video.id, video.id)
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
     assert fake.creations == 1
 
 
@@ -59,7 +59,7 @@ async def test_deleted_video_is_uploaded_again(sage, fake, films):
     """What has been deleted since is not taken for being there."""
     await sage("diff", *films)
     fake.videos.clear()
-    assert (await sage("diff", *films)).exit_code == 1
+    assert (await sage("diff", *films)).code == 1
     assert fake.uploads == 4
 
 
@@ -67,12 +67,12 @@ async def test_failed_embedding_is_made_again(sage, fake, films):
     """A failure exits with 2 and says which film and why; the next run tries again."""
     fake.fail_embeddings = True
     failed = await sage("diff", *films)
-    assert failed.exit_code == 2
+    assert failed.code == 2
     assert failed.out == ""
     # Either film may be the first to fail, and the other is not waited for.
     assert ".mp4 could not be embedded: local failed: the stream cannot be decoded after 12.4 s." in failed.err
     fake.fail_embeddings = False
-    assert (await sage("diff", *films)).exit_code == 1
+    assert (await sage("diff", *films)).code == 1
 
 
 async def test_other_clip_length_is_another_embedding(sage, fake, films):
@@ -86,7 +86,7 @@ async def test_broken_watch_goes_on_where_it_broke(sage, fake, films):
     """A watch that is cut off is opened again after the last revision that was seen."""
     fake.break_watches = 2
     outcome = await sage("diff", *films)
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert fake.watches == 4
     assert sorted(fake.watched_after) == [0, 0, 2, 2]
 
@@ -95,7 +95,7 @@ async def test_servers_own_failure_is_not_tried_again(sage, fake, films):
     """An error that the server answers with is told at once, with the request id that its log has."""
     fake.fail_watches = True
     outcome = await sage("embed", films[0])
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "request id request-7" in outcome.err
     assert fake.watches == 1
 
@@ -104,7 +104,7 @@ async def test_json_is_one_document(sage, fake, films):
     """With --json stdout is a document and nothing else, and the exit code says the same."""
     outcome = await sage("diff", "--json", *films)
     document = json.loads(outcome.out)
-    assert outcome.exit_code == 1
+    assert outcome.code == 1
     assert document["differ"] is True
     assert [difference["kind"] for difference in document["differences"]] == [
         "DIFFERENCE_KIND_CHANGED",
@@ -129,7 +129,7 @@ async def test_options_reach_the_comparison(sage, fake, films):
 async def test_quiet_leaves_the_exit_code(sage, films):
     """With --quiet nothing is printed, as `cmp -s` has it."""
     outcome = await sage("diff", "--quiet", *films)
-    assert (outcome.exit_code, outcome.out, outcome.err) == (1, "", "")
+    assert (outcome.code, outcome.out, outcome.err) == (1, "", "")
 
 
 async def test_drop_frame_has_a_semicolon(sage, fake, films):
@@ -143,7 +143,7 @@ async def test_ids_stand_for_films(sage, fake, films):
     video = fake.add_video(filename="stored.mp4")
     embedding = fake.add_embedding(fake.add_video(filename="embedded.mp4").id, clip_seconds=4)
     outcome = await sage("diff", video.id, embedding.id)
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert "stored.mp4" in outcome.out
     assert "embedded.mp4" in outcome.out
     assert fake.uploads == 0
@@ -156,7 +156,7 @@ async def test_embedding_of_a_deleted_video_has_clock_time(sage, fake):
     first, second = (fake.add_embedding(fake.add_video().id) for _ in range(2))
     fake.videos.clear()
     outcome = await sage("compare", first.id, second.id)
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert "00:00:04.000-00:00:08.000" in outcome.out
 
 
@@ -168,7 +168,7 @@ async def test_compare_finds_the_embedding_of_a_video(sage, fake):
     fake.add_embedding(b.id, clip_seconds=4)
     fake.add_embedding(b.id, state=embed_pb2.EMBEDDING_STATE_FAILED)
     outcome = await sage("compare", first.id, b.id)
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert fake.requests[0].embedding_id_b == wanted.id
 
 
@@ -176,7 +176,7 @@ async def test_compare_of_a_video_without_embedding_says_what_to_do(sage, fake):
     """A video that is not embedded is trouble, with the command that embeds it."""
     video = fake.add_video()
     outcome = await sage("compare", video.id, video.id)
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert f"`sage embed {video.id}`" in outcome.err
 
 
@@ -211,7 +211,7 @@ async def test_trouble_is_a_sentence_and_exits_with_two(sage, films, tmp_path, a
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "cover.png").write_bytes(b"\x89PNG")
     outcome = await sage("diff", *arguments)
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert outcome.out == ""
     assert words in outcome.err
     assert "Traceback" not in outcome.err
@@ -227,7 +227,7 @@ async def test_model_is_the_one_that_was_asked_for(sage, fake, films, model):
     await sage("diff", *films)
     fake.marengo = True
     outcome = await sage("diff", "--model", model, *films)
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert f"model {model}" in outcome.out
     assert [one.model for one in fake.embeddings.values()] == ["local", "local", model, model]
     await sage("diff", "--model", model, *films)
@@ -247,7 +247,7 @@ async def test_embedding_of_another_model_is_refused_before_anything_is_paid_for
     fake.marengo = True
     given = fake.add_embedding(fake.add_video().id, model="marengo3.0")
     outcome = await sage("diff", given.id, films[1], "--model", "marengo3.5")
-    assert (outcome.exit_code, outcome.out) == (2, "")
+    assert (outcome.code, outcome.out) == (2, "")
     assert f"{given.id} was made with --model marengo3.0, not marengo3.5." in outcome.err
     outcome = await sage("diff", films[0], given.id, "--second-track", "audio")
     assert f"{given.id} was not asked for the track audio." in outcome.err
@@ -267,7 +267,7 @@ async def test_second_track_is_compared_and_shown(sage, fake):
     for video in fake.videos.values():
         video.sha256 = "same"
     outcome = await sage("compare", a.id, b.id, "--second-track", "audio", "--second-threshold", "0.2")
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert outcome.out.startswith("Picture the same, sound differs.\n")
     assert "00:00:04:00-00:00:08:00  picture the same, sound differs\n" in outcome.out
     (request,) = fake.requests
@@ -283,7 +283,7 @@ async def test_embeddings_without_the_second_track_are_not_used_again(sage, fake
     fake.marengo = True
     await sage("diff", *films)
     outcome = await sage("diff", *films, "--second-track", "audio")
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert outcome.out.startswith("Picture and sound differ.\n")
     made = list(fake.embeddings.values())
     assert [list(one.requested_tracks) for one in made] == [["visual"]] * 2 + [["visual", "audio"]] * 2
@@ -297,11 +297,11 @@ async def test_embed_makes_the_tracks_that_are_named(sage, fake, films):
     """`sage embed` with --track makes those tracks, which a diff then finds; one that no model makes is trouble."""
     fake.marengo = True
     for film in films:
-        assert (await sage("embed", film, "--track", "visual", "--track", "audio")).exit_code == 0
+        assert (await sage("embed", film, "--track", "visual", "--track", "audio")).code == 0
     await sage("diff", *films, "--second-track", "audio")
     assert [list(one.requested_tracks) for one in fake.embeddings.values()] == [["visual", "audio"]] * 2
     refused = await sage("embed", films[0], "--track", "smell")
-    assert (refused.exit_code, refused.out) == (2, "")
+    assert (refused.code, refused.out) == (2, "")
     assert "Model marengo3.0 does not make the track smell." in refused.err
 
 
@@ -321,10 +321,10 @@ async def test_compare_takes_embeddings_that_have_the_tracks(sage, fake):
     for video in (a, b):
         fake.add_embedding(video.id)
     outcome = await sage("compare", a.id, b.id, "--second-track", "audio")
-    assert outcome.exit_code == 1, outcome.err
+    assert outcome.code == 1, outcome.err
     assert [fake.requests[0].embedding_id_a, fake.requests[0].embedding_id_b] == [one.id for one in wanted]
     outcome = await sage("compare", a.id, b.id, "--track", "transcription")
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert f"`sage embed {a.id} --track transcription` makes one." in outcome.err
 
 
@@ -333,14 +333,14 @@ async def test_tail_that_was_not_compared_is_said_and_does_not_count(sage, fake,
     fake.tail_seconds = 1.4
     (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
     outcome = await sage("diff", films[0], "copy.mp4")
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("No differences; the last 1.4 s were not compared.\n")
     document = json.loads((await sage("diff", films[0], "copy.mp4", "--json")).out)
     assert document["differ"] is False
     assert document["tailNotComparedSeconds"] == pytest.approx(1.4)
     fake.tail_seconds = 2.0
     outcome = await sage("diff", films[0], "copy.mp4")
-    assert outcome.exit_code == 1
+    assert outcome.code == 1
     assert "1 difference" in outcome.out
 
 
@@ -355,7 +355,7 @@ async def test_bad_input_uploads_nothing(sage, fake, films):
 async def test_server_that_is_not_there(sage, films):
     """A refused connection asks the question that matters."""
     outcome = await sage("diff", *films, "--address", "127.0.0.1:9")
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "SAGE does not answer at 127.0.0.1:9." in outcome.err
     assert "`make up`" in outcome.err
 
@@ -364,7 +364,7 @@ async def test_refused_upload_is_told_in_the_servers_words(sage, fake, films):
     """A file that is no video after all is named with the reason, once for each film."""
     fake.refuse_uploads = True
     outcome = await sage("diff", *films)
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert ".mp4 is not a video that can be read: it is a picture." in outcome.err
     assert "Traceback" not in outcome.err
 
@@ -373,7 +373,7 @@ async def test_refusal_whose_status_got_lost_is_asked_for_again(sage, fake, film
     """A call that lost what the server said is made again under the same request id, and that is what counts."""
     fake.refuse_uploads, fake.lose_statuses = True, 2
     outcome = await sage("upload", films[0])
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "old.mp4 is not a video that can be read: it is a picture." in outcome.err
     assert fake.uploads == 3
     assert len(set(fake.request_ids)) == 1
@@ -383,7 +383,7 @@ async def test_status_that_gets_lost_each_time_is_told(sage, fake, films):
     """The same call is not made again without end."""
     fake.lose_statuses = 9
     outcome = await sage("upload", films[0])
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "answered INTERNAL" in outcome.err
     assert fake.uploads == 3
 
@@ -392,7 +392,7 @@ async def test_each_broken_rule_is_listed(sage, fake, films):
     """Where several fields are wrong, each has a line."""
     fake.violations = (FieldViolation("threshold", "must be small."), FieldViolation("mode", "must be TIME."))
     outcome = await sage("diff", *films)
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "  threshold: must be small.\n  mode: must be TIME.\n" in outcome.err
 
 
@@ -426,7 +426,7 @@ async def test_name_that_the_encoding_lacks_is_escaped(sage, films, tmp_path):
     (tmp_path / "映画.mp4").write_bytes(b"film")
     await sage("upload", "映画.mp4")
     outcome = await sage("videos", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
     assert "\\u6620\\u753b.mp4" in outcome.out
     outcome = await sage("diff", *films, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
     assert "####" in outcome.out
@@ -443,7 +443,7 @@ async def test_pipe_has_no_escapes_and_no_progress(sage, films):
 async def test_terminal_has_colour_and_progress(sage_in_terminal, films, columns):
     """In a terminal there are bars, then a coloured report that fits."""
     outcome = await sage_in_terminal("diff", *films, columns=columns)
-    assert outcome.exit_code == 1, outcome.out
+    assert outcome.code == 1, outcome.out
     assert "\x1b[1;33m" in outcome.out
     assert "━" in outcome.out
     report = outcome.out[outcome.out.index("2 differences") :]

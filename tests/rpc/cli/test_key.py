@@ -7,31 +7,22 @@ import pty
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import psutil
 import pytest
 from sage.embed.v1 import api_key_pb2
 from sage_runtime.errors import Reason, SageError
+from support.sage_command import Run
 from support.waiting import until
 
 WITNESS = "tlk_WITNESS-0123456789abcdefghijk-LAST"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    exit_code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def piped(environ, tmp_path) -> Callable[..., Awaitable[Outcome]]:
+def piped(environ, tmp_path) -> Callable[..., Awaitable[Run]]:
     """A call runs `sage key` with this on its standard input, and finds the key in nothing that it prints."""
 
-    async def run(*arguments: str, stdin: bytes = b"") -> Outcome:
+    async def run(*arguments: str, stdin: bytes = b"") -> Run:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sage_cli", "key", *arguments),
             cwd=tmp_path,
@@ -42,16 +33,16 @@ def piped(environ, tmp_path) -> Callable[..., Awaitable[Outcome]]:
         )
         out, err = await process.communicate(stdin)
         assert b"WITNESS" not in out + err
-        return Outcome(process.returncode or 0, out.decode(), err.decode())
+        return Run(process.returncode or 0, out.decode(), err.decode())
 
     return run
 
 
 @pytest.fixture
-def at_a_terminal(environ, tmp_path) -> Callable[..., Awaitable[Outcome]]:
+def at_a_terminal(environ, tmp_path) -> Callable[..., Awaitable[Run]]:
     """A call runs `sage key` in a terminal where this is typed at the prompt; all that appears there is in `out`."""
 
-    async def run(*arguments: str, typed: bytes) -> Outcome:
+    async def run(*arguments: str, typed: bytes) -> Run:
         ours, theirs = pty.openpty()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sage_cli", "key", *arguments),
@@ -76,7 +67,7 @@ def at_a_terminal(environ, tmp_path) -> Callable[..., Awaitable[Outcome]]:
         shown = prompt + await asyncio.to_thread(_read_until, ours, None)
         os.close(ours)
         assert b"WITNESS" not in shown
-        return Outcome(await process.wait(), shown.decode(), "")
+        return Run(await process.wait(), shown.decode(), "")
 
     return run
 
@@ -84,7 +75,7 @@ def at_a_terminal(environ, tmp_path) -> Callable[..., Awaitable[Outcome]]:
 async def test_a_key_is_typed_at_a_prompt_that_does_not_show_it(at_a_terminal, fake):
     """What reaches the server is the key; what appears is its last four characters."""
     outcome = await at_a_terminal("set", typed=f"{WITNESS}\n".encode())
-    assert outcome.exit_code == 0, outcome.out
+    assert outcome.code == 0, outcome.out
     assert fake.keys == [WITNESS]
     assert "The key …LAST is set." in outcome.out
 
@@ -92,7 +83,7 @@ async def test_a_key_is_typed_at_a_prompt_that_does_not_show_it(at_a_terminal, f
 async def test_ctrl_c_at_the_prompt_ends_the_command(at_a_terminal, fake):
     """It ends as an interrupted command does, and nothing is sent."""
     outcome = await at_a_terminal("set", typed=b"\x03")
-    assert (outcome.exit_code, fake.keys) == (130, [])
+    assert (outcome.code, fake.keys) == (130, [])
     assert "Traceback" not in outcome.out
 
 
@@ -100,14 +91,14 @@ async def test_ctrl_c_at_the_prompt_ends_the_command(at_a_terminal, fake):
 async def test_nothing_typed_is_nothing_set(at_a_terminal, fake, typed):
     """An empty line or Ctrl-D ends with the way to do it."""
     outcome = await at_a_terminal("set", typed=typed)
-    assert (outcome.exit_code, fake.keys) == (2, [])
+    assert (outcome.code, fake.keys) == (2, [])
     assert "No key came." in outcome.out
 
 
 async def test_a_key_is_read_from_standard_input(piped, fake):
     """A file or a pipe does where there is no terminal."""
     outcome = await piped("set", stdin=f"{WITNESS}\n".encode())
-    assert (outcome.exit_code, outcome.out, outcome.err) == (0, "The key …LAST is set.\n", "")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "The key …LAST is set.\n", "")
     assert fake.keys == [f"{WITNESS}\n"]
 
 
@@ -115,7 +106,7 @@ async def test_a_key_is_read_from_standard_input(piped, fake):
 async def test_a_key_is_not_taken_as_an_argument(piped, fake, arguments):
     """However it is given, the error says why and what to do instead, and does not repeat it."""
     outcome = await piped("set", *arguments, stdin=b"tlk_other_0001")
-    assert (outcome.exit_code, outcome.out, fake.keys) == (2, "", [])
+    assert (outcome.code, outcome.out, fake.keys) == (2, "", [])
     assert "not taken as an argument: everybody on this machine sees" in outcome.err
     assert "sage key set < FILE" in outcome.err
 
@@ -127,7 +118,7 @@ async def test_a_key_is_not_taken_as_an_argument(piped, fake, arguments):
 async def test_what_is_no_key_is_not_sent(piped, fake, stdin, problem):
     """Standard input may be anything."""
     outcome = await piped("set", stdin=stdin)
-    assert (outcome.exit_code, fake.keys) == (2, [])
+    assert (outcome.code, fake.keys) == (2, [])
     assert problem in outcome.err
 
 
@@ -143,7 +134,7 @@ async def test_a_refusal_has_a_next_step(piped, fake, error, hint):
     """The server's sentence, then what to do with this command."""
     fake.key_refusal = error
     outcome = await piped("set", stdin=WITNESS.encode())
-    assert (outcome.exit_code, outcome.out) == (2, "")
+    assert (outcome.code, outcome.out) == (2, "")
     assert hint in outcome.err
 
 
@@ -151,18 +142,18 @@ async def test_a_key_of_which_nothing_could_be_told_is_set_with_a_word_about_it(
     """It is stored; that it was not checked is said beside the result."""
     fake.key_status = api_key_pb2.API_KEY_STATUS_UNKNOWN
     outcome = await piped("set", stdin=WITNESS.encode())
-    assert (outcome.exit_code, outcome.out) == (0, "The key …LAST is set.\n")
+    assert (outcome.code, outcome.out) == (0, "The key …LAST is set.\n")
     assert "`sage key check` asks again" in outcome.err
 
 
 async def test_a_key_can_be_checked_without_being_set(piped, fake):
     """Nothing is stored, and the exit code says whether it would do."""
     outcome = await piped("set", "--check", stdin=WITNESS.encode())
-    assert (outcome.exit_code, outcome.out) == (0, "TwelveLabs takes the key …LAST.\n")
+    assert (outcome.code, outcome.out) == (0, "TwelveLabs takes the key …LAST.\n")
     assert not fake.key.present
     fake.key_status = api_key_pb2.API_KEY_STATUS_INVALID
     outcome = await piped("set", "--check", stdin=WITNESS.encode())
-    assert (outcome.exit_code, outcome.out) == (2, "")
+    assert (outcome.code, outcome.out) == (2, "")
     assert "TwelveLabs refuses the key …LAST." in outcome.err
 
 
@@ -178,7 +169,7 @@ async def test_the_key_in_use_is_checked(piped, fake):
     ):
         fake.key_status = status
         outcome = await piped("check")
-        seen.append((outcome.exit_code, (outcome.out + outcome.err).splitlines()[0].removeprefix("sage: ")))
+        seen.append((outcome.code, (outcome.out + outcome.err).splitlines()[0].removeprefix("sage: ")))
     assert seen == [
         (0, "TwelveLabs takes the key …LAST."),
         (2, "TwelveLabs refuses the key …LAST."),
@@ -190,7 +181,7 @@ async def test_the_key_in_use_is_checked(piped, fake):
 async def test_what_is_known_of_the_key_is_shown(piped):
     """A line with its last four characters, what TwelveLabs said and when; without a key a word about that."""
     outcome = await piped("show")
-    assert (outcome.exit_code, outcome.out) == (0, "")
+    assert (outcome.code, outcome.out) == (0, "")
     assert "There is no key." in outcome.err
     await piped("set", stdin=WITNESS.encode())
     outcome = await piped("show")
@@ -237,7 +228,7 @@ async def test_a_key_is_removed(piped, fake):
     await piped("set", stdin=WITNESS.encode())
     for _ in range(2):
         outcome = await piped("remove")
-        assert (outcome.exit_code, outcome.out, outcome.err) == (0, "No key is stored.\n", "")
+        assert (outcome.code, outcome.out, outcome.err) == (0, "No key is stored.\n", "")
     assert not fake.key.present
     fake.environment_key = api_key_pb2.ApiKey(
         provider="twelvelabs", present=True, last_four="ENVI", source=api_key_pb2.API_KEY_SOURCE_ENVIRONMENT

@@ -103,13 +103,13 @@ async def test_token_of_the_environment_gets_in(sage, guarded, secrets, token_fi
     """SAGE_TOKEN, or a file that SAGE_TOKEN_FILE names, signs the command in."""
     for environment in ({"SAGE_TOKEN": secrets["read"]}, {"SAGE_TOKEN_FILE": token_file}):
         outcome = await sage("videos", SAGE_ADDRESS=guarded, **environment)
-        assert outcome.exit_code == 0, outcome.err
+        assert outcome.code == 0, outcome.err
 
 
 async def test_command_without_a_token_says_how_to_sign_in(sage, guarded):
     """The error names the variables."""
     outcome = await sage("videos", SAGE_ADDRESS=guarded)
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "The call has no token." in outcome.err
     assert "SAGE_TOKEN_FILE" in outcome.err
 
@@ -117,7 +117,7 @@ async def test_command_without_a_token_says_how_to_sign_in(sage, guarded):
 async def test_token_that_may_not_says_what_it_needs(sage, guarded, secrets):
     """A reader who deletes learns which scope that takes."""
     outcome = await sage("delete", f"video_{'0' * 32}", SAGE_ADDRESS=guarded, SAGE_TOKEN=secrets["read"])
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "needs the scope write" in outcome.err
     assert "SAGE_TOKEN" in outcome.err
 
@@ -125,7 +125,7 @@ async def test_token_that_may_not_says_what_it_needs(sage, guarded, secrets):
 async def test_wrong_token_is_not_repeated(sage, guarded):
     """What is refused is not shown: it may be right somewhere else."""
     outcome = await sage("videos", SAGE_ADDRESS=guarded, SAGE_TOKEN="sage_hunter2")
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "not known" in outcome.err
     assert "hunter2" not in outcome.out + outcome.err
 
@@ -171,7 +171,7 @@ async def test_token_does_not_leave_this_machine_unencrypted(sage, secrets):
     """Without TLS nothing is sent to another machine, unless that is asked for by name."""
     environment = {"SAGE_ADDRESS": "sage.invalid:8080", "SAGE_TOKEN": secrets["read"]}
     outcome = await sage("videos", **environment)
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "would go to sage.invalid unencrypted" in outcome.err
     assert "https://sage.invalid:8080" in outcome.err
     assert "does not answer" in (await sage("videos", **environment, SAGE_PLAINTEXT_TOKEN="1")).err
@@ -182,13 +182,13 @@ async def test_tls_with_a_ca_of_ones_own(sage, encrypted, secrets, certificate, 
     """SAGE_CA_FILE names the certificates to trust."""
     environment = {"SAGE_ADDRESS": f"{scheme}://{encrypted}", "SAGE_TOKEN": secrets["read"]}
     outcome = await sage("videos", **environment, SAGE_CA_FILE=str(certificate[2]))
-    assert outcome.exit_code == 0, outcome.err
+    assert outcome.code == 0, outcome.err
 
 
 async def test_certificate_that_is_not_trusted_says_so(sage, encrypted, secrets):
     """Without the CA the command does not claim that nobody is there."""
     outcome = await sage("videos", SAGE_ADDRESS=f"https://{encrypted}", SAGE_TOKEN=secrets["read"])
-    assert outcome.exit_code == 2
+    assert outcome.code == 2
     assert "certificate" in outcome.err
     assert "SAGE_CA_FILE" in outcome.err
 
@@ -198,7 +198,7 @@ async def test_two_ways_of_speaking_that_do_not_meet_are_named(sage, encrypted, 
     plain, secure = await asyncio.gather(
         sage("videos", SAGE_ADDRESS=encrypted), sage("videos", SAGE_ADDRESS=f"https://{guarded}")
     )
-    assert (plain.exit_code, secure.exit_code) == (2, 2)
+    assert (plain.code, secure.code) == (2, 2)
     assert f"https://{encrypted}" in plain.err
     assert "TLS" in secure.err
 
