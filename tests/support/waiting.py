@@ -1,15 +1,26 @@
-"""Waiting for what another process brings about."""
+"""Waiting for what others bring about."""
 
 import asyncio
 from collections.abc import Callable
 
 
-async def until(condition: Callable[[], bool], *, timeout_s: float) -> None:
-    """Return when a condition holds.
+async def until_turned(condition: Callable[[], object], *, timeout_s: float = 5) -> None:
+    """Return when a condition holds that other tasks of this event loop bring about.
 
     Raises:
         TimeoutError: It does not hold in time.
     """
     async with asyncio.timeout(timeout_s):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - it is brought about by another process
+        while not condition():  # noqa: ASYNC110 - fakes have no events for everything
+            await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool], *, timeout_s: float) -> None:
+    """Return when a condition holds that another process brings about.
+
+    Raises:
+        TimeoutError: It does not hold in time.
+    """
+    async with asyncio.timeout(timeout_s):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.05)

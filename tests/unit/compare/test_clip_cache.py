@@ -7,14 +7,9 @@ import pytest
 from fakes.compare import InMemoryEmbeddingReader, stored
 from sage_compare.clip_cache import ClipCache
 from sage_runtime.errors import Reason, SageError
+from support.waiting import until_turned
 
 MANY = 1 << 30
-
-
-async def until(condition) -> None:
-    """Let other tasks run until the condition holds."""
-    while not condition():  # noqa: ASYNC110 - a condition of the fake, which has no event to wait for
-        await asyncio.sleep(0)
 
 
 def embeddings(count: int):
@@ -52,7 +47,7 @@ async def test_calls_at_once_read_once():
     reader.gate.clear()
     async with asyncio.TaskGroup() as group:
         calls = [group.create_task(cache.clips(embedding, "visual")) for _ in range(5)]
-        await until(lambda: reader.waiting)
+        await until_turned(lambda: reader.waiting)
         reader.gate.set()
     assert len({id(call.result()) for call in calls}) == 1
     assert reader.reads == {(one.id, "visual"): 1}
@@ -67,7 +62,7 @@ async def test_cancelled_reader_leaves_the_read_to_the_next():
     reader.gate.clear()
     async with asyncio.TaskGroup() as group:
         first = group.create_task(cache.clips(embedding, "visual"))
-        await until(lambda: reader.waiting)
+        await until_turned(lambda: reader.waiting)
         second = group.create_task(cache.clips(embedding, "visual"))
         first.cancel()
         reader.gate.set()
@@ -120,7 +115,7 @@ async def test_reads_at_once_are_bounded():
     async with asyncio.TaskGroup() as group:
         for embedding in found:
             group.create_task(cache.clips(embedding, "visual"))
-        await until(lambda: reader.waiting == 2)
+        await until_turned(lambda: reader.waiting == 2)
         for _ in range(10):
             await asyncio.sleep(0)
         assert reader.waiting == 2

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -14,6 +14,7 @@ from sage_ingest.sweep import Sweeper
 from sage_ingest.tasks import Unabandoned
 from sage_ingest.upload import Uploads
 from sage_runtime.errors import Reason, SageError
+from support.waiting import until_turned
 
 DATA = bytes(range(256)) * 10
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -72,12 +73,6 @@ async def _chunks(data: bytes, size: int = 33) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - fakes have no events for everything
-            await asyncio.sleep(0)
-
-
 async def test_a_whole_file_becomes_a_video() -> None:
     """The bytes are in the store under the video's id, with their checksum, and nothing is pending."""
     ingest = Ingest()
@@ -123,7 +118,7 @@ async def test_a_cancelled_upload_leaves_nothing(stage: str) -> None:
     part = {"probe": ingest.prober, "add_video": ingest.records}.get(stage, ingest.objects)
     gate = part.failures.close(stage)
     call = asyncio.ensure_future(ingest.upload())
-    await _until(lambda: part.failures.calls[stage])
+    await until_turned(lambda: part.failures.calls[stage])
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -141,9 +136,9 @@ async def test_cleaning_up_outlives_the_call() -> None:
     ingest = Ingest()
     parts, discard = ingest.objects.failures.close("put_part"), ingest.objects.failures.close("discard")
     call = asyncio.ensure_future(ingest.upload())
-    await _until(lambda: ingest.objects.failures.calls["put_part"])
+    await until_turned(lambda: ingest.objects.failures.calls["put_part"])
     call.cancel()
-    await _until(lambda: ingest.objects.failures.calls["discard"])
+    await until_turned(lambda: ingest.objects.failures.calls["discard"])
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -208,7 +203,7 @@ async def test_an_upload_that_was_swept_does_not_commit() -> None:
     ingest = Ingest()
     gate = ingest.prober.failures.close("probe")
     call = asyncio.ensure_future(ingest.refused())
-    await _until(lambda: ingest.prober.failures.calls["probe"])
+    await until_turned(lambda: ingest.prober.failures.calls["probe"])
     ingest.now += 61
     assert await ingest.sweeper.sweep() == 1
     gate.set()
@@ -221,10 +216,10 @@ async def test_a_long_upload_keeps_its_lease() -> None:
     ingest = Ingest(replace(LIMITS, lease_s=0.03))
     gate = ingest.prober.failures.close("probe")
     call = asyncio.ensure_future(ingest.upload())
-    await _until(lambda: ingest.prober.failures.calls["probe"])
+    await until_turned(lambda: ingest.prober.failures.calls["probe"])
     ingest.now += 0.025
     renewed = ingest.records.failures.calls["renew"]
-    await _until(lambda: ingest.records.failures.calls["renew"] > renewed)
+    await until_turned(lambda: ingest.records.failures.calls["renew"] > renewed)
     ingest.now += 0.02
     assert await ingest.sweeper.sweep() == 0
     gate.set()
@@ -236,9 +231,9 @@ async def test_parts_in_flight_are_bounded() -> None:
     ingest = Ingest()
     gate = ingest.objects.failures.close("put_part")
     calls = [asyncio.ensure_future(ingest.upload())]
-    await _until(lambda: ingest.objects.failures.calls["put_part"] == 2)
+    await until_turned(lambda: ingest.objects.failures.calls["put_part"] == 2)
     calls.append(asyncio.ensure_future(ingest.upload()))
-    await _until(lambda: ingest.objects.failures.calls["put_part"] == 3)
+    await until_turned(lambda: ingest.objects.failures.calls["put_part"] == 3)
     for _ in range(1000):
         await asyncio.sleep(0)
     assert ingest.objects.failures.calls["put_part"] == 3
@@ -251,7 +246,7 @@ async def test_one_upload_too_many_is_refused() -> None:
     ingest = Ingest()
     gate = ingest.prober.failures.close("probe")
     calls = [asyncio.ensure_future(ingest.upload()) for _ in range(2)]
-    await _until(lambda: ingest.prober.failures.calls["probe"] == 2)
+    await until_turned(lambda: ingest.prober.failures.calls["probe"] == 2)
     assert await ingest.refused() is Reason.LIMIT_EXCEEDED
     gate.set()
     await asyncio.gather(*calls)
@@ -302,7 +297,7 @@ async def test_the_same_request_id_twice_at_once_stores_one_video(same: bool) ->
     gate = ingest.records.failures.close("add_video")
     other = DATA if same else DATA[::-1]
     calls = [asyncio.ensure_future(ingest.upload(data, request_id="r1")) for data in (DATA, other)]
-    await _until(lambda: ingest.records.failures.calls["add_video"] == 2)
+    await until_turned(lambda: ingest.records.failures.calls["add_video"] == 2)
     gate.set()
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert len(ingest.records.videos) == len(ingest.objects.objects) == 1
