@@ -3,7 +3,7 @@
 import json
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -120,7 +120,8 @@ class Marengo:
         return TwelveLabsEngine(
             self.keys,
             self.pace,
-            policy=policy,
+            # With one place for results, one that is not given back is missed at once.
+            policy=replace(policy or TwelveLabsPolicy(), results_at_once=1),
             http_client=lambda: httpx.AsyncClient(transport=httpx.MockTransport(self._answer)),
             clock=self.clock.clock(),
         )

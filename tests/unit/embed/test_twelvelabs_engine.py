@@ -10,12 +10,13 @@ from datetime import timedelta
 import httpx
 import numpy as np
 import pytest
-from fakes.marengo import DROPPED, HTML, KEY, URL, Marengo, fail, form_of, refusal, request_of, run, vector
+from fakes.marengo import DROPPED, HTML, KEY, URL, Marengo, Outcome, fail, form_of, refusal, request_of, run, vector
 from sage_embed.adapters.twelvelabs.policy import TwelveLabsPolicy
-from sage_embed.engine import Resume
+from sage_embed.engine import Resume, SegmentsProduced
 from sage_embed.ports import ProviderKey
 from sage_runtime.catalogue import public_text
 from sage_runtime.errors import Reason
+from support.waiting import until_turned
 
 
 @pytest.mark.parametrize("model", ["marengo3.0", "marengo3.5", "Marengo-retrieval-2.7"])
@@ -291,6 +292,35 @@ async def test_a_result_that_stays_bad_fails_with_words():
     assert error.reason is Reason.PROVIDER_FAILED
     assert "numbers that are not finite" in public_text(error)
     assert (marengo.seen["retrieve"], marengo.seen["create"]) == (3, 1)
+
+
+@pytest.mark.parametrize("end", ["stored", "closed"])
+async def test_a_result_waits_for_its_place_in_memory(end):
+    """A second result is asked for when the first is stored, or given up."""
+    marengo = Marengo(polls_before_ready=0)
+    engine = marengo.engine()
+    first = engine.embed(request_of(marengo))
+    async for event in first:
+        if isinstance(event, SegmentsProduced):
+            break
+    other = Outcome()
+
+    async def embed_other() -> None:
+        async for event in engine.embed(request_of(marengo)):
+            other.add(event)
+
+    embedding = asyncio.create_task(embed_other())
+    await until_turned(lambda: other.said)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert marengo.seen["retrieve"] == 1
+    if end == "closed":
+        await first.aclose()
+    else:
+        assert [event async for event in first] == []
+    await embedding
+    assert other.tracks() == ["visual"]
+    await engine.aclose()
 
 
 async def test_closing_stops_at_once_and_asks_for_nothing_more():

@@ -1,7 +1,8 @@
 """The engine for TwelveLabs: one task for each embedding, whatever happens on the way."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 import httpx
 from sage_runtime.errors import Reason, SageError
@@ -60,6 +61,7 @@ class TwelveLabsEngine:
         self._clients = Clients(http_client)
         self._clock = clock or Clock()
         self._wire = Wire(self._clients, self._policy)
+        self._results = asyncio.Semaphore(self._policy.results_at_once)
 
     async def models(self) -> Sequence[ModelInfo]:
         """Return the models; none can be used without a key.
@@ -100,12 +102,16 @@ class TwelveLabsEngine:
                         task_id, fresh = event.provider_task_id, True
         if task_id is None:
             raise RuntimeError("a submission ended without a task")
-        follower = Follower(session, self._wire, model, request=request, tracks=tracks)
-        async with aclosing(follower.follow(task_id, fresh=fresh)) as events:
-            async for event in events:
+        # The result's place is given back when the last of it is stored.
+        async with AsyncExitStack() as place:
+            follower = Follower(
+                session, self._wire, model, request=request, tracks=tracks, places=self._results, place=place
+            )
+            async with aclosing(follower.follow(task_id, fresh=fresh)) as events:
+                async for event in events:
+                    yield event
+            for event in _segments(follower.result, request.resume.segment_counts):
                 yield event
-        for event in _segments(follower.result, request.resume.segment_counts):
-            yield event
 
     async def aclose(self) -> None:
         """Close the connections to TwelveLabs."""

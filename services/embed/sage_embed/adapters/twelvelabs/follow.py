@@ -1,6 +1,8 @@
 """Following a task to its end, in our own loop."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 
 from sage_runtime.errors import Reason, SageError
 
@@ -28,19 +30,31 @@ class Follower:
         model: What the task was asked for with.
         request: What is embedded.
         tracks: The tracks that were asked for.
+        places: How many results may be in memory; all who follow a task share it.
+        place: Takes the place of this one's result, for as long as the caller keeps it.
 
     Attributes:
         result: The tracks, once `follow` has ended.
     """
 
     def __init__(
-        self, session: Session, wire: Wire, model: Model, *, request: EngineRequest, tracks: tuple[str, ...]
+        self,
+        session: Session,
+        wire: Wire,
+        model: Model,
+        *,
+        request: EngineRequest,
+        tracks: tuple[str, ...],
+        places: asyncio.Semaphore,
+        place: AsyncExitStack,
     ) -> None:
         self._session = session
         self._wire = wire
         self._model = model
         self._request = request
         self._tracks = tracks
+        self._places = places
+        self._place = place
         self._state = "not heard of yet"
         self._refusals = 0
         self._bad_results = 0
@@ -97,7 +111,10 @@ class Follower:
         if answer.status == _FAILED:
             raise failed(answer.code, answer.message)
         # Every other status, documented or not, means that it is not done.
-        return answer.status == _READY and self._take(task_id, answer)
+        if answer.status == _READY and self._take(task_id, answer):
+            return True
+        await self._place.aclose()
+        return False
 
     async def _look(self, task_id: str) -> TaskAnswer:
         session, wire = self._session, self._wire
@@ -105,7 +122,11 @@ class Follower:
             answer = await session.ask(lambda key: wire.status(key, task_id))
             if answer.status != _READY:
                 return answer
-        return await session.ask(lambda key: wire.retrieve(key, self._model, task_id, tracks=self._tracks))
+        async with AsyncExitStack() as place:
+            await place.enter_async_context(self._places)
+            answer = await session.ask(lambda key: wire.retrieve(key, self._model, task_id, tracks=self._tracks))
+            await self._place.enter_async_context(place.pop_all())
+        return answer
 
     def _take(self, task_id: str, answer: TaskAnswer) -> bool:
         try:

@@ -27,6 +27,8 @@ class TwelveLabsPolicy:
         key_change_s: After so long a key that was changed is not given out any more, anywhere.
         gone_after: A task is gone when it was not found so many times in a row.
         result_attempts: A result that cannot be used is fetched so often.
+        results_at_once: So many tasks are looked at in the same moment, which may give their results, or have a result
+            in memory that is being stored: 50 MB for three tracks of four hours.
     """
 
     deadline_s: float = 4 * 3600.0
@@ -46,6 +48,7 @@ class TwelveLabsPolicy:
     key_change_s: float = 2.0
     gone_after: int = 5
     result_attempts: int = 3
+    results_at_once: int = 16
 
     @property
     def create_limit_s(self) -> float:
