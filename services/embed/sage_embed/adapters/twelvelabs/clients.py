@@ -1,7 +1,9 @@
 """The SDK's client, one for each key, and answers that are read while they arrive."""
 
 import asyncio
+import functools
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -75,13 +77,28 @@ def new_http_client() -> httpx.AsyncClient:
 
     The SDK's own follows redirects, and takes the key along to wherever they lead. Every request has its own timeout.
     """
-    return httpx.AsyncClient(follow_redirects=False)
+    return httpx.AsyncClient(verify=_certificates(), follow_redirects=False)
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Return what TwelveLabs' certificate is checked against, read once: it takes some 40 ms."""
+    return httpx.create_ssl_context()
 
 
 def new_sdk(secret: str, http: httpx.AsyncClient) -> AsyncTwelveLabs:
     """Return the SDK's client for a key, over an HTTP client whose answers `reading` can read."""
     http.event_hooks = {"response": [_read]}
     return AsyncTwelveLabs(api_key=secret, httpx_client=http)
+
+
+def preload() -> None:
+    """Load what the first client and its first request would load: certificates, and modules imported only then.
+
+    Called before there is an event loop, it holds up nobody.
+    """
+    anyio.run(anyio.sleep, 0)
+    new_sdk("none", new_http_client())
 
 
 @dataclass
@@ -96,8 +113,7 @@ class Clients:
     """Lends the SDK's client for a key. When the key changes, the one before is closed after its last request.
 
     Args:
-        http_client: Makes the HTTP client below it; in a thread, as loading certificates takes its time. So do the
-            SDK's first client, which imports most of the SDK, and the rest of what a request needs.
+        http_client: Makes the HTTP client below it.
     """
 
     def __init__(self, http_client: Callable[[], httpx.AsyncClient] = new_http_client) -> None:
@@ -114,7 +130,7 @@ class Clients:
         async with self._making:
             shared = self._current
             if shared is None or shared.fingerprint != key.fingerprint:
-                shared = await self._make(key)
+                shared = self._make(key)
                 await self._retire()
                 self._current = shared
             shared.users += 1
@@ -135,11 +151,6 @@ class Clients:
         if shared is not None and not shared.users:
             await shared.http.aclose()
 
-    async def _make(self, key: ProviderKey) -> _Shared:
-        def make() -> _Shared:
-            http = self._http_client()
-            # What the first request through httpx would import on the event loop.
-            anyio.run(anyio.sleep, 0)
-            return _Shared(key.fingerprint, new_sdk(key.secret, http), http)
-
-        return await asyncio.to_thread(make)
+    def _make(self, key: ProviderKey) -> _Shared:
+        http = self._http_client()
+        return _Shared(key.fingerprint, new_sdk(key.secret, http), http)

@@ -53,7 +53,7 @@ class TwelveLabsKeyChecker(KeyChecker):
 
 async def _list_one(secret: str, *, timeout_s: float) -> None:
     # Loading the certificates takes 40 ms.
-    async with await asyncio.to_thread(new_http_client) as http:
+    async with new_http_client() as http:
         tasks = new_sdk(secret, http).embed.v_2.tasks
         options = RequestOptions(timeout_in_seconds=math.ceil(timeout_s))
         # The SDK takes any object for a list.
