@@ -53,6 +53,7 @@ if [ -n "${SAGE_GATEWAY_PROBE_URL:-}" ]; then
 fi
 if [ -n "${SAGE_GATEWAY_ADMIN_SOCKET:-}" ]; then
   admin() { http --unix-socket "$SAGE_GATEWAY_ADMIN_SOCKET" "$@"; }
+  check "the admin interface is open to its user alone" sock find "$SAGE_GATEWAY_ADMIN_SOCKET" -perm 600
   check "the admin interface says whether it is ready" "^LIVE" admin http://localhost/ready
   check "and shows nobody the gateway's token" "^403" admin http://localhost/config_dump
   check "and is no way to end it" "^403" admin -X POST http://localhost/quitquitquit
