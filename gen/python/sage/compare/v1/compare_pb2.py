@@ -22,38 +22,59 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from sage.ingest.v1 import media_pb2 as sage_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsage/compare/v1/compare.proto\x12\x0fsage.compare.v1\x1a\x1cgoogle/api/annotations.proto\"Q\n\tTimeRange\x12#\n\rstart_seconds\x18\x01 \x01(\x01R\x0cstartSeconds\x12\x1f\n\x0b\x65nd_seconds\x18\x02 \x01(\x01R\nendSeconds\"\xa5\x01\n\x04Side\x12!\n\x0c\x65mbedding_id\x18\x01 \x01(\tR\x0b\x65mbeddingId\x12\x19\n\x08video_id\x18\x02 \x01(\tR\x07videoId\x12)\n\x10\x64uration_seconds\x18\x03 \x01(\x01R\x0f\x64urationSeconds\x12\x34\n\x07\x63overed\x18\x04 \x01(\x0b\x32\x1a.sage.compare.v1.TimeRangeR\x07\x63overed\"\x8a\x02\n\nDifference\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.sage.compare.v1.DifferenceKindR\x04kind\x12(\n\x01\x61\x18\x02 \x01(\x0b\x32\x1a.sage.compare.v1.TimeRangeR\x01\x61\x12(\n\x01\x62\x18\x03 \x01(\x0b\x32\x1a.sage.compare.v1.TimeRangeR\x01\x62\x12&\n\x0cmax_distance\x18\x04 \x01(\x01H\x00R\x0bmaxDistance\x88\x01\x01\x12(\n\rmean_distance\x18\x05 \x01(\x01H\x01R\x0cmeanDistance\x88\x01\x01\x42\x0f\n\r_max_distanceB\x10\n\x0e_mean_distance\"\x9d\x01\n\x06Series\x12&\n\x0f\x61_start_seconds\x18\x01 \x03(\x01R\raStartSeconds\x12&\n\x0f\x62_start_seconds\x18\x02 \x03(\x01R\rbStartSeconds\x12%\n\x0elength_seconds\x18\x03 \x03(\x01R\rlengthSeconds\x12\x1c\n\tdistances\x18\x04 \x03(\x02R\tdistances\"\xf8\x02\n\x18\x43ompareEmbeddingsRequest\x12$\n\x0e\x65mbedding_id_a\x18\x01 \x01(\tR\x0c\x65mbeddingIdA\x12$\n\x0e\x65mbedding_id_b\x18\x02 \x01(\tR\x0c\x65mbeddingIdB\x12\x30\n\x04mode\x18\x03 \x01(\x0e\x32\x1c.sage.compare.v1.CompareModeR\x04mode\x12/\n\x06metric\x18\x04 \x01(\x0e\x32\x17.sage.compare.v1.MetricR\x06metric\x12!\n\tthreshold\x18\x05 \x01(\x01H\x00R\tthreshold\x88\x01\x01\x12\x14\n\x05track\x18\x06 \x01(\tR\x05track\x12!\n\x0csecond_track\x18\x07 \x01(\tR\x0bsecondTrack\x12.\n\x10second_threshold\x18\x08 \x01(\x01H\x01R\x0fsecondThreshold\x88\x01\x01\x42\x0c\n\n_thresholdB\x13\n\x11_second_threshold\"\xbb\x04\n\x19\x43ompareEmbeddingsResponse\x12\x30\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.sage.compare.v1.CompareModeR\x04mode\x12/\n\x06metric\x18\x02 \x01(\x0e\x32\x17.sage.compare.v1.MetricR\x06metric\x12\x1c\n\tthreshold\x18\x03 \x01(\x01R\tthreshold\x12\x14\n\x05track\x18\x04 \x01(\tR\x05track\x12\x14\n\x05model\x18\x05 \x01(\tR\x05model\x12#\n\x01\x61\x18\x06 \x01(\x0b\x32\x15.sage.compare.v1.SideR\x01\x61\x12#\n\x01\x62\x18\x07 \x01(\x0b\x32\x15.sage.compare.v1.SideR\x01\x62\x12-\n\x12similarity_percent\x18\x08 \x01(\x01R\x11similarityPercent\x12%\n\x0e\x63ompared_count\x18\t \x01(\x05R\rcomparedCount\x12\'\n\x0f\x64iffering_count\x18\n \x01(\x05R\x0e\x64ifferingCount\x12=\n\x0b\x64ifferences\x18\x0b \x03(\x0b\x32\x1b.sage.compare.v1.DifferenceR\x0b\x64ifferences\x12/\n\x06series\x18\x0c \x01(\x0b\x32\x17.sage.compare.v1.SeriesR\x06series\x12\x38\n\x06second\x18\r \x01(\x0b\x32 .sage.compare.v1.TrackComparisonR\x06second\"\xa6\x03\n\x0fTrackComparison\x12\x14\n\x05track\x18\x01 \x01(\tR\x05track\x12\x1c\n\tthreshold\x18\x02 \x01(\x01R\tthreshold\x12\x37\n\ta_covered\x18\x03 \x01(\x0b\x32\x1a.sage.compare.v1.TimeRangeR\x08\x61\x43overed\x12\x37\n\tb_covered\x18\x04 \x01(\x0b\x32\x1a.sage.compare.v1.TimeRangeR\x08\x62\x43overed\x12-\n\x12similarity_percent\x18\x05 \x01(\x01R\x11similarityPercent\x12%\n\x0e\x63ompared_count\x18\x06 \x01(\x05R\rcomparedCount\x12\'\n\x0f\x64iffering_count\x18\x07 \x01(\x05R\x0e\x64ifferingCount\x12=\n\x0b\x64ifferences\x18\x08 \x03(\x0b\x32\x1b.sage.compare.v1.DifferenceR\x0b\x64ifferences\x12/\n\x06series\x18\t \x01(\x0b\x32\x17.sage.compare.v1.SeriesR\x06series*\\\n\x0b\x43ompareMode\x12\x1c\n\x18\x43OMPARE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OMPARE_MODE_TIME\x10\x01\x12\x18\n\x14\x43OMPARE_MODE_ALIGNED\x10\x02*I\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x02*\xae\x01\n\x0e\x44ifferenceKind\x12\x1f\n\x1b\x44IFFERENCE_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44IFFERENCE_KIND_CHANGED\x10\x01\x12\x1d\n\x19\x44IFFERENCE_KIND_ONLY_IN_A\x10\x02\x12\x1d\n\x19\x44IFFERENCE_KIND_ONLY_IN_B\x10\x03\x12 \n\x1c\x44IFFERENCE_KIND_NOT_COMPARED\x10\x04\x32\x9c\x01\n\x0e\x43ompareService\x12\x89\x01\n\x11\x43ompareEmbeddings\x12).sage.compare.v1.CompareEmbeddingsRequest\x1a*.sage.compare.v1.CompareEmbeddingsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/comparisons:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsage/compare/v1/compare.proto\x12\x0fsage.compare.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1asage/ingest/v1/media.proto\"\xe7\x04\n\x18\x43ompareEmbeddingsRequest\x12\x9f\x01\n\x0e\x65mbedding_id_a\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n\x0c\x65mbedding_id\x12=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\x1a$this.matches(\'^embed_[0-9a-f]{32}$\')R\x0c\x65mbeddingIdA\x12\x9f\x01\n\x0e\x65mbedding_id_b\x18\x02 \x01(\tBy\xbaHv\xba\x01s\n\x0c\x65mbedding_id\x12=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\x1a$this.matches(\'^embed_[0-9a-f]{32}$\')R\x0c\x65mbeddingIdB\x12:\n\x04mode\x18\x03 \x01(\x0e\x32\x1c.sage.compare.v1.CompareModeB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04mode\x12\x39\n\x06metric\x18\x04 \x01(\x0e\x32\x17.sage.compare.v1.MetricB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06metric\x12\x8f\x01\n\x06tracks\x18\x05 \x03(\x0b\x32\x1a.sage.compare.v1.TrackSpecB[\xbaHX\x92\x01\x02\x10\x08\xba\x01P\n\rtracks.unique\x12\x19must name each track once\x1a$this.map(track, track.name).unique()R\x06tracks\"\xfb\x01\n\tTrackSpec\x12\xa3\x01\n\x04name\x18\x01 \x01(\tB\x8e\x01\xbaH\x8a\x01\xba\x01\x86\x01\n\ntrack.name\x12\x46must be the name of a track with segments, such as `visual` or `audio`\x1a\x30this != \'video\' && this.matches(\'^[!-~]{1,64}$\')R\x04name\x12:\n\tthreshold\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\x00@)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\tthreshold\x88\x01\x01\x42\x0c\n\n_threshold\"\x98\x02\n\x19\x43ompareEmbeddingsResponse\x12\x30\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.sage.compare.v1.CompareModeR\x04mode\x12/\n\x06metric\x18\x02 \x01(\x0e\x32\x17.sage.compare.v1.MetricR\x06metric\x12\x14\n\x05model\x18\x03 \x01(\tR\x05model\x12#\n\x01\x61\x18\x04 \x01(\x0b\x32\x15.sage.compare.v1.SideR\x01\x61\x12#\n\x01\x62\x18\x05 \x01(\x0b\x32\x15.sage.compare.v1.SideR\x01\x62\x12\x38\n\x06tracks\x18\x06 \x03(\x0b\x32 .sage.compare.v1.TrackComparisonR\x06tracks\"q\n\x04Side\x12!\n\x0c\x65mbedding_id\x18\x01 \x01(\tR\x0b\x65mbeddingId\x12\x19\n\x08video_id\x18\x02 \x01(\tR\x07videoId\x12+\n\x05media\x18\x03 \x01(\x0b\x32\x15.sage.ingest.v1.MediaR\x05media\"\x89\x02\n\x0fTrackComparison\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x38\n\ta_covered\x18\x02 \x01(\x0b\x32\x1b.sage.compare.v1.FrameRangeR\x08\x61\x43overed\x12\x38\n\tb_covered\x18\x03 \x01(\x0b\x32\x1b.sage.compare.v1.FrameRangeR\x08\x62\x43overed\x12-\n\x12similarity_percent\x18\x04 \x01(\x01R\x11similarityPercent\x12\x35\n\x04time\x18\x05 \x01(\x0b\x32\x1f.sage.compare.v1.TimeComparisonH\x00R\x04timeB\x08\n\x06result\"\xee\x01\n\x0eTimeComparison\x12\x1c\n\tthreshold\x18\x01 \x01(\x01R\tthreshold\x12%\n\x0e\x63ompared_count\x18\x02 \x01(\x05R\rcomparedCount\x12\'\n\x0f\x64iffering_count\x18\x03 \x01(\x05R\x0e\x64ifferingCount\x12=\n\x0b\x64ifferences\x18\x04 \x03(\x0b\x32\x1b.sage.compare.v1.DifferenceR\x0b\x64ifferences\x12/\n\x06series\x18\x05 \x01(\x0b\x32\x17.sage.compare.v1.SeriesR\x06series\"\x8c\x02\n\nDifference\x12\x33\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.sage.compare.v1.DifferenceKindR\x04kind\x12)\n\x01\x61\x18\x02 \x01(\x0b\x32\x1b.sage.compare.v1.FrameRangeR\x01\x61\x12)\n\x01\x62\x18\x03 \x01(\x0b\x32\x1b.sage.compare.v1.FrameRangeR\x01\x62\x12&\n\x0cmax_distance\x18\x04 \x01(\x01H\x00R\x0bmaxDistance\x88\x01\x01\x12(\n\rmean_distance\x18\x05 \x01(\x01H\x01R\x0cmeanDistance\x88\x01\x01\x42\x0f\n\r_max_distanceB\x10\n\x0e_mean_distance\"\x90\x01\n\nFrameRange\x12\x1f\n\x0b\x66irst_frame\x18\x01 \x01(\x03R\nfirstFrame\x12\x1b\n\tend_frame\x18\x02 \x01(\x03R\x08\x65ndFrame\x12#\n\rstart_seconds\x18\x03 \x01(\x01R\x0cstartSeconds\x12\x1f\n\x0b\x65nd_seconds\x18\x04 \x01(\x01R\nendSeconds\"\x9d\x01\n\x06Series\x12&\n\x0f\x61_start_seconds\x18\x01 \x03(\x01R\raStartSeconds\x12&\n\x0f\x62_start_seconds\x18\x02 \x03(\x01R\rbStartSeconds\x12%\n\x0elength_seconds\x18\x03 \x03(\x01R\rlengthSeconds\x12\x1c\n\tdistances\x18\x04 \x03(\x02R\tdistances*B\n\x0b\x43ompareMode\x12\x1c\n\x18\x43OMPARE_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OMPARE_MODE_TIME\x10\x01*I\n\x06Metric\x12\x16\n\x12METRIC_UNSPECIFIED\x10\x00\x12\x11\n\rMETRIC_COSINE\x10\x01\x12\x14\n\x10METRIC_EUCLIDEAN\x10\x02*\xae\x01\n\x0e\x44ifferenceKind\x12\x1f\n\x1b\x44IFFERENCE_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44IFFERENCE_KIND_CHANGED\x10\x01\x12\x1d\n\x19\x44IFFERENCE_KIND_ONLY_IN_A\x10\x02\x12\x1d\n\x19\x44IFFERENCE_KIND_ONLY_IN_B\x10\x03\x12 \n\x1c\x44IFFERENCE_KIND_NOT_COMPARED\x10\x04\x32\x9c\x01\n\x0e\x43ompareService\x12\x89\x01\n\x11\x43ompareEmbeddings\x12).sage.compare.v1.CompareEmbeddingsRequest\x1a*.sage.compare.v1.CompareEmbeddingsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/comparisons:\x01*B}\n\x0fsage.compare.v1B\x0c\x43ompareProtoP\x01Z\"sage/gen/sage/compare/v1;comparev1\xaa\x02\x0fSage.Compare.V1\xca\x02\x0fSage\\Compare\\V1\xea\x02\x11Sage::Compare::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sage.compare.v1.compare_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\017sage.compare.v1B\014CompareProtoP\001Z\"sage/gen/sage/compare/v1;comparev1\252\002\017Sage.Compare.V1\312\002\017Sage\\Compare\\V1\352\002\021Sage::Compare::V1'
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['embedding_id_a']._loaded_options = None
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['embedding_id_a']._serialized_options = b'\272Hv\272\001s\n\014embedding_id\022=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\032$this.matches(\'^embed_[0-9a-f]{32}$\')'
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['embedding_id_b']._loaded_options = None
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['embedding_id_b']._serialized_options = b'\272Hv\272\001s\n\014embedding_id\022=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\032$this.matches(\'^embed_[0-9a-f]{32}$\')'
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['mode']._loaded_options = None
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['mode']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['metric']._loaded_options = None
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['metric']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['tracks']._loaded_options = None
+  _globals['_COMPAREEMBEDDINGSREQUEST'].fields_by_name['tracks']._serialized_options = b'\272HX\222\001\002\020\010\272\001P\n\rtracks.unique\022\031must name each track once\032$this.map(track, track.name).unique()'
+  _globals['_TRACKSPEC'].fields_by_name['name']._loaded_options = None
+  _globals['_TRACKSPEC'].fields_by_name['name']._serialized_options = b'\272H\212\001\272\001\206\001\n\ntrack.name\022Fmust be the name of a track with segments, such as `visual` or `audio`\0320this != \'video\' && this.matches(\'^[!-~]{1,64}$\')'
+  _globals['_TRACKSPEC'].fields_by_name['threshold']._loaded_options = None
+  _globals['_TRACKSPEC'].fields_by_name['threshold']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000\000@)\000\000\000\000\000\000\000\000'
   _globals['_COMPARESERVICE'].methods_by_name['CompareEmbeddings']._loaded_options = None
   _globals['_COMPARESERVICE'].methods_by_name['CompareEmbeddings']._serialized_options = b'\220\002\001\202\323\344\223\002\024\"\017/v1/comparisons:\001*'
-  _globals['_COMPAREMODE']._serialized_start=2138
-  _globals['_COMPAREMODE']._serialized_end=2230
-  _globals['_METRIC']._serialized_start=2232
-  _globals['_METRIC']._serialized_end=2305
-  _globals['_DIFFERENCEKIND']._serialized_start=2308
-  _globals['_DIFFERENCEKIND']._serialized_end=2482
-  _globals['_TIMERANGE']._serialized_start=80
-  _globals['_TIMERANGE']._serialized_end=161
-  _globals['_SIDE']._serialized_start=164
-  _globals['_SIDE']._serialized_end=329
-  _globals['_DIFFERENCE']._serialized_start=332
-  _globals['_DIFFERENCE']._serialized_end=598
-  _globals['_SERIES']._serialized_start=601
-  _globals['_SERIES']._serialized_end=758
-  _globals['_COMPAREEMBEDDINGSREQUEST']._serialized_start=761
-  _globals['_COMPAREEMBEDDINGSREQUEST']._serialized_end=1137
-  _globals['_COMPAREEMBEDDINGSRESPONSE']._serialized_start=1140
-  _globals['_COMPAREEMBEDDINGSRESPONSE']._serialized_end=1711
-  _globals['_TRACKCOMPARISON']._serialized_start=1714
-  _globals['_TRACKCOMPARISON']._serialized_end=2136
-  _globals['_COMPARESERVICE']._serialized_start=2485
-  _globals['_COMPARESERVICE']._serialized_end=2641
+  _globals['_COMPAREMODE']._serialized_start=2494
+  _globals['_COMPAREMODE']._serialized_end=2560
+  _globals['_METRIC']._serialized_start=2562
+  _globals['_METRIC']._serialized_end=2635
+  _globals['_DIFFERENCEKIND']._serialized_start=2638
+  _globals['_DIFFERENCEKIND']._serialized_end=2812
+  _globals['_COMPAREEMBEDDINGSREQUEST']._serialized_start=138
+  _globals['_COMPAREEMBEDDINGSREQUEST']._serialized_end=753
+  _globals['_TRACKSPEC']._serialized_start=756
+  _globals['_TRACKSPEC']._serialized_end=1007
+  _globals['_COMPAREEMBEDDINGSRESPONSE']._serialized_start=1010
+  _globals['_COMPAREEMBEDDINGSRESPONSE']._serialized_end=1290
+  _globals['_SIDE']._serialized_start=1292
+  _globals['_SIDE']._serialized_end=1405
+  _globals['_TRACKCOMPARISON']._serialized_start=1408
+  _globals['_TRACKCOMPARISON']._serialized_end=1673
+  _globals['_TIMECOMPARISON']._serialized_start=1676
+  _globals['_TIMECOMPARISON']._serialized_end=1914
+  _globals['_DIFFERENCE']._serialized_start=1917
+  _globals['_DIFFERENCE']._serialized_end=2185
+  _globals['_FRAMERANGE']._serialized_start=2188
+  _globals['_FRAMERANGE']._serialized_end=2332
+  _globals['_SERIES']._serialized_start=2335
+  _globals['_SERIES']._serialized_end=2492
+  _globals['_COMPARESERVICE']._serialized_start=2815
+  _globals['_COMPARESERVICE']._serialized_end=2971
 # @@protoc_insertion_point(module_scope)

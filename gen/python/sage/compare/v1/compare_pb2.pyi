@@ -3,7 +3,7 @@
 isort:skip_file
 Comparison: where two cuts of a video differ.
 
-Times on a film's timeline are seconds from the first frame, ranges are half open: [start, end).
+Times on a film's timeline are seconds from its first frame. Ranges are half open: [start, end).
 """
 
 from collections import abc as _abc
@@ -11,6 +11,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sage.ingest.v1 import media_pb2 as _media_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,21 +30,21 @@ class _CompareMode:
 class _CompareModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CompareMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     COMPARE_MODE_UNSPECIFIED: _CompareMode.ValueType  # 0
-    """In a request: TIME. Never in an answer."""
+    """In a request: TIME. Never in a response."""
     COMPARE_MODE_TIME: _CompareMode.ValueType  # 1
-    """Second n of a beside second n of b. Each interval lies in one clip of a and one of b; mostly it is both."""
-    COMPARE_MODE_ALIGNED: _CompareMode.ValueType  # 2
-    """The two are aligned first, so that an insertion does not make all that follows it differ."""
+    """Second n of a is compared with second n of b. Each interval lies in one segment of a and one segment of b; most
+    intervals are an entire segment of both.
+    """
 
 class CompareMode(_CompareMode, metaclass=_CompareModeEnumTypeWrapper):
-    """How the two timelines are laid on each other."""
+    """How the two timelines are aligned."""
 
 COMPARE_MODE_UNSPECIFIED: CompareMode.ValueType  # 0
-"""In a request: TIME. Never in an answer."""
+"""In a request: TIME. Never in a response."""
 COMPARE_MODE_TIME: CompareMode.ValueType  # 1
-"""Second n of a beside second n of b. Each interval lies in one clip of a and one of b; mostly it is both."""
-COMPARE_MODE_ALIGNED: CompareMode.ValueType  # 2
-"""The two are aligned first, so that an insertion does not make all that follows it differ."""
+"""Second n of a is compared with second n of b. Each interval lies in one segment of a and one segment of b; most
+intervals are an entire segment of both.
+"""
 Global___CompareMode: _TypeAlias = CompareMode  # noqa: Y015
 
 class _Metric:
@@ -53,24 +54,24 @@ class _Metric:
 class _MetricEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metric.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     METRIC_UNSPECIFIED: _Metric.ValueType  # 0
-    """In a request: COSINE. Never in an answer."""
+    """In a request: COSINE. Never in a response."""
     METRIC_COSINE: _Metric.ValueType  # 1
     """One minus the cosine of the angle, from 0 (same direction) to 2 (opposite)."""
     METRIC_EUCLIDEAN: _Metric.ValueType  # 2
-    """The Euclidean distance of the two vectors scaled to length 1, from 0 to 2, so that one threshold serves models
-    whose vectors have any length.
+    """Euclidean distance between the two vectors scaled to length 1, from 0 to 2, so that one threshold works for vectors
+    of any length.
     """
 
 class Metric(_Metric, metaclass=_MetricEnumTypeWrapper):
-    """How the distance of two vectors is measured."""
+    """How the distance between two vectors is measured."""
 
 METRIC_UNSPECIFIED: Metric.ValueType  # 0
-"""In a request: COSINE. Never in an answer."""
+"""In a request: COSINE. Never in a response."""
 METRIC_COSINE: Metric.ValueType  # 1
 """One minus the cosine of the angle, from 0 (same direction) to 2 (opposite)."""
 METRIC_EUCLIDEAN: Metric.ValueType  # 2
-"""The Euclidean distance of the two vectors scaled to length 1, from 0 to 2, so that one threshold serves models
-whose vectors have any length.
+"""Euclidean distance between the two vectors scaled to length 1, from 0 to 2, so that one threshold works for vectors
+of any length.
 """
 Global___Metric: _TypeAlias = Metric  # noqa: Y015
 
@@ -83,79 +84,172 @@ class _DifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Differ
     DIFFERENCE_KIND_UNSPECIFIED: _DifferenceKind.ValueType  # 0
     """Never sent."""
     DIFFERENCE_KIND_CHANGED: _DifferenceKind.ValueType  # 1
-    """Both have something there, and it differs."""
+    """Both have content there, and it differs."""
     DIFFERENCE_KIND_ONLY_IN_A: _DifferenceKind.ValueType  # 2
-    """a goes on after b has ended, or has the track where b is silent."""
+    """a continues after b has ended, or has the track while b is silent."""
     DIFFERENCE_KIND_ONLY_IN_B: _DifferenceKind.ValueType  # 3
-    """b goes on after a has ended, or has the track where a is silent."""
+    """b continues after a has ended, or has the track while a is silent."""
     DIFFERENCE_KIND_NOT_COMPARED: _DifferenceKind.ValueType  # 4
-    """Both have something there, but no clip of one or both covers it, so it was not compared. Never between two
-    embeddings of one video, which has the same there.
+    """Both have content there, but at least one has no segment for it, so it was not compared. Never between two
+    embeddings of the same video.
     """
 
 class DifferenceKind(_DifferenceKind, metaclass=_DifferenceKindEnumTypeWrapper):
-    """What kind of difference."""
+    """Kind of difference."""
 
 DIFFERENCE_KIND_UNSPECIFIED: DifferenceKind.ValueType  # 0
 """Never sent."""
 DIFFERENCE_KIND_CHANGED: DifferenceKind.ValueType  # 1
-"""Both have something there, and it differs."""
+"""Both have content there, and it differs."""
 DIFFERENCE_KIND_ONLY_IN_A: DifferenceKind.ValueType  # 2
-"""a goes on after b has ended, or has the track where b is silent."""
+"""a continues after b has ended, or has the track while b is silent."""
 DIFFERENCE_KIND_ONLY_IN_B: DifferenceKind.ValueType  # 3
-"""b goes on after a has ended, or has the track where a is silent."""
+"""b continues after a has ended, or has the track while a is silent."""
 DIFFERENCE_KIND_NOT_COMPARED: DifferenceKind.ValueType  # 4
-"""Both have something there, but no clip of one or both covers it, so it was not compared. Never between two
-embeddings of one video, which has the same there.
+"""Both have content there, but at least one has no segment for it, so it was not compared. Never between two
+embeddings of the same video.
 """
 Global___DifferenceKind: _TypeAlias = DifferenceKind  # noqa: Y015
 
 @_typing.final
-class TimeRange(_message.Message):
-    """A half-open range [start, end) on one timeline."""
+class CompareEmbeddingsRequest(_message.Message):
+    """Requests a comparison."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    START_SECONDS_FIELD_NUMBER: _builtins.int
-    END_SECONDS_FIELD_NUMBER: _builtins.int
-    start_seconds: _builtins.float
-    """Where it starts, in seconds. Inside the range."""
-    end_seconds: _builtins.float
-    """Where it ends, in seconds. Not inside the range."""
+    EMBEDDING_ID_A_FIELD_NUMBER: _builtins.int
+    EMBEDDING_ID_B_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    TRACKS_FIELD_NUMBER: _builtins.int
+    embedding_id_a: _builtins.str
+    """Embedding of one cut, usually the older. Required."""
+    embedding_id_b: _builtins.str
+    """Embedding of the other cut. Required."""
+    mode: Global___CompareMode.ValueType
+    """How the two timelines are aligned. Unspecified: TIME."""
+    metric: Global___Metric.ValueType
+    """How the distance between two vectors is measured. Unspecified: COSINE."""
+    @_builtins.property
+    def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackSpec]:
+        """Tracks to compare on the same two timelines, each at most once; the response has them in the same order. Empty:
+        `visual`.
+        """
+
     def __init__(
         self,
         *,
-        start_seconds: _builtins.float = ...,
-        end_seconds: _builtins.float = ...,
+        embedding_id_a: _builtins.str = ...,
+        embedding_id_b: _builtins.str = ...,
+        mode: Global___CompareMode.ValueType = ...,
+        metric: Global___Metric.ValueType = ...,
+        tracks: _abc.Iterable[Global___TrackSpec] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_seconds", b"end_seconds", "start_seconds", b"start_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_id_a", b"embedding_id_a", "embedding_id_b", b"embedding_id_b", "metric", b"metric", "mode", b"mode", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TimeRange: _TypeAlias = TimeRange  # noqa: Y015
+Global___CompareEmbeddingsRequest: _TypeAlias = CompareEmbeddingsRequest  # noqa: Y015
+
+@_typing.final
+class TrackSpec(_message.Message):
+    """A track to compare."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the track, such as `visual` or `audio`. Both embeddings must have been made with it. `video` is one vector
+    for the entire film and cannot be compared over time. Required.
+    """
+    threshold: _builtins.float
+    """Distances above this are differences, 0 to 2. Unset: the default for mode, metric, model and track, which the
+    response states.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        threshold: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "threshold", b"threshold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threshold", b"_threshold", "name", b"name", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
+    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
+
+Global___TrackSpec: _TypeAlias = TrackSpec  # noqa: Y015
+
+@_typing.final
+class CompareEmbeddingsResponse(_message.Message):
+    """A comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    A_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    TRACKS_FIELD_NUMBER: _builtins.int
+    mode: Global___CompareMode.ValueType
+    """The mode that was used."""
+    metric: Global___Metric.ValueType
+    """The metric that was used."""
+    model: _builtins.str
+    """The model of both embeddings."""
+    @_builtins.property
+    def a(self) -> Global___Side:
+        """One cut."""
+
+    @_builtins.property
+    def b(self) -> Global___Side:
+        """The other cut."""
+
+    @_builtins.property
+    def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackComparison]:
+        """One comparison per requested track, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        mode: Global___CompareMode.ValueType = ...,
+        metric: Global___Metric.ValueType = ...,
+        model: _builtins.str = ...,
+        a: Global___Side | None = ...,
+        b: Global___Side | None = ...,
+        tracks: _abc.Iterable[Global___TrackComparison] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "metric", b"metric", "mode", b"mode", "model", b"model", "tracks", b"tracks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareEmbeddingsResponse: _TypeAlias = CompareEmbeddingsResponse  # noqa: Y015
 
 @_typing.final
 class Side(_message.Message):
-    """One of the two that were compared."""
+    """One of the two cuts that were compared."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EMBEDDING_ID_FIELD_NUMBER: _builtins.int
     VIDEO_ID_FIELD_NUMBER: _builtins.int
-    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
-    COVERED_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
     embedding_id: _builtins.str
     """The embedding."""
     video_id: _builtins.str
     """The video that it was made from."""
-    duration_seconds: _builtins.float
-    """The length of that video in seconds."""
     @_builtins.property
-    def covered(self) -> Global___TimeRange:
-        """What the segments of the track cover. Time of the video outside of it was not looked at. Unset: the track has no
-        segments.
+    def media(self) -> _media_pb2.Media:
+        """What the video file contains: duration, frame rate, start timecode and more. Frame numbers in this response are
+        counted at its frame rate.
         """
 
     def __init__(
@@ -163,20 +257,133 @@ class Side(_message.Message):
         *,
         embedding_id: _builtins.str = ...,
         video_id: _builtins.str = ...,
-        duration_seconds: _builtins.float = ...,
-        covered: Global___TimeRange | None = ...,
+        media: _media_pb2.Media | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["covered", b"covered"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["covered", b"covered", "duration_seconds", b"duration_seconds", "embedding_id", b"embedding_id", "video_id", b"video_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_id", b"embedding_id", "media", b"media", "video_id", b"video_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Side: _TypeAlias = Side  # noqa: Y015
 
 @_typing.final
+class TrackComparison(_message.Message):
+    """The comparison of one track.
+
+    If one embedding has the track and the other does not because its video is silent, all of it is ONLY_IN_A or
+    ONLY_IN_B. If both are silent there is no difference. In `audio` and `transcription`, a gap between segments of at
+    least one clip also counts as silence: there is no speech, or the sound has ended.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    A_COVERED_FIELD_NUMBER: _builtins.int
+    B_COVERED_FIELD_NUMBER: _builtins.int
+    SIMILARITY_PERCENT_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the track."""
+    similarity_percent: _builtins.float
+    """How much of the two cuts is the same, 0 to 100. It is 100 only if there is no difference."""
+    @_builtins.property
+    def a_covered(self) -> Global___FrameRange:
+        """The range of a that the track's segments cover. The rest of the film was not compared. Unset: a has no segments."""
+
+    @_builtins.property
+    def b_covered(self) -> Global___FrameRange:
+        """The range of b that the track's segments cover. The rest of the film was not compared. Unset: b has no segments."""
+
+    @_builtins.property
+    def time(self) -> Global___TimeComparison:
+        """Mode TIME."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        a_covered: Global___FrameRange | None = ...,
+        b_covered: Global___FrameRange | None = ...,
+        similarity_percent: _builtins.float = ...,
+        time: Global___TimeComparison | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "result", b"result", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "name", b"name", "result", b"result", "similarity_percent", b"similarity_percent", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["time"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___TrackComparison: _TypeAlias = TrackComparison  # noqa: Y015
+
+@_typing.final
+class TimeComparison(_message.Message):
+    """A track compared at equal times: second n of a with second n of b.
+
+    `series` has the distance of every compared interval, so that a client can change the threshold without another call.
+    This service and every client derive CHANGED differences from it by these rules:
+
+    1. Interval i differs if `distances[i] > threshold`, both as float32. A distance equal to the threshold does not
+       differ.
+    2. Differing intervals i and i+1 belong to one difference if i ends where i+1 starts on both timelines: the end of i
+       (its start plus its length) and the start of i+1 are less than a microsecond apart.
+    3. A difference spans from the start of its first interval to the end of its last. Its largest distance is the
+       maximum over its intervals; its mean distance is their mean weighted by length.
+    4. The similarity is 100 times the length of the intervals that do not differ, divided by the length of the union of
+       both timelines: all intervals, and every ONLY_IN_A, ONLY_IN_B and NOT_COMPARED. It is 100 if there is no
+       difference at all, and below 100 if there is one.
+
+    ONLY_IN_A, ONLY_IN_B and NOT_COMPARED do not depend on the threshold; a client takes them from `differences`
+    unchanged. Differences are ordered by start, on a if a has them.
+
+    Times in the two cuts that are within 0.1 seconds of each other count as equal: a re-encode is often a frame longer
+    or shorter than its source, and that is not a difference. If the two durations count as equal, the union ends at the
+    shorter one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    COMPARED_COUNT_FIELD_NUMBER: _builtins.int
+    DIFFERING_COUNT_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    """The threshold that was used."""
+    compared_count: _builtins.int
+    """Number of intervals that were compared."""
+    differing_count: _builtins.int
+    """Number of intervals that differ."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]:
+        """The differences in order of time."""
+
+    @_builtins.property
+    def series(self) -> Global___Series:
+        """Every compared interval with its distance."""
+
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float = ...,
+        compared_count: _builtins.int = ...,
+        differing_count: _builtins.int = ...,
+        differences: _abc.Iterable[Global___Difference] | None = ...,
+        series: Global___Series | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared_count", b"compared_count", "differences", b"differences", "differing_count", b"differing_count", "series", b"series", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeComparison: _TypeAlias = TimeComparison  # noqa: Y015
+
+@_typing.final
 class Difference(_message.Message):
-    """A place where the two differ."""
+    """A range where the two cuts differ."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,25 +393,25 @@ class Difference(_message.Message):
     MAX_DISTANCE_FIELD_NUMBER: _builtins.int
     MEAN_DISTANCE_FIELD_NUMBER: _builtins.int
     kind: Global___DifferenceKind.ValueType
-    """What kind of difference."""
+    """Kind of difference."""
     max_distance: _builtins.float
-    """The largest distance in it. Unset where nothing was compared."""
+    """Largest distance within it. Unset if nothing was compared."""
     mean_distance: _builtins.float
-    """The mean distance in it, weighed by time. Unset where nothing was compared."""
+    """Mean distance within it, weighted by time. Unset if nothing was compared."""
     @_builtins.property
-    def a(self) -> Global___TimeRange:
-        """Where it is in a. Unset where a does not have it."""
+    def a(self) -> Global___FrameRange:
+        """Where it is in a. Unset if a does not have it."""
 
     @_builtins.property
-    def b(self) -> Global___TimeRange:
-        """Where it is in b. Unset where b does not have it."""
+    def b(self) -> Global___FrameRange:
+        """Where it is in b. Unset if b does not have it."""
 
     def __init__(
         self,
         *,
         kind: Global___DifferenceKind.ValueType = ...,
-        a: Global___TimeRange | None = ...,
-        b: Global___TimeRange | None = ...,
+        a: Global___FrameRange | None = ...,
+        b: Global___FrameRange | None = ...,
         max_distance: _builtins.float | None = ...,
         mean_distance: _builtins.float | None = ...,
     ) -> None: ...
@@ -224,28 +431,47 @@ class Difference(_message.Message):
 Global___Difference: _TypeAlias = Difference  # noqa: Y015
 
 @_typing.final
-class Series(_message.Message):
-    """The distance of every compared interval, so that a client can move the threshold without asking again.
+class FrameRange(_message.Message):
+    """A half-open range [start, end) on one timeline: in frames for tools, in seconds for people and players.
 
-    The lists have one entry for each interval, in the order of time. The rule that makes CHANGED differences from
-    them, which this service and every client follow:
-
-    1. Interval i differs where `distances[i] > threshold`, both as float32: a distance equal to the threshold does not.
-    2. Differing intervals i and i+1 belong to one difference where i ends where i+1 starts on both timelines: the end of
-       i, its start plus its length, and the start of i+1 are less than a microsecond apart.
-    3. A difference spans from the start of its first interval to the end of its last. Its largest distance is the
-       maximum over its intervals, its mean the mean weighed by their lengths.
-    4. `similarity_percent` is 100 times the length of the intervals that do not differ over the length of both
-       timelines' union: all intervals, and every ONLY_IN_A, ONLY_IN_B and NOT_COMPARED. It is 100 where there is no
-       difference at all, and below 100 where there is one.
-
-    ONLY_IN_A, ONLY_IN_B and NOT_COMPARED do not depend on the threshold, so a client takes them from `differences` as
-    they are. All differences are listed by where they start, on a where a has them.
-
-    In TIME mode moments of the two that lie within 0.1 seconds are one moment: a re-encode is often a frame longer or
-    shorter than its source, and that is no difference. Where the two durations are one moment, the union ends at the
-    shorter of them.
+    Frames are counted at the average rate if the rate varies. Both numbers are 0 if the frame rate is unknown, and equal
+    if the range is shorter than a frame. Adjacent ranges share a frame number; a range that ends with the film ends at
+    its number of frames. A time up to a millisecond before a frame counts as that frame, because containers round.
     """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FRAME_FIELD_NUMBER: _builtins.int
+    END_FRAME_FIELD_NUMBER: _builtins.int
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    END_SECONDS_FIELD_NUMBER: _builtins.int
+    first_frame: _builtins.int
+    """First frame of the range, counted in displayed frames from 0 at the side's frame rate."""
+    end_frame: _builtins.int
+    """Frame after the last one of the range."""
+    start_seconds: _builtins.float
+    """Start in seconds. Inside the range."""
+    end_seconds: _builtins.float
+    """End in seconds. Not inside the range."""
+    def __init__(
+        self,
+        *,
+        first_frame: _builtins.int = ...,
+        end_frame: _builtins.int = ...,
+        start_seconds: _builtins.float = ...,
+        end_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_frame", b"end_frame", "end_seconds", b"end_seconds", "first_frame", b"first_frame", "start_seconds", b"start_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FrameRange: _TypeAlias = FrameRange  # noqa: Y015
+
+@_typing.final
+class Series(_message.Message):
+    """The distance of every compared interval. The lists have one entry per interval, in order of time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,19 +481,19 @@ class Series(_message.Message):
     DISTANCES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def a_start_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Where each interval starts on a, in seconds."""
+        """Start of each interval on a, in seconds."""
 
     @_builtins.property
     def b_start_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Where each interval starts on b, in seconds."""
+        """Start of each interval on b, in seconds."""
 
     @_builtins.property
     def length_seconds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """How long each interval is, in seconds. More than zero."""
+        """Length of each interval, in seconds. Greater than zero."""
 
     @_builtins.property
     def distances(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The distance of each interval."""
+        """Distance of each interval."""
 
     def __init__(
         self,
@@ -284,212 +510,3 @@ class Series(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Series: _TypeAlias = Series  # noqa: Y015
-
-@_typing.final
-class CompareEmbeddingsRequest(_message.Message):
-    """Asks for a comparison."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EMBEDDING_ID_A_FIELD_NUMBER: _builtins.int
-    EMBEDDING_ID_B_FIELD_NUMBER: _builtins.int
-    MODE_FIELD_NUMBER: _builtins.int
-    METRIC_FIELD_NUMBER: _builtins.int
-    THRESHOLD_FIELD_NUMBER: _builtins.int
-    TRACK_FIELD_NUMBER: _builtins.int
-    SECOND_TRACK_FIELD_NUMBER: _builtins.int
-    SECOND_THRESHOLD_FIELD_NUMBER: _builtins.int
-    embedding_id_a: _builtins.str
-    """The embedding of the one cut, usually the older. Required."""
-    embedding_id_b: _builtins.str
-    """The embedding of the other cut. Required."""
-    mode: Global___CompareMode.ValueType
-    """How the two timelines are laid on each other. Unspecified: TIME."""
-    metric: Global___Metric.ValueType
-    """How the distance of two vectors is measured. Unspecified: COSINE."""
-    threshold: _builtins.float
-    """Distances above it are differences, 0 to 2. Unset: the default of mode, metric and model, which the answer says."""
-    track: _builtins.str
-    """The track to compare, not `video`, which has no clips. Both embeddings must have asked for it; where one of them has
-    none of it, see `TrackComparison`. Empty: `visual`.
-    """
-    second_track: _builtins.str
-    """Another track to compare on the same two timelines, such as `audio` to find a dub under the same picture. Not
-    `track` again, and not `video`. Empty: none.
-    """
-    second_threshold: _builtins.float
-    """The threshold for the second track, 0 to 2. Unset: its default. To be left unset without a second track."""
-    def __init__(
-        self,
-        *,
-        embedding_id_a: _builtins.str = ...,
-        embedding_id_b: _builtins.str = ...,
-        mode: Global___CompareMode.ValueType = ...,
-        metric: Global___Metric.ValueType = ...,
-        threshold: _builtins.float | None = ...,
-        track: _builtins.str = ...,
-        second_track: _builtins.str = ...,
-        second_threshold: _builtins.float | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_second_threshold", b"_second_threshold", "_threshold", b"_threshold", "second_threshold", b"second_threshold", "threshold", b"threshold"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_second_threshold", b"_second_threshold", "_threshold", b"_threshold", "embedding_id_a", b"embedding_id_a", "embedding_id_b", b"embedding_id_b", "metric", b"metric", "mode", b"mode", "second_threshold", b"second_threshold", "second_track", b"second_track", "threshold", b"threshold", "track", b"track"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__second_threshold: _TypeAlias = _typing.Literal["second_threshold"]  # noqa: Y015
-    _WhichOneofArgType__second_threshold: _TypeAlias = _typing.Literal["_second_threshold", b"_second_threshold"]  # noqa: Y015
-    _WhichOneofReturnType__threshold: _TypeAlias = _typing.Literal["threshold"]  # noqa: Y015
-    _WhichOneofArgType__threshold: _TypeAlias = _typing.Literal["_threshold", b"_threshold"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__second_threshold) -> _WhichOneofReturnType__second_threshold | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__threshold) -> _WhichOneofReturnType__threshold | None: ...
-
-Global___CompareEmbeddingsRequest: _TypeAlias = CompareEmbeddingsRequest  # noqa: Y015
-
-@_typing.final
-class CompareEmbeddingsResponse(_message.Message):
-    """A comparison."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODE_FIELD_NUMBER: _builtins.int
-    METRIC_FIELD_NUMBER: _builtins.int
-    THRESHOLD_FIELD_NUMBER: _builtins.int
-    TRACK_FIELD_NUMBER: _builtins.int
-    MODEL_FIELD_NUMBER: _builtins.int
-    A_FIELD_NUMBER: _builtins.int
-    B_FIELD_NUMBER: _builtins.int
-    SIMILARITY_PERCENT_FIELD_NUMBER: _builtins.int
-    COMPARED_COUNT_FIELD_NUMBER: _builtins.int
-    DIFFERING_COUNT_FIELD_NUMBER: _builtins.int
-    DIFFERENCES_FIELD_NUMBER: _builtins.int
-    SERIES_FIELD_NUMBER: _builtins.int
-    SECOND_FIELD_NUMBER: _builtins.int
-    mode: Global___CompareMode.ValueType
-    """The mode that was used."""
-    metric: Global___Metric.ValueType
-    """The metric that was used."""
-    threshold: _builtins.float
-    """The threshold that was used."""
-    track: _builtins.str
-    """The track that was compared."""
-    model: _builtins.str
-    """The model of both embeddings."""
-    similarity_percent: _builtins.float
-    """How much of the two is the same, 0 to 100: see rule 4 of `Series`. 100 only where there is no difference."""
-    compared_count: _builtins.int
-    """How many intervals were compared."""
-    differing_count: _builtins.int
-    """How many of them differ."""
-    @_builtins.property
-    def a(self) -> Global___Side:
-        """The one cut."""
-
-    @_builtins.property
-    def b(self) -> Global___Side:
-        """The other cut."""
-
-    @_builtins.property
-    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]:
-        """The differences, in the order of time."""
-
-    @_builtins.property
-    def series(self) -> Global___Series:
-        """Every interval with its distance."""
-
-    @_builtins.property
-    def second(self) -> Global___TrackComparison:
-        """The comparison of the second track. Unset where none was asked for."""
-
-    def __init__(
-        self,
-        *,
-        mode: Global___CompareMode.ValueType = ...,
-        metric: Global___Metric.ValueType = ...,
-        threshold: _builtins.float = ...,
-        track: _builtins.str = ...,
-        model: _builtins.str = ...,
-        a: Global___Side | None = ...,
-        b: Global___Side | None = ...,
-        similarity_percent: _builtins.float = ...,
-        compared_count: _builtins.int = ...,
-        differing_count: _builtins.int = ...,
-        differences: _abc.Iterable[Global___Difference] | None = ...,
-        series: Global___Series | None = ...,
-        second: Global___TrackComparison | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "second", b"second", "series", b"series"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "compared_count", b"compared_count", "differences", b"differences", "differing_count", b"differing_count", "metric", b"metric", "mode", b"mode", "model", b"model", "second", b"second", "series", b"series", "similarity_percent", b"similarity_percent", "threshold", b"threshold", "track", b"track"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CompareEmbeddingsResponse: _TypeAlias = CompareEmbeddingsResponse  # noqa: Y015
-
-@_typing.final
-class TrackComparison(_message.Message):
-    """The comparison of a second track, in the same mode, by the same metric and the same rules.
-
-    Both embeddings must have asked for the track. Where one has it and the other, silent, does not, all of it is
-    ONLY_IN_A or ONLY_IN_B. Where both are silent there is no difference, and nothing that `similarity_percent` counts.
-    Silent is too, in `audio` and `transcription`, a stretch that no segments cover and that is at least a clip long: nobody
-    speaks there, or the sound has ended.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TRACK_FIELD_NUMBER: _builtins.int
-    THRESHOLD_FIELD_NUMBER: _builtins.int
-    A_COVERED_FIELD_NUMBER: _builtins.int
-    B_COVERED_FIELD_NUMBER: _builtins.int
-    SIMILARITY_PERCENT_FIELD_NUMBER: _builtins.int
-    COMPARED_COUNT_FIELD_NUMBER: _builtins.int
-    DIFFERING_COUNT_FIELD_NUMBER: _builtins.int
-    DIFFERENCES_FIELD_NUMBER: _builtins.int
-    SERIES_FIELD_NUMBER: _builtins.int
-    track: _builtins.str
-    """The track."""
-    threshold: _builtins.float
-    """The threshold that was used."""
-    similarity_percent: _builtins.float
-    """How much of the two is the same, 0 to 100."""
-    compared_count: _builtins.int
-    """How many intervals were compared."""
-    differing_count: _builtins.int
-    """How many of them differ."""
-    @_builtins.property
-    def a_covered(self) -> Global___TimeRange:
-        """What the segments of the track cover in a. Unset: a has none."""
-
-    @_builtins.property
-    def b_covered(self) -> Global___TimeRange:
-        """What the segments of the track cover in b. Unset: b has none."""
-
-    @_builtins.property
-    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]:
-        """The differences, in the order of time."""
-
-    @_builtins.property
-    def series(self) -> Global___Series:
-        """Every interval with its distance."""
-
-    def __init__(
-        self,
-        *,
-        track: _builtins.str = ...,
-        threshold: _builtins.float = ...,
-        a_covered: Global___TimeRange | None = ...,
-        b_covered: Global___TimeRange | None = ...,
-        similarity_percent: _builtins.float = ...,
-        compared_count: _builtins.int = ...,
-        differing_count: _builtins.int = ...,
-        differences: _abc.Iterable[Global___Difference] | None = ...,
-        series: Global___Series | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "series", b"series"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "compared_count", b"compared_count", "differences", b"differences", "differing_count", b"differing_count", "series", b"series", "similarity_percent", b"similarity_percent", "threshold", b"threshold", "track", b"track"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TrackComparison: _TypeAlias = TrackComparison  # noqa: Y015

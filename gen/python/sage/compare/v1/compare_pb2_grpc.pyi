@@ -3,7 +3,7 @@
 isort:skip_file
 Comparison: where two cuts of a video differ.
 
-Times on a film's timeline are seconds from the first frame, ranges are half open: [start, end).
+Times on a film's timeline are seconds from its first frame. Ranges are half open: [start, end).
 """
 
 from collections import abc as _abc
@@ -37,11 +37,11 @@ class CompareServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CompareServiceAsyncStub: ...
     CompareEmbeddings: _grpc.UnaryUnaryMultiCallable[_compare_pb2.CompareEmbeddingsRequest, _compare_pb2.CompareEmbeddingsResponse]
-    """Compares two completed embeddings of the same model. Changes nothing; the same request has the same answer.
-    Comparing an embedding with itself is allowed and finds no differences.
+    """Compares two completed embeddings of the same model. Changes nothing. The same request gets a bit-identical
+    response. Comparing an embedding with itself is allowed and finds no differences.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-    LIMIT_EXCEEDED (the tracks have too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+    LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -50,11 +50,11 @@ class CompareServiceAsyncStub(CompareServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CompareEmbeddings: _aio.UnaryUnaryMultiCallable[_compare_pb2.CompareEmbeddingsRequest, _compare_pb2.CompareEmbeddingsResponse]  # type: ignore[assignment]
-    """Compares two completed embeddings of the same model. Changes nothing; the same request has the same answer.
-    Comparing an embedding with itself is allowed and finds no differences.
+    """Compares two completed embeddings of the same model. Changes nothing. The same request gets a bit-identical
+    response. Comparing an embedding with itself is allowed and finds no differences.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-    LIMIT_EXCEEDED (the tracks have too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+    LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
     """
 
 class CompareServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -66,11 +66,11 @@ class CompareServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compare_pb2.CompareEmbeddingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compare_pb2.CompareEmbeddingsResponse, _abc.Awaitable[_compare_pb2.CompareEmbeddingsResponse]]:
-        """Compares two completed embeddings of the same model. Changes nothing; the same request has the same answer.
-        Comparing an embedding with itself is allowed and finds no differences.
+        """Compares two completed embeddings of the same model. Changes nothing. The same request gets a bit-identical
+        response. Comparing an embedding with itself is allowed and finds no differences.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-        LIMIT_EXCEEDED (the tracks have too many segments for one answer), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+        LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
         """
 
 def add_CompareServiceServicer_to_server(servicer: CompareServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

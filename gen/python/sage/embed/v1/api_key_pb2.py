@@ -22,41 +22,45 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsage/embed/v1/api_key.proto\x12\rsage.embed.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x02\n\x06\x41piKey\x12\x1a\n\x08provider\x18\x01 \x01(\tR\x08provider\x12\x18\n\x07present\x18\x02 \x01(\x08R\x07present\x12\x1b\n\tlast_four\x18\x03 \x01(\tR\x08lastFour\x12\x33\n\x06status\x18\x04 \x01(\x0e\x32\x1b.sage.embed.v1.ApiKeyStatusR\x06status\x12\x39\n\ncheck_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcheckTime\x12\x33\n\x06source\x18\x06 \x01(\x0e\x32\x1b.sage.embed.v1.ApiKeySourceR\x06source\"I\n\x10SetApiKeyRequest\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12#\n\rvalidate_only\x18\x02 \x01(\x08R\x0cvalidateOnly\"C\n\x11SetApiKeyResponse\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x15.sage.embed.v1.ApiKeyR\x06\x61piKey\"\x12\n\x10GetApiKeyRequest\"C\n\x11GetApiKeyResponse\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x15.sage.embed.v1.ApiKeyR\x06\x61piKey\"\x15\n\x13\x44\x65leteApiKeyRequest\"\x16\n\x14\x44\x65leteApiKeyResponse*\x80\x01\n\x0c\x41piKeyStatus\x12\x1e\n\x1a\x41PI_KEY_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41PI_KEY_STATUS_VALID\x10\x01\x12\x1a\n\x16\x41PI_KEY_STATUS_INVALID\x10\x02\x12\x1a\n\x16\x41PI_KEY_STATUS_UNKNOWN\x10\x03*i\n\x0c\x41piKeySource\x12\x1e\n\x1a\x41PI_KEY_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41PI_KEY_SOURCE_STORED\x10\x01\x12\x1e\n\x1a\x41PI_KEY_SOURCE_ENVIRONMENT\x10\x02\x32\xca\x02\n\rApiKeyService\x12\x65\n\tSetApiKey\x12\x1f.sage.embed.v1.SetApiKeyRequest\x1a .sage.embed.v1.SetApiKeyResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x1a\n/v1/apiKey:\x01*\x12\x65\n\tGetApiKey\x12\x1f.sage.embed.v1.GetApiKeyRequest\x1a .sage.embed.v1.GetApiKeyResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/apiKey\x12k\n\x0c\x44\x65leteApiKey\x12\".sage.embed.v1.DeleteApiKeyRequest\x1a#.sage.embed.v1.DeleteApiKeyResponse\"\x12\x82\xd3\xe4\x93\x02\x0c*\n/v1/apiKeyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsage/embed/v1/api_key.proto\x12\rsage.embed.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x02\n\x06\x41piKey\x12\x1a\n\x08provider\x18\x01 \x01(\tR\x08provider\x12\x18\n\x07present\x18\x02 \x01(\x08R\x07present\x12\x1b\n\tlast_four\x18\x03 \x01(\tR\x08lastFour\x12\x33\n\x06status\x18\x04 \x01(\x0e\x32\x1b.sage.embed.v1.ApiKeyStatusR\x06status\x12\x39\n\ncheck_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcheckTime\x12\x33\n\x06source\x18\x06 \x01(\x0e\x32\x1b.sage.embed.v1.ApiKeySourceR\x06source\"X\n\x10SetApiKeyRequest\x12\x1f\n\x03key\x18\x01 \x01(\tB\r\xbaH\nr\x05\x10\x08\x18\x80\x04\xd8\x01\x01R\x03key\x12#\n\rvalidate_only\x18\x02 \x01(\x08R\x0cvalidateOnly\"C\n\x11SetApiKeyResponse\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x15.sage.embed.v1.ApiKeyR\x06\x61piKey\"\x12\n\x10GetApiKeyRequest\"C\n\x11GetApiKeyResponse\x12.\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x15.sage.embed.v1.ApiKeyR\x06\x61piKey\"\x15\n\x13\x44\x65leteApiKeyRequest\"\x16\n\x14\x44\x65leteApiKeyResponse*\x80\x01\n\x0c\x41piKeyStatus\x12\x1e\n\x1a\x41PI_KEY_STATUS_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41PI_KEY_STATUS_VALID\x10\x01\x12\x1a\n\x16\x41PI_KEY_STATUS_INVALID\x10\x02\x12\x1a\n\x16\x41PI_KEY_STATUS_UNKNOWN\x10\x03*i\n\x0c\x41piKeySource\x12\x1e\n\x1a\x41PI_KEY_SOURCE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41PI_KEY_SOURCE_STORED\x10\x01\x12\x1e\n\x1a\x41PI_KEY_SOURCE_ENVIRONMENT\x10\x02\x32\xca\x02\n\rApiKeyService\x12\x65\n\tSetApiKey\x12\x1f.sage.embed.v1.SetApiKeyRequest\x1a .sage.embed.v1.SetApiKeyResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x1a\n/v1/apiKey:\x01*\x12\x65\n\tGetApiKey\x12\x1f.sage.embed.v1.GetApiKeyRequest\x1a .sage.embed.v1.GetApiKeyResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/apiKey\x12k\n\x0c\x44\x65leteApiKey\x12\".sage.embed.v1.DeleteApiKeyRequest\x1a#.sage.embed.v1.DeleteApiKeyResponse\"\x12\x82\xd3\xe4\x93\x02\x0c*\n/v1/apiKeyBp\n\rsage.embed.v1B\x0b\x41piKeyProtoP\x01Z\x1esage/gen/sage/embed/v1;embedv1\xaa\x02\rSage.Embed.V1\xca\x02\rSage\\Embed\\V1\xea\x02\x0fSage::Embed::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sage.embed.v1.api_key_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\rsage.embed.v1B\013ApiKeyProtoP\001Z\036sage/gen/sage/embed/v1;embedv1\252\002\rSage.Embed.V1\312\002\rSage\\Embed\\V1\352\002\017Sage::Embed::V1'
+  _globals['_SETAPIKEYREQUEST'].fields_by_name['key']._loaded_options = None
+  _globals['_SETAPIKEYREQUEST'].fields_by_name['key']._serialized_options = b'\272H\nr\005\020\010\030\200\004\330\001\001'
   _globals['_APIKEYSERVICE'].methods_by_name['SetApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['SetApiKey']._serialized_options = b'\202\323\344\223\002\017\032\n/v1/apiKey:\001*'
   _globals['_APIKEYSERVICE'].methods_by_name['GetApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['GetApiKey']._serialized_options = b'\220\002\001\202\323\344\223\002\014\022\n/v1/apiKey'
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['DeleteApiKey']._serialized_options = b'\202\323\344\223\002\014*\n/v1/apiKey'
-  _globals['_APIKEYSTATUS']._serialized_start=649
-  _globals['_APIKEYSTATUS']._serialized_end=777
-  _globals['_APIKEYSOURCE']._serialized_start=779
-  _globals['_APIKEYSOURCE']._serialized_end=884
-  _globals['_APIKEY']._serialized_start=110
-  _globals['_APIKEY']._serialized_end=366
-  _globals['_SETAPIKEYREQUEST']._serialized_start=368
-  _globals['_SETAPIKEYREQUEST']._serialized_end=441
-  _globals['_SETAPIKEYRESPONSE']._serialized_start=443
-  _globals['_SETAPIKEYRESPONSE']._serialized_end=510
-  _globals['_GETAPIKEYREQUEST']._serialized_start=512
-  _globals['_GETAPIKEYREQUEST']._serialized_end=530
-  _globals['_GETAPIKEYRESPONSE']._serialized_start=532
-  _globals['_GETAPIKEYRESPONSE']._serialized_end=599
-  _globals['_DELETEAPIKEYREQUEST']._serialized_start=601
-  _globals['_DELETEAPIKEYREQUEST']._serialized_end=622
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=624
-  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=646
-  _globals['_APIKEYSERVICE']._serialized_start=887
-  _globals['_APIKEYSERVICE']._serialized_end=1217
+  _globals['_APIKEYSTATUS']._serialized_start=693
+  _globals['_APIKEYSTATUS']._serialized_end=821
+  _globals['_APIKEYSOURCE']._serialized_start=823
+  _globals['_APIKEYSOURCE']._serialized_end=928
+  _globals['_APIKEY']._serialized_start=139
+  _globals['_APIKEY']._serialized_end=395
+  _globals['_SETAPIKEYREQUEST']._serialized_start=397
+  _globals['_SETAPIKEYREQUEST']._serialized_end=485
+  _globals['_SETAPIKEYRESPONSE']._serialized_start=487
+  _globals['_SETAPIKEYRESPONSE']._serialized_end=554
+  _globals['_GETAPIKEYREQUEST']._serialized_start=556
+  _globals['_GETAPIKEYREQUEST']._serialized_end=574
+  _globals['_GETAPIKEYRESPONSE']._serialized_start=576
+  _globals['_GETAPIKEYRESPONSE']._serialized_end=643
+  _globals['_DELETEAPIKEYREQUEST']._serialized_start=645
+  _globals['_DELETEAPIKEYREQUEST']._serialized_end=666
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_start=668
+  _globals['_DELETEAPIKEYRESPONSE']._serialized_end=690
+  _globals['_APIKEYSERVICE']._serialized_start=931
+  _globals['_APIKEYSERVICE']._serialized_end=1261
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ApiKeyServiceStub:
-    """Keeps the TwelveLabs key. The key goes in and never comes out.
+    """Manages the TwelveLabs key. No RPC returns the key.
     """
 
     def __init__(self, channel):
@@ -53,14 +53,14 @@ class ApiKeyServiceStub:
 
 
 class ApiKeyServiceServicer:
-    """Keeps the TwelveLabs key. The key goes in and never comes out.
+    """Manages the TwelveLabs key. No RPC returns the key.
     """
 
     def SetApiKey(self, request, context):
-        """Checks a key with its provider and stores it encrypted, in place of the one before. A key that the provider
-        refuses is not stored; one of which nothing could be told is, with the status UNKNOWN.
+        """Checks a key with its provider and stores it encrypted, replacing the previous one. A key that the provider rejects
+        is not stored; one that could not be checked is stored with the status UNKNOWN.
 
-        Errors: FIELD_INVALID, API_KEY_INVALID, ENCRYPTION_KEY_MISSING (the server has nothing to encrypt it with),
+        Errors: FIELD_INVALID, API_KEY_INVALID, ENCRYPTION_KEY_MISSING (the server cannot encrypt it),
         STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -68,14 +68,18 @@ class ApiKeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetApiKey(self, request, context):
-        """Answers whether there is a key and what is known of it, never the key. No key is an answer, not an error.
+        """Returns whether a key is set and what is known about it, never the key itself. Having no key is not an error.
+
+        Errors: STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteApiKey(self, request, context):
-        """Deletes the key. Idempotent. Work that was begun with it may fail.
+        """Deletes the key. Idempotent. Work that started with it may fail.
+
+        Errors: STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +112,7 @@ def add_ApiKeyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ApiKeyService:
-    """Keeps the TwelveLabs key. The key goes in and never comes out.
+    """Manages the TwelveLabs key. No RPC returns the key.
     """
 
     @staticmethod

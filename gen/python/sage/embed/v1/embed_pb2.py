@@ -22,18 +22,57 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sage.errors.v1 import error_reason_pb2 as sage_dot_errors_dot_v1_dot_error__reason__pb2
+from sage.ingest.v1 import media_pb2 as sage_dot_ingest_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sage/embed/v1/embed.proto\x12\rsage.embed.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sage/errors/v1/error_reason.proto\"\xf8\x05\n\tEmbedding\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n\x08video_id\x18\x02 \x01(\tR\x07videoId\x12\x34\n\x16video_duration_seconds\x18\x03 \x01(\x01R\x14videoDurationSeconds\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model\x12%\n\x0emodel_revision\x18\x05 \x01(\tR\rmodelRevision\x12\x1a\n\x08provider\x18\x06 \x01(\tR\x08provider\x12\x1e\n\ndimensions\x18\x07 \x01(\x05R\ndimensions\x12!\n\x0c\x63lip_seconds\x18\x08 \x01(\x01R\x0b\x63lipSeconds\x12\x33\n\x05state\x18\t \x01(\x0e\x32\x1d.sage.embed.v1.EmbeddingStateR\x05state\x12\x33\n\x08progress\x18\n \x01(\x0b\x32\x17.sage.embed.v1.ProgressR\x08progress\x12,\n\x06tracks\x18\x0b \x03(\x0b\x32\x14.sage.embed.v1.TrackR\x06tracks\x12(\n\x10provider_task_id\x18\x0c \x01(\tR\x0eproviderTaskId\x12\x30\n\x07\x66\x61ilure\x18\r \x01(\x0b\x32\x16.sage.embed.v1.FailureR\x07\x66\x61ilure\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0b\x66inish_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfinishTime\x12\x1a\n\x08revision\x18\x11 \x01(\x03R\x08revision\x12)\n\x10requested_tracks\x18\x12 \x03(\tR\x0frequestedTracks\"@\n\x08Progress\x12\x1a\n\x08\x66raction\x18\x01 \x01(\x01R\x08\x66raction\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\xa4\x01\n\x05Track\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12#\n\rsegment_count\x18\x02 \x01(\x05R\x0csegmentCount\x12\x32\n\x15\x63overed_start_seconds\x18\x03 \x01(\x01R\x13\x63overedStartSeconds\x12.\n\x13\x63overed_end_seconds\x18\x04 \x01(\x01R\x11\x63overedEndSeconds\"X\n\x07\x46\x61ilure\x12\x33\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.sage.errors.v1.ErrorReasonR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\xa4\x04\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\x12\x1a\n\x08provider\x18\x03 \x01(\tR\x08provider\x12\x1e\n\ndimensions\x18\x04 \x01(\x05R\ndimensions\x12\x16\n\x06tracks\x18\x05 \x03(\tR\x06tracks\x12(\n\x10min_clip_seconds\x18\x06 \x01(\x01R\x0eminClipSeconds\x12(\n\x10max_clip_seconds\x18\x07 \x01(\x01R\x0emaxClipSeconds\x12*\n\x11max_video_seconds\x18\x08 \x01(\x01R\x0fmaxVideoSeconds\x12\x16\n\x06usable\x18\t \x01(\x08R\x06usable\x12\'\n\x0funusable_reason\x18\n \x01(\tR\x0eunusableReason\x12*\n\x11min_video_seconds\x18\x0b \x01(\x01R\x0fminVideoSeconds\x12&\n\x0fmax_video_bytes\x18\x0c \x01(\x03R\rmaxVideoBytes\x12@\n\x0emin_resolution\x18\r \x01(\x0b\x32\x19.sage.embed.v1.ResolutionR\rminResolution\x12@\n\x0emax_resolution\x18\x0e \x01(\x0b\x32\x19.sage.embed.v1.ResolutionR\rmaxResolution\":\n\nResolution\x12\x14\n\x05width\x18\x01 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x02 \x01(\x05R\x06height\"\xa3\x01\n\x16\x43reateEmbeddingRequest\x12\x19\n\x08video_id\x18\x01 \x01(\tR\x07videoId\x12\x14\n\x05model\x18\x02 \x01(\tR\x05model\x12!\n\x0c\x63lip_seconds\x18\x03 \x01(\x01R\x0b\x63lipSeconds\x12\x16\n\x06tracks\x18\x04 \x03(\tR\x06tracks\x12\x1d\n\nrequest_id\x18\x05 \x01(\tR\trequestId\"Q\n\x17\x43reateEmbeddingResponse\x12\x36\n\tembedding\x18\x01 \x01(\x0b\x32\x18.sage.embed.v1.EmbeddingR\tembedding\"8\n\x13GetEmbeddingRequest\x12!\n\x0c\x65mbedding_id\x18\x01 \x01(\tR\x0b\x65mbeddingId\"N\n\x14GetEmbeddingResponse\x12\x36\n\tembedding\x18\x01 \x01(\x0b\x32\x18.sage.embed.v1.EmbeddingR\tembedding\"\xb9\x01\n\x15ListEmbeddingsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x19\n\x08video_id\x18\x03 \x01(\tR\x07videoId\x12\x33\n\x05state\x18\x04 \x01(\x0e\x32\x1d.sage.embed.v1.EmbeddingStateR\x05state\x12\x14\n\x05model\x18\x05 \x01(\tR\x05model\"z\n\x16ListEmbeddingsResponse\x12\x38\n\nembeddings\x18\x01 \x03(\x0b\x32\x18.sage.embed.v1.EmbeddingR\nembeddings\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\";\n\x16\x44\x65leteEmbeddingRequest\x12!\n\x0c\x65mbedding_id\x18\x01 \x01(\tR\x0b\x65mbeddingId\"\x19\n\x17\x44\x65leteEmbeddingResponse\"a\n\x15WatchEmbeddingRequest\x12!\n\x0c\x65mbedding_id\x18\x01 \x01(\tR\x0b\x65mbeddingId\x12%\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03R\rafterRevision\"\x82\x01\n\x16WatchEmbeddingResponse\x12\x36\n\tembedding\x18\x01 \x01(\x0b\x32\x18.sage.embed.v1.EmbeddingR\tembedding\x12\x1c\n\theartbeat\x18\x02 \x01(\x08R\theartbeat\x12\x12\n\x04last\x18\x03 \x01(\x08R\x04last\";\n\x16\x43\x61ncelEmbeddingRequest\x12!\n\x0c\x65mbedding_id\x18\x01 \x01(\tR\x0b\x65mbeddingId\"Q\n\x17\x43\x61ncelEmbeddingResponse\x12\x36\n\tembedding\x18\x01 \x01(\x0b\x32\x18.sage.embed.v1.EmbeddingR\tembedding\"o\n\x13ReadSegmentsRequest\x12!\n\x0c\x65mbedding_id\x18\x01 \x01(\tR\x0b\x65mbeddingId\x12\x14\n\x05track\x18\x02 \x01(\tR\x05track\x12\x1f\n\x0b\x66irst_index\x18\x03 \x01(\x05R\nfirstIndex\"\xb7\x01\n\x14ReadSegmentsResponse\x12\x1f\n\x0b\x66irst_index\x18\x01 \x01(\x05R\nfirstIndex\x12#\n\rstart_seconds\x18\x02 \x03(\x01R\x0cstartSeconds\x12\x1f\n\x0b\x65nd_seconds\x18\x03 \x03(\x01R\nendSeconds\x12\x1e\n\ndimensions\x18\x04 \x01(\x05R\ndimensions\x12\x18\n\x07vectors\x18\x05 \x01(\x0cR\x07vectors\"\x13\n\x11ListModelsRequest\"B\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x14.sage.embed.v1.ModelR\x06models*\xc8\x01\n\x0e\x45mbeddingState\x12\x1f\n\x1b\x45MBEDDING_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45MBEDDING_STATE_PENDING\x10\x01\x12\x1e\n\x1a\x45MBEDDING_STATE_PROCESSING\x10\x02\x12\x1d\n\x19\x45MBEDDING_STATE_COMPLETED\x10\x03\x12\x1a\n\x16\x45MBEDDING_STATE_FAILED\x10\x04\x12\x1d\n\x19\x45MBEDDING_STATE_CANCELLED\x10\x05\x32\xb2\x08\n\x0c\x45mbedService\x12{\n\x0f\x43reateEmbedding\x12%.sage.embed.v1.CreateEmbeddingRequest\x1a&.sage.embed.v1.CreateEmbeddingResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/embeddings:\x01*\x12\x81\x01\n\x0cGetEmbedding\x12\".sage.embed.v1.GetEmbeddingRequest\x1a#.sage.embed.v1.GetEmbeddingResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/embeddings/{embedding_id}\x12x\n\x0eListEmbeddings\x12$.sage.embed.v1.ListEmbeddingsRequest\x1a%.sage.embed.v1.ListEmbeddingsResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/embeddings\x12\x87\x01\n\x0f\x44\x65leteEmbedding\x12%.sage.embed.v1.DeleteEmbeddingRequest\x1a&.sage.embed.v1.DeleteEmbeddingResponse\"%\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/embeddings/{embedding_id}\x12\x8f\x01\n\x0eWatchEmbedding\x12$.sage.embed.v1.WatchEmbeddingRequest\x1a%.sage.embed.v1.WatchEmbeddingResponse\".\x90\x02\x01\x82\xd3\xe4\x93\x02%\x12#/v1/embeddings/{embedding_id}:watch0\x01\x12\x91\x01\n\x0f\x43\x61ncelEmbedding\x12%.sage.embed.v1.CancelEmbeddingRequest\x1a&.sage.embed.v1.CancelEmbeddingResponse\"/\x82\xd3\xe4\x93\x02)\"$/v1/embeddings/{embedding_id}:cancel:\x01*\x12\x8c\x01\n\x0cReadSegments\x12\".sage.embed.v1.ReadSegmentsRequest\x1a#.sage.embed.v1.ReadSegmentsResponse\"1\x90\x02\x01\x82\xd3\xe4\x93\x02(\x12&/v1/embeddings/{embedding_id}/segments0\x01\x12h\n\nListModels\x12 .sage.embed.v1.ListModelsRequest\x1a!.sage.embed.v1.ListModelsResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/modelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sage/embed/v1/embed.proto\x12\rsage.embed.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sage/errors/v1/error_reason.proto\x1a\x1asage/ingest/v1/media.proto\"\xef\x05\n\tEmbedding\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n\x08video_id\x18\x02 \x01(\tR\x07videoId\x12+\n\x05media\x18\x03 \x01(\x0b\x32\x15.sage.ingest.v1.MediaR\x05media\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model\x12%\n\x0emodel_revision\x18\x05 \x01(\tR\rmodelRevision\x12\x1a\n\x08provider\x18\x06 \x01(\tR\x08provider\x12\x1e\n\ndimensions\x18\x07 \x01(\x05R\ndimensions\x12!\n\x0c\x63lip_seconds\x18\x08 \x01(\x01R\x0b\x63lipSeconds\x12)\n\x10requested_tracks\x18\t \x03(\tR\x0frequestedTracks\x12\x33\n\x05state\x18\n \x01(\x0e\x32\x1d.sage.embed.v1.EmbeddingStateR\x05state\x12\x33\n\x08progress\x18\x0b \x01(\x0b\x32\x17.sage.embed.v1.ProgressR\x08progress\x12,\n\x06tracks\x18\x0c \x03(\x0b\x32\x14.sage.embed.v1.TrackR\x06tracks\x12(\n\x10provider_task_id\x18\r \x01(\tR\x0eproviderTaskId\x12\x30\n\x07\x66\x61ilure\x18\x0e \x01(\x0b\x32\x16.sage.embed.v1.FailureR\x07\x66\x61ilure\x12;\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12\x39\n\nstart_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12;\n\x0b\x66inish_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nfinishTime\x12\x1a\n\x08revision\x18\x12 \x01(\x03R\x08revision\"@\n\x08Progress\x12\x1a\n\x08\x66raction\x18\x01 \x01(\x01R\x08\x66raction\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\xa4\x01\n\x05Track\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12#\n\rsegment_count\x18\x02 \x01(\x05R\x0csegmentCount\x12\x32\n\x15\x63overed_start_seconds\x18\x03 \x01(\x01R\x13\x63overedStartSeconds\x12.\n\x13\x63overed_end_seconds\x18\x04 \x01(\x01R\x11\x63overedEndSeconds\"X\n\x07\x46\x61ilure\x12\x33\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.sage.errors.v1.ErrorReasonR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\"\xa4\x04\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08revision\x18\x02 \x01(\tR\x08revision\x12\x1a\n\x08provider\x18\x03 \x01(\tR\x08provider\x12\x1e\n\ndimensions\x18\x04 \x01(\x05R\ndimensions\x12\x16\n\x06tracks\x18\x05 \x03(\tR\x06tracks\x12(\n\x10min_clip_seconds\x18\x06 \x01(\x01R\x0eminClipSeconds\x12(\n\x10max_clip_seconds\x18\x07 \x01(\x01R\x0emaxClipSeconds\x12*\n\x11min_video_seconds\x18\x08 \x01(\x01R\x0fminVideoSeconds\x12*\n\x11max_video_seconds\x18\t \x01(\x01R\x0fmaxVideoSeconds\x12&\n\x0fmax_video_bytes\x18\n \x01(\x03R\rmaxVideoBytes\x12@\n\x0emin_resolution\x18\x0b \x01(\x0b\x32\x19.sage.embed.v1.ResolutionR\rminResolution\x12@\n\x0emax_resolution\x18\x0c \x01(\x0b\x32\x19.sage.embed.v1.ResolutionR\rmaxResolution\x12\x16\n\x06usable\x18\r \x01(\x08R\x06usable\x12\'\n\x0funusable_reason\x18\x0e \x01(\tR\x0eunusableReason\":\n\nResolution\x12\x14\n\x05width\x18\x01 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x02 \x01(\x05R\x06height\"\xc0\x03\n\x16\x43reateEmbeddingRequest\x12\x8b\x01\n\x08video_id\x18\x01 \x01(\tBp\xbaHm\xba\x01j\n\x08video_id\x12\x38must be a video\'s ID: `video_` and 32 hexadecimal digits\x1a$this.matches(\'^video_[0-9a-f]{32}$\')R\x07videoId\x12\x1d\n\x05model\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05model\x12\x33\n\x0c\x63lip_seconds\x18\x03 \x01(\x01\x42\x10\xbaH\r\x12\x0b)\x00\x00\x00\x00\x00\x00\x00\x00@\x01R\x0b\x63lipSeconds\x12*\n\x06tracks\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x08\x18\x01\"\x06r\x04\x10\x01\x18@R\x06tracks\x12\x81\x01\n\nrequest_id\x18\x05 \x01(\tBb\xbaH_\xba\x01\\\n\nrequest_id\x12.must be at most 128 printable ASCII characters\x1a\x1ethis.matches(\'^[ -~]{0,128}$\')R\trequestId\x12\x14\n\x05\x66orce\x18\x06 \x01(\x08R\x05\x66orce\"i\n\x17\x43reateEmbeddingResponse\x12\x36\n\tembedding\x18\x01 \x01(\x0b\x32\x18.sage.embed.v1.EmbeddingR\tembedding\x12\x16\n\x06reused\x18\x02 \x01(\x08R\x06reused\"\xb4\x01\n\x13GetEmbeddingRequest\x12\x9c\x01\n\x0c\x65mbedding_id\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n\x0c\x65mbedding_id\x12=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\x1a$this.matches(\'^embed_[0-9a-f]{32}$\')R\x0b\x65mbeddingId\"N\n\x14GetEmbeddingResponse\x12\x36\n\tembedding\x18\x01 \x01(\x0b\x32\x18.sage.embed.v1.EmbeddingR\tembedding\"\xa1\x03\n\x15ListEmbeddingsRequest\x12$\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x8e\x01\n\x08video_id\x18\x03 \x01(\tBs\xbaHp\xba\x01j\n\x08video_id\x12\x38must be a video\'s ID: `video_` and 32 hexadecimal digits\x1a$this.matches(\'^video_[0-9a-f]{32}$\')\xd8\x01\x01R\x07videoId\x12=\n\x05state\x18\x04 \x01(\x0e\x32\x1d.sage.embed.v1.EmbeddingStateB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x05state\x12i\n\x05model\x18\x05 \x01(\tBS\xbaHPr\x02\x18@\xba\x01I\n\tmodel.nul\x12\"must not contain the character NUL\x1a\x18!this.contains(\'\\u0000\')R\x05model\"z\n\x16ListEmbeddingsResponse\x12\x38\n\nembeddings\x18\x01 \x03(\x0b\x32\x18.sage.embed.v1.EmbeddingR\nembeddings\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb7\x01\n\x16\x44\x65leteEmbeddingRequest\x12\x9c\x01\n\x0c\x65mbedding_id\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n\x0c\x65mbedding_id\x12=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\x1a$this.matches(\'^embed_[0-9a-f]{32}$\')R\x0b\x65mbeddingId\"\x19\n\x17\x44\x65leteEmbeddingResponse\"\xe6\x01\n\x15WatchEmbeddingRequest\x12\x9c\x01\n\x0c\x65mbedding_id\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n\x0c\x65mbedding_id\x12=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\x1a$this.matches(\'^embed_[0-9a-f]{32}$\')R\x0b\x65mbeddingId\x12.\n\x0e\x61\x66ter_revision\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\rafterRevision\"\xa9\x01\n\x16WatchEmbeddingResponse\x12\x38\n\tembedding\x18\x01 \x01(\x0b\x32\x18.sage.embed.v1.EmbeddingH\x00R\tembedding\x12\x38\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.sage.embed.v1.HeartbeatH\x00R\theartbeat\x12\x12\n\x04last\x18\x03 \x01(\x08R\x04lastB\x07\n\x05\x65vent\"\x0b\n\tHeartbeat\"\xb7\x01\n\x16\x43\x61ncelEmbeddingRequest\x12\x9c\x01\n\x0c\x65mbedding_id\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n\x0c\x65mbedding_id\x12=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\x1a$this.matches(\'^embed_[0-9a-f]{32}$\')R\x0b\x65mbeddingId\"Q\n\x17\x43\x61ncelEmbeddingResponse\x12\x36\n\tembedding\x18\x01 \x01(\x0b\x32\x18.sage.embed.v1.EmbeddingR\tembedding\"\xfd\x01\n\x13ReadSegmentsRequest\x12\x9c\x01\n\x0c\x65mbedding_id\x18\x01 \x01(\tBy\xbaHv\xba\x01s\n\x0c\x65mbedding_id\x12=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\x1a$this.matches(\'^embed_[0-9a-f]{32}$\')R\x0b\x65mbeddingId\x12\x1d\n\x05track\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05track\x12(\n\x0b\x66irst_index\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00R\nfirstIndex\"\xb7\x01\n\x14ReadSegmentsResponse\x12\x1f\n\x0b\x66irst_index\x18\x01 \x01(\x05R\nfirstIndex\x12#\n\rstart_seconds\x18\x02 \x03(\x01R\x0cstartSeconds\x12\x1f\n\x0b\x65nd_seconds\x18\x03 \x03(\x01R\nendSeconds\x12\x1e\n\ndimensions\x18\x04 \x01(\x05R\ndimensions\x12\x18\n\x07vectors\x18\x05 \x01(\x0cR\x07vectors\"\x13\n\x11ListModelsRequest\"B\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x14.sage.embed.v1.ModelR\x06models*\xc8\x01\n\x0e\x45mbeddingState\x12\x1f\n\x1b\x45MBEDDING_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45MBEDDING_STATE_PENDING\x10\x01\x12\x1e\n\x1a\x45MBEDDING_STATE_PROCESSING\x10\x02\x12\x1d\n\x19\x45MBEDDING_STATE_COMPLETED\x10\x03\x12\x1a\n\x16\x45MBEDDING_STATE_FAILED\x10\x04\x12\x1d\n\x19\x45MBEDDING_STATE_CANCELLED\x10\x05\x32\xb2\x08\n\x0c\x45mbedService\x12{\n\x0f\x43reateEmbedding\x12%.sage.embed.v1.CreateEmbeddingRequest\x1a&.sage.embed.v1.CreateEmbeddingResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/embeddings:\x01*\x12\x81\x01\n\x0cGetEmbedding\x12\".sage.embed.v1.GetEmbeddingRequest\x1a#.sage.embed.v1.GetEmbeddingResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/v1/embeddings/{embedding_id}\x12x\n\x0eListEmbeddings\x12$.sage.embed.v1.ListEmbeddingsRequest\x1a%.sage.embed.v1.ListEmbeddingsResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/embeddings\x12\x87\x01\n\x0f\x44\x65leteEmbedding\x12%.sage.embed.v1.DeleteEmbeddingRequest\x1a&.sage.embed.v1.DeleteEmbeddingResponse\"%\x82\xd3\xe4\x93\x02\x1f*\x1d/v1/embeddings/{embedding_id}\x12\x8f\x01\n\x0eWatchEmbedding\x12$.sage.embed.v1.WatchEmbeddingRequest\x1a%.sage.embed.v1.WatchEmbeddingResponse\".\x90\x02\x01\x82\xd3\xe4\x93\x02%\x12#/v1/embeddings/{embedding_id}:watch0\x01\x12\x91\x01\n\x0f\x43\x61ncelEmbedding\x12%.sage.embed.v1.CancelEmbeddingRequest\x1a&.sage.embed.v1.CancelEmbeddingResponse\"/\x82\xd3\xe4\x93\x02)\"$/v1/embeddings/{embedding_id}:cancel:\x01*\x12\x8c\x01\n\x0cReadSegments\x12\".sage.embed.v1.ReadSegmentsRequest\x1a#.sage.embed.v1.ReadSegmentsResponse\"1\x90\x02\x01\x82\xd3\xe4\x93\x02(\x12&/v1/embeddings/{embedding_id}/segments0\x01\x12h\n\nListModels\x12 .sage.embed.v1.ListModelsRequest\x1a!.sage.embed.v1.ListModelsResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/modelsBo\n\rsage.embed.v1B\nEmbedProtoP\x01Z\x1esage/gen/sage/embed/v1;embedv1\xaa\x02\rSage.Embed.V1\xca\x02\rSage\\Embed\\V1\xea\x02\x0fSage::Embed::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sage.embed.v1.embed_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\rsage.embed.v1B\nEmbedProtoP\001Z\036sage/gen/sage/embed/v1;embedv1\252\002\rSage.Embed.V1\312\002\rSage\\Embed\\V1\352\002\017Sage::Embed::V1'
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['video_id']._loaded_options = None
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['video_id']._serialized_options = b'\272Hm\272\001j\n\010video_id\0228must be a video\'s ID: `video_` and 32 hexadecimal digits\032$this.matches(\'^video_[0-9a-f]{32}$\')'
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['model']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['clip_seconds']._loaded_options = None
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['clip_seconds']._serialized_options = b'\272H\r\022\013)\000\000\000\000\000\000\000\000@\001'
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['tracks']._loaded_options = None
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['tracks']._serialized_options = b'\272H\017\222\001\014\020\010\030\001\"\006r\004\020\001\030@'
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEEMBEDDINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H_\272\001\\\n\nrequest_id\022.must be at most 128 printable ASCII characters\032\036this.matches(\'^[ -~]{0,128}$\')'
+  _globals['_GETEMBEDDINGREQUEST'].fields_by_name['embedding_id']._loaded_options = None
+  _globals['_GETEMBEDDINGREQUEST'].fields_by_name['embedding_id']._serialized_options = b'\272Hv\272\001s\n\014embedding_id\022=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\032$this.matches(\'^embed_[0-9a-f]{32}$\')'
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['video_id']._loaded_options = None
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['video_id']._serialized_options = b'\272Hp\272\001j\n\010video_id\0228must be a video\'s ID: `video_` and 32 hexadecimal digits\032$this.matches(\'^video_[0-9a-f]{32}$\')\330\001\001'
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_LISTEMBEDDINGSREQUEST'].fields_by_name['model']._serialized_options = b'\272HPr\002\030@\272\001I\n\tmodel.nul\022\"must not contain the character NUL\032\030!this.contains(\'\\u0000\')'
+  _globals['_DELETEEMBEDDINGREQUEST'].fields_by_name['embedding_id']._loaded_options = None
+  _globals['_DELETEEMBEDDINGREQUEST'].fields_by_name['embedding_id']._serialized_options = b'\272Hv\272\001s\n\014embedding_id\022=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\032$this.matches(\'^embed_[0-9a-f]{32}$\')'
+  _globals['_WATCHEMBEDDINGREQUEST'].fields_by_name['embedding_id']._loaded_options = None
+  _globals['_WATCHEMBEDDINGREQUEST'].fields_by_name['embedding_id']._serialized_options = b'\272Hv\272\001s\n\014embedding_id\022=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\032$this.matches(\'^embed_[0-9a-f]{32}$\')'
+  _globals['_WATCHEMBEDDINGREQUEST'].fields_by_name['after_revision']._loaded_options = None
+  _globals['_WATCHEMBEDDINGREQUEST'].fields_by_name['after_revision']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_CANCELEMBEDDINGREQUEST'].fields_by_name['embedding_id']._loaded_options = None
+  _globals['_CANCELEMBEDDINGREQUEST'].fields_by_name['embedding_id']._serialized_options = b'\272Hv\272\001s\n\014embedding_id\022=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\032$this.matches(\'^embed_[0-9a-f]{32}$\')'
+  _globals['_READSEGMENTSREQUEST'].fields_by_name['embedding_id']._loaded_options = None
+  _globals['_READSEGMENTSREQUEST'].fields_by_name['embedding_id']._serialized_options = b'\272Hv\272\001s\n\014embedding_id\022=must be an embedding\'s ID: `embed_` and 32 hexadecimal digits\032$this.matches(\'^embed_[0-9a-f]{32}$\')'
+  _globals['_READSEGMENTSREQUEST'].fields_by_name['track']._loaded_options = None
+  _globals['_READSEGMENTSREQUEST'].fields_by_name['track']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_READSEGMENTSREQUEST'].fields_by_name['first_index']._loaded_options = None
+  _globals['_READSEGMENTSREQUEST'].fields_by_name['first_index']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_EMBEDSERVICE'].methods_by_name['CreateEmbedding']._loaded_options = None
   _globals['_EMBEDSERVICE'].methods_by_name['CreateEmbedding']._serialized_options = b'\202\323\344\223\002\023\"\016/v1/embeddings:\001*'
   _globals['_EMBEDSERVICE'].methods_by_name['GetEmbedding']._loaded_options = None
@@ -50,52 +89,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDSERVICE'].methods_by_name['ReadSegments']._serialized_options = b'\220\002\001\202\323\344\223\002(\022&/v1/embeddings/{embedding_id}/segments'
   _globals['_EMBEDSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_EMBEDSERVICE'].methods_by_name['ListModels']._serialized_options = b'\220\002\001\202\323\344\223\002\014\022\n/v1/models'
-  _globals['_EMBEDDINGSTATE']._serialized_start=3391
-  _globals['_EMBEDDINGSTATE']._serialized_end=3591
-  _globals['_EMBEDDING']._serialized_start=143
-  _globals['_EMBEDDING']._serialized_end=903
-  _globals['_PROGRESS']._serialized_start=905
-  _globals['_PROGRESS']._serialized_end=969
-  _globals['_TRACK']._serialized_start=972
-  _globals['_TRACK']._serialized_end=1136
-  _globals['_FAILURE']._serialized_start=1138
-  _globals['_FAILURE']._serialized_end=1226
-  _globals['_MODEL']._serialized_start=1229
-  _globals['_MODEL']._serialized_end=1777
-  _globals['_RESOLUTION']._serialized_start=1779
-  _globals['_RESOLUTION']._serialized_end=1837
-  _globals['_CREATEEMBEDDINGREQUEST']._serialized_start=1840
-  _globals['_CREATEEMBEDDINGREQUEST']._serialized_end=2003
-  _globals['_CREATEEMBEDDINGRESPONSE']._serialized_start=2005
-  _globals['_CREATEEMBEDDINGRESPONSE']._serialized_end=2086
-  _globals['_GETEMBEDDINGREQUEST']._serialized_start=2088
-  _globals['_GETEMBEDDINGREQUEST']._serialized_end=2144
-  _globals['_GETEMBEDDINGRESPONSE']._serialized_start=2146
-  _globals['_GETEMBEDDINGRESPONSE']._serialized_end=2224
-  _globals['_LISTEMBEDDINGSREQUEST']._serialized_start=2227
-  _globals['_LISTEMBEDDINGSREQUEST']._serialized_end=2412
-  _globals['_LISTEMBEDDINGSRESPONSE']._serialized_start=2414
-  _globals['_LISTEMBEDDINGSRESPONSE']._serialized_end=2536
-  _globals['_DELETEEMBEDDINGREQUEST']._serialized_start=2538
-  _globals['_DELETEEMBEDDINGREQUEST']._serialized_end=2597
-  _globals['_DELETEEMBEDDINGRESPONSE']._serialized_start=2599
-  _globals['_DELETEEMBEDDINGRESPONSE']._serialized_end=2624
-  _globals['_WATCHEMBEDDINGREQUEST']._serialized_start=2626
-  _globals['_WATCHEMBEDDINGREQUEST']._serialized_end=2723
-  _globals['_WATCHEMBEDDINGRESPONSE']._serialized_start=2726
-  _globals['_WATCHEMBEDDINGRESPONSE']._serialized_end=2856
-  _globals['_CANCELEMBEDDINGREQUEST']._serialized_start=2858
-  _globals['_CANCELEMBEDDINGREQUEST']._serialized_end=2917
-  _globals['_CANCELEMBEDDINGRESPONSE']._serialized_start=2919
-  _globals['_CANCELEMBEDDINGRESPONSE']._serialized_end=3000
-  _globals['_READSEGMENTSREQUEST']._serialized_start=3002
-  _globals['_READSEGMENTSREQUEST']._serialized_end=3113
-  _globals['_READSEGMENTSRESPONSE']._serialized_start=3116
-  _globals['_READSEGMENTSRESPONSE']._serialized_end=3299
-  _globals['_LISTMODELSREQUEST']._serialized_start=3301
-  _globals['_LISTMODELSREQUEST']._serialized_end=3320
-  _globals['_LISTMODELSRESPONSE']._serialized_start=3322
-  _globals['_LISTMODELSRESPONSE']._serialized_end=3388
-  _globals['_EMBEDSERVICE']._serialized_start=3594
-  _globals['_EMBEDSERVICE']._serialized_end=4668
+  _globals['_EMBEDDINGSTATE']._serialized_start=4684
+  _globals['_EMBEDDINGSTATE']._serialized_end=4884
+  _globals['_EMBEDDING']._serialized_start=200
+  _globals['_EMBEDDING']._serialized_end=951
+  _globals['_PROGRESS']._serialized_start=953
+  _globals['_PROGRESS']._serialized_end=1017
+  _globals['_TRACK']._serialized_start=1020
+  _globals['_TRACK']._serialized_end=1184
+  _globals['_FAILURE']._serialized_start=1186
+  _globals['_FAILURE']._serialized_end=1274
+  _globals['_MODEL']._serialized_start=1277
+  _globals['_MODEL']._serialized_end=1825
+  _globals['_RESOLUTION']._serialized_start=1827
+  _globals['_RESOLUTION']._serialized_end=1885
+  _globals['_CREATEEMBEDDINGREQUEST']._serialized_start=1888
+  _globals['_CREATEEMBEDDINGREQUEST']._serialized_end=2336
+  _globals['_CREATEEMBEDDINGRESPONSE']._serialized_start=2338
+  _globals['_CREATEEMBEDDINGRESPONSE']._serialized_end=2443
+  _globals['_GETEMBEDDINGREQUEST']._serialized_start=2446
+  _globals['_GETEMBEDDINGREQUEST']._serialized_end=2626
+  _globals['_GETEMBEDDINGRESPONSE']._serialized_start=2628
+  _globals['_GETEMBEDDINGRESPONSE']._serialized_end=2706
+  _globals['_LISTEMBEDDINGSREQUEST']._serialized_start=2709
+  _globals['_LISTEMBEDDINGSREQUEST']._serialized_end=3126
+  _globals['_LISTEMBEDDINGSRESPONSE']._serialized_start=3128
+  _globals['_LISTEMBEDDINGSRESPONSE']._serialized_end=3250
+  _globals['_DELETEEMBEDDINGREQUEST']._serialized_start=3253
+  _globals['_DELETEEMBEDDINGREQUEST']._serialized_end=3436
+  _globals['_DELETEEMBEDDINGRESPONSE']._serialized_start=3438
+  _globals['_DELETEEMBEDDINGRESPONSE']._serialized_end=3463
+  _globals['_WATCHEMBEDDINGREQUEST']._serialized_start=3466
+  _globals['_WATCHEMBEDDINGREQUEST']._serialized_end=3696
+  _globals['_WATCHEMBEDDINGRESPONSE']._serialized_start=3699
+  _globals['_WATCHEMBEDDINGRESPONSE']._serialized_end=3868
+  _globals['_HEARTBEAT']._serialized_start=3870
+  _globals['_HEARTBEAT']._serialized_end=3881
+  _globals['_CANCELEMBEDDINGREQUEST']._serialized_start=3884
+  _globals['_CANCELEMBEDDINGREQUEST']._serialized_end=4067
+  _globals['_CANCELEMBEDDINGRESPONSE']._serialized_start=4069
+  _globals['_CANCELEMBEDDINGRESPONSE']._serialized_end=4150
+  _globals['_READSEGMENTSREQUEST']._serialized_start=4153
+  _globals['_READSEGMENTSREQUEST']._serialized_end=4406
+  _globals['_READSEGMENTSRESPONSE']._serialized_start=4409
+  _globals['_READSEGMENTSRESPONSE']._serialized_end=4592
+  _globals['_LISTMODELSREQUEST']._serialized_start=4594
+  _globals['_LISTMODELSREQUEST']._serialized_end=4613
+  _globals['_LISTMODELSRESPONSE']._serialized_start=4615
+  _globals['_LISTMODELSRESPONSE']._serialized_end=4681
+  _globals['_EMBEDSERVICE']._serialized_start=4887
+  _globals['_EMBEDSERVICE']._serialized_end=5961
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EmbedServiceStub:
-    """Turns videos into vectors and looks after the work.
+    """Turns videos into vectors and manages the work.
     """
 
     def __init__(self, channel):
@@ -78,84 +78,91 @@ class EmbedServiceStub:
 
 
 class EmbedServiceServicer:
-    """Turns videos into vectors and looks after the work.
+    """Turns videos into vectors and manages the work.
     """
 
     def CreateEmbedding(self, request, context):
-        """Records an embedding, queues its work in the same transaction, and answers at once. Idempotent on `request_id`.
+        """Returns the embedding for a video and a recipe (model revision, clip length and tracks): the existing one, whether
+        completed or in progress, or a new one, recorded and queued in one transaction. Returns immediately. Two identical
+        calls, even by different clients, get the same embedding, so no provider bills twice.
 
-        The model's limits on the video are checked here, before anything is paid for.
+        An existing embedding is returned even if its video was deleted since. One that FAILED or was CANCELLED is not
+        reused; `force` makes a new one in any case. The model's limits on
+        the video are checked here, before the provider bills anything.
 
-        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, VIDEO_NOT_READY, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-        PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many are unfinished), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE.
+        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+        PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many unfinished embeddings), STORE_UNAVAILABLE,
+        SERVICE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEmbedding(self, request, context):
-        """Answers one embedding as it is now.
+        """Returns one embedding in its current state.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND.
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEmbeddings(self, request, context):
-        """Answers the embeddings there are, newest first, a page at a time. An empty list is an answer, not an error.
+        """Returns the embeddings, newest first, one page at a time. An empty list is not an error.
 
-        Errors: FIELD_INVALID, PAGE_TOKEN_INVALID.
+        Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteEmbedding(self, request, context):
-        """Deletes an embedding and its vectors. Work that is under way is cancelled first.
+        """Deletes an embedding and its vectors. Work in progress is cancelled first.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND.
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchEmbedding(self, request, context):
-        """Sends the embedding as it is now, then each change, until it has come to its end.
+        """Sends the current state of the embedding, then every change until it is finished.
 
-        A heartbeat comes at least every 15 seconds of quiet. The message with `last` set is the last one and carries the
-        final state; a stream that ends without it was cut off, and can be watched again from `after_revision`. Any
-        replica may answer. States in between may be left out where they follow each other fast; the final one never is.
+        A heartbeat comes at least every 15 seconds. The message with `last` set is the last one and carries the final
+        state. A stream that ends without it was cut off; watch again with `after_revision`. Any replica can serve it. Some
+        of several changes in quick succession may be skipped; the final state never is.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also where it is deleted while watched), LIMIT_EXCEEDED (too many
-        watches).
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also if it is deleted while watched), LIMIT_EXCEEDED (too many
+        watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelEmbedding(self, request, context):
-        """Cancels an embedding. It is CANCELLED when the call answers; the worker stops soon after. Idempotent. A provider's
-        task that has begun cannot be stopped there and may still be billed; `progress.message` says so where that is.
+        """Cancels an embedding. It is CANCELLED when the call returns; the worker stops soon after. Idempotent. A provider's
+        task that has started cannot be stopped and may still be billed; `progress.message` then says so.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it completed or failed before).
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed), STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadSegments(self, request, context):
-        """Sends the vectors of one track in the order of time, in messages under 1 MiB. A track without segments sends one
-        message with none.
+        """Sends the vectors of one track in order of time, in messages under 1 MiB. For a track without segments it sends one
+        empty message.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, TRACK_MISSING.
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, TRACK_MISSING, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Answers every model that this server knows, and whether each can be used now.
+        """Returns every model of this server, and whether each can be used now.
+
+        Errors: STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,7 +220,7 @@ def add_EmbedServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbedService:
-    """Turns videos into vectors and looks after the work.
+    """Turns videos into vectors and manages the work.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IngestServiceStub:
-    """Takes videos in, keeps them in S3 and knows what they are.
+    """Accepts videos, stores them in S3 and describes their media.
     """
 
     def __init__(self, channel):
@@ -88,19 +88,19 @@ class IngestServiceStub:
 
 
 class IngestServiceServicer:
-    """Takes videos in, keeps them in S3 and knows what they are.
+    """Accepts videos, stores them in S3 and describes their media.
     """
 
     def UploadVideo(self, request_iterator, context):
-        """Takes in one video as a stream of chunks and answers it once it is stored, verified and understood.
+        """Streamed upload: receives one video as a stream of chunks and returns it once it is stored, verified and probed.
 
-        The first message carries `spec`, and perhaps data; the messages after it carry data only. The end of the stream
-        is not a commit: the video is kept only where the declared size, and the SHA-256 where one was declared, match
-        what arrived, and where the container holds a video that can be decoded. On every other end nothing is left
-        behind. The container has to be complete, as far as its format can tell, and its picture is decoded where it is
-        looked at; damage in between shows when it is embedded. Memory on the server does not grow with the file.
+        The first message carries `spec`, and optionally data; later messages carry data only. The end of the stream is not
+        a commit: the video is kept only if the bytes have the declared size, and the declared SHA-256 if there is one, and
+        can be decoded as a video. Otherwise nothing is kept. The file must be complete, as far as its format can tell.
+        Only part of the picture is decoded here; damage elsewhere shows when the video is embedded. Server memory does not
+        grow with the file.
 
-        Over JSON the body is the file and the spec goes into the query:
+        Over JSON, the body is the file and the spec goes into the query:
         `curl -T a.mp4 'http://HOST/v1/videos?spec.filename=a.mp4'`.
 
         Errors: SPEC_MISSING, SPEC_REPEATED, FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, SIZE_MISMATCH,
@@ -111,22 +111,22 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateUpload(self, request, context):
-        """Begins an upload in parts, for clients that cannot stream or that lose their network. Stores no bytes. The
-        answer says how large the parts must be: 10 MiB by default, larger where the file would need more than 10,000.
-        An upload that nobody completes is swept a day (by default) after its last part.
+        """Begins a resumable upload, for clients that cannot stream or whose network breaks. Stores no bytes. The response
+        states how large the parts must be: 8 MiB by default, larger if the file would otherwise need more than 10,000.
+        An upload that is not completed is removed a day (by default) after its last part.
 
         Errors: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, VIDEO_UNREADABLE (zero bytes), REQUEST_ID_REUSED,
-        LIMIT_EXCEEDED (of uploads that are open), STORE_UNAVAILABLE.
+        LIMIT_EXCEEDED (too many open uploads), STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UploadPart(self, request_iterator, context):
-        """Takes in one part of an upload. Parts may come in any order and several at once; a part that is put again
-        replaces the one before. The end of the stream is not a commit: the part counts only where its size is the
-        declared one and the one that this part must have, and where its checksum, where one was declared, matches;
-        otherwise the one before stays. A part that was answered survives everything but abort and sweep.
+        """Receives one part of a resumable upload. Parts may be sent in any order and concurrently; sending a part again
+        replaces the previous one. The end of the stream is not a commit: the part counts only if it has the declared size,
+        the size that this part must have, and the declared checksum if there is one; otherwise the previous one remains.
+        An acknowledged part is kept until the upload is aborted or expires.
 
         Over JSON: `curl -T part.3 'http://HOST/v1/uploads/UPLOAD_ID/parts/3?sha256=...'`.
 
@@ -138,8 +138,8 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUpload(self, request, context):
-        """Answers an upload with the parts that have arrived, so that a client can go on where it stopped.
-        Uploads that ended can be asked for as long after their end as open ones are kept, but not longer than their video.
+        """Returns a resumable upload with the parts that have arrived, so that a client can resume where it stopped. A
+        finished upload remains readable for as long as an open one is kept, but not longer than its video.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -148,13 +148,13 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUpload(self, request, context):
-        """Joins the parts into a video, checks it as UploadVideo does, and answers it, READY. Its bytes are read back for
-        their SHA-256, at some hundred MB a second, so a large file takes minutes: the work goes on where the answer has
-        nobody to go to, and a call made meanwhile waits for the same end. Idempotent: completing again answers the same
-        video. While it is completed an upload takes no parts.
+        """Joins the parts into a video, checks it as UploadVideo does, and returns it. The bytes are read back for their
+        SHA-256, at a few hundred MB per second, so a large file takes minutes. The work continues if the caller
+        disconnects, and a call made meanwhile waits for the same result. Idempotent: completing again returns the same
+        video. An upload that is being completed accepts no parts.
 
-        On CHECKSUM_MISMATCH and VIDEO_UNREADABLE nothing is kept and the upload is ABORTED; completing it again answers
-        the same error. On every other error it is as before, and can be completed again.
+        On CHECKSUM_MISMATCH or VIDEO_UNREADABLE nothing is kept and the upload becomes ABORTED; completing it again
+        returns the same error. After any other error the upload is unchanged and can be completed again.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED (it was aborted), PART_MISSING, CHECKSUM_MISMATCH,
         VIDEO_UNREADABLE, STORE_UNAVAILABLE.
@@ -164,7 +164,7 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AbortUpload(self, request, context):
-        """Drops an upload and the parts that have arrived. Idempotent.
+        """Drops a resumable upload and the parts that have arrived. Idempotent.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED (it was completed), STORE_UNAVAILABLE.
         """
@@ -173,25 +173,25 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetVideo(self, request, context):
-        """Answers one video.
+        """Returns one video.
 
-        Errors: FIELD_INVALID, VIDEO_NOT_FOUND.
+        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListVideos(self, request, context):
-        """Answers the videos there are, newest first, a page at a time. An empty list is an answer, not an error.
+        """Returns the videos, newest first, one page at a time. An empty list is a result, not an error.
 
-        Errors: FIELD_INVALID, PAGE_TOKEN_INVALID.
+        Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVideo(self, request, context):
-        """Deletes a video and its bytes. Embeddings made from it stay, and can still be compared.
+        """Deletes a video and its bytes. Embeddings made from it are kept and can still be compared.
 
         Errors: FIELD_INVALID, VIDEO_NOT_FOUND, STORE_UNAVAILABLE.
         """
@@ -200,9 +200,10 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPlaybackUrl(self, request, context):
-        """Answers a URL that plays the video without further credentials until it expires. It serves byte ranges.
+        """Makes a URL that plays the video without further credentials until it expires. The URL serves byte ranges. Every
+        call makes a new one, so the response must not be cached. Requires only the scope `read`.
 
-        Errors: FIELD_INVALID, VIDEO_NOT_FOUND.
+        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -270,7 +271,7 @@ def add_IngestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IngestService:
-    """Takes videos in, keeps them in S3 and knows what they are.
+    """Accepts videos, stores them in S3 and describes their media.
     """
 
     @staticmethod
