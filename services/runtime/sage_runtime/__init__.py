@@ -1,1 +1,1 @@
-"""The chassis that every service stands on: server, errors, logs, telemetry, settings. It holds no domain."""
+"""The chassis of every service: server, sign-in, errors, logs, telemetry, settings. It contains no domain."""

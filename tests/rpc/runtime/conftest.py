@@ -1,4 +1,4 @@
-"""Real servers with a tiny service, and channels to them."""
+"""Real servers with the echo service, and channels to them."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from fakes.echo import Echo
-from sage_runtime.channel import open_channel
+from sage_runtime.client import open_channel
+from sage_runtime.process.settings import ServerSettings
 from sage_runtime.server import RunningServer, running_server
-from sage_runtime.settings import ServerSettings
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server with the tiny service, and a channel to it.
+    """A server with the echo service, and a channel to it.
 
     Attributes:
         echo: The servicer behind it.
@@ -35,7 +35,7 @@ def settings() -> ServerSettings:
 
 @pytest.fixture
 async def echo(settings) -> AsyncIterator[Running]:
-    """Return a running server with the tiny service."""
+    """A running server with the echo service."""
     servicer = Echo()
     async with (
         running_server(settings=settings, services=[servicer.registration]) as server,
@@ -46,7 +46,7 @@ async def echo(settings) -> AsyncIterator[Running]:
 
 @pytest.fixture
 async def caller(settings, echo) -> AsyncIterator[Running]:
-    """Return a second server, which calls the first through our channel."""
+    """A second server, which calls the first through `open_channel`."""
     async with contextlib.AsyncExitStack() as stack:
         sibling = await stack.enter_async_context(open_channel(echo.server.address, timeout_s=3))
         servicer = Echo(sibling=sibling)

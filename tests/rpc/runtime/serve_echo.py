@@ -1,10 +1,10 @@
-"""A process that serves the tiny service, for tests that send it signals. Prints its port when it takes calls."""
+"""A process that serves the echo service, for tests that send it signals. Prints its port once it accepts calls."""
 
 import asyncio
 
 from fakes.echo import Echo
+from sage_runtime.process.settings import ServerSettings, load
 from sage_runtime.server import serve
-from sage_runtime.settings import ServerSettings, load
 
 
 async def _main() -> None:

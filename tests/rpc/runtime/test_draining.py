@@ -1,4 +1,4 @@
-"""A server that is told to stop: it says so, ends what it began, and ends."""
+"""A server that is told to stop: it reports that, finishes its calls, and exits."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fakes.echo import Echo, answers, start
+from fakes.echo import Echo, responses, start
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sage_runtime.server import ListenError, running_server
 
@@ -19,7 +19,7 @@ _FOLDER = Path(__file__).parent
 
 @contextlib.asynccontextmanager
 async def _process(**environment):
-    """Run the tiny service in a process of its own; yields it and its port."""
+    """Run the echo service in a separate process. Yields the process and its port."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         _FOLDER / "serve_echo.py",
@@ -43,8 +43,7 @@ async def _health_turns(channel, status):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_stop_signal_drains_and_ends_with_code_0(number):
-    """Health turns NOT_SERVING first while calls are still taken, then the process ends with code 0."""
+async def test_stop_signal_drains_and_exits_with_code_0(number):
     async with (
         asyncio.timeout(30),
         _process(SAGE_DRAIN_WAIT_SECONDS="3") as (process, port),
@@ -53,15 +52,15 @@ async def test_stop_signal_drains_and_ends_with_code_0(number):
         await _health_turns(channel, health_pb2.HealthCheckResponse.SERVING)
         process.send_signal(number)
         await _health_turns(channel, health_pb2.HealthCheckResponse.NOT_SERVING)
-        assert await answers(start(channel, "unary_unary", "late")) == ["late"]
+        assert await responses(start(channel, "unary_unary", "late")) == ["late"]
         assert await process.wait() == 0
-        # What gRPC says of itself is no line of ours.
+        # gRPC's own output is not a log line of ours.
         lines = [json.loads(line) for line in (await process.stderr.read()).splitlines() if line.startswith(b"{")]
-    assert [line["event"] for line in lines] == ["serving", "draining", "call", "ended"]
+    assert [line["event"] for line in lines] == ["server_started", "drain_started", "call_finished", "server_stopped"]
 
 
-async def test_second_signal_ends_at_once():
-    """Someone who presses Ctrl-C again does not wait for calls in flight."""
+async def test_second_signal_exits_at_once():
+    """Pressing Ctrl-C again does not wait for calls in progress."""
     async with (
         asyncio.timeout(30),
         _process(SAGE_DRAIN_WAIT_SECONDS="60") as (process, port),
@@ -73,8 +72,7 @@ async def test_second_signal_ends_at_once():
         assert await process.wait() == -signal.SIGINT
 
 
-async def test_taken_port_is_one_clear_line():
-    """A port that is taken ends the start with code 2 and names the address and the variable."""
+async def test_port_in_use_is_reported_in_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         async with asyncio.timeout(30), _process(SAGE_LISTEN=address) as (process, _):
@@ -85,16 +83,14 @@ async def test_taken_port_is_one_clear_line():
     assert "Traceback" not in errors
 
 
-async def test_port_of_another_server_is_taken(settings):
-    """Two servers never share a port: the second does not start."""
+async def test_two_servers_cannot_share_a_port(settings):
     async with running_server(settings=settings, services=[]) as server:
         with pytest.raises(ListenError, match=server.address):
             async with running_server(settings=settings.model_copy(update={"listen": server.address}), services=[]):
                 pass
 
 
-async def test_metrics_port_that_is_taken_is_named(settings):
-    """The same holds for the metrics' port."""
+async def test_metrics_port_in_use_is_named(settings):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ListenError, match="SAGE_METRICS_LISTEN"):
@@ -102,8 +98,7 @@ async def test_metrics_port_that_is_taken_is_named(settings):
                 pass
 
 
-async def test_call_in_flight_ends_before_the_server(settings):
-    """A call that began before the stop gets its answer, one that comes after is refused."""
+async def test_call_in_progress_finishes_before_the_server_stops(settings):
     echo = Echo()
     settings = settings.model_copy(update={"grace_s": 60})
     async with contextlib.AsyncExitStack() as stack:
@@ -116,10 +111,10 @@ async def test_call_in_flight_ends_before_the_server(settings):
         refused = None
         while refused is None:
             try:
-                await answers(start(channel, "unary_unary", "late", timeout=1))
+                await responses(start(channel, "unary_unary", "late", timeout=1))
             except grpc.aio.AioRpcError as error:
                 refused = error.code()
-        # A call that arrives in the very moment of the stop is cancelled instead, or held until the server has ended.
+        # A call that arrives exactly during the stop is cancelled instead, or held until the server has ended.
         assert refused in {
             grpc.StatusCode.UNAVAILABLE,
             grpc.StatusCode.CANCELLED,
@@ -127,12 +122,11 @@ async def test_call_in_flight_ends_before_the_server(settings):
         }
         assert not stopping.done()
         echo.release.set()
-        assert await answers(call) == ["wait"]
+        assert await responses(call) == ["wait"]
         await stopping
 
 
-async def test_call_that_outlasts_the_grace_is_cancelled(settings):
-    """After the grace a call is cancelled, so that its handler can clean up."""
+async def test_call_that_outlasts_the_grace_period_is_cancelled(settings):
     echo = Echo()
     settings = settings.model_copy(update={"grace_s": 0.1})
     async with contextlib.AsyncExitStack() as stack:
@@ -141,13 +135,12 @@ async def test_call_that_outlasts_the_grace_is_cancelled(settings):
             call = start(channel, "unary_unary", "wait")
             await echo.entered.wait()
         with pytest.raises(grpc.aio.AioRpcError):
-            await answers(call)
+            await responses(call)
         async with asyncio.timeout(5):
             await echo.cancelled.wait()
 
 
-async def test_health_watch_does_not_hold_up_the_end(settings):
-    """Watchers of health see NOT_SERVING and the end of their stream; the server does not wait out its grace."""
+async def test_health_watch_does_not_delay_the_stop(settings):
     settings = settings.model_copy(update={"grace_s": 60})
     async with asyncio.timeout(10), contextlib.AsyncExitStack() as stack:
         async with running_server(settings=settings, services=[]) as server:
@@ -158,8 +151,7 @@ async def test_health_watch_does_not_hold_up_the_end(settings):
         assert await watch.read() is grpc.aio.EOF
 
 
-async def test_error_of_the_block_passes_as_it_is(settings):
-    """What the caller's own code raises is not wrapped."""
+async def test_error_of_the_block_is_not_wrapped(settings):
     with pytest.raises(ZeroDivisionError):
         async with running_server(settings=settings, services=[]):
             raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Health says what is true, and reflection what there is."""
+"""Health reports the actual state, and reflection the actual services."""
 
 import asyncio
 import subprocess
@@ -29,20 +29,17 @@ async def _becomes(channel, name, status):
                 return
 
 
-async def test_server_whose_checks_pass_serves(echo):
-    """From the moment that the server runs, the service, the whole and liveness are SERVING."""
+async def test_server_whose_checks_pass_is_serving(echo):
     assert [await _check(echo.channel, name) for name in (SERVICE, "", "liveness")] == [_SERVING] * 3
 
 
 async def test_unknown_service_is_not_found(echo):
-    """A name that is not served is NOT_FOUND."""
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await _check(echo.channel, "sage.nothing")
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_lost_store_turns_the_service_not_serving_and_back(echo):
-    """When the check fails the service and the whole are NOT_SERVING, until it passes again. Liveness stays."""
+async def test_failed_check_turns_the_service_not_serving_until_it_passes(echo):
     with capture_logs() as logs:
         echo.echo.healthy = False
         await _becomes(echo.channel, SERVICE, _NOT_SERVING)
@@ -52,11 +49,10 @@ async def test_lost_store_turns_the_service_not_serving_and_back(echo):
         await _becomes(echo.channel, SERVICE, _SERVING)
         await _becomes(echo.channel, "", _SERVING)
     # Once for the loss and once for the return, however many rounds there were.
-    assert [line["event"] for line in logs if "health" in line["event"]] == ["not healthy", "healthy again"]
+    assert [line["event"] for line in logs if "health" in line["event"]] == ["health_check_failed", "health_recovered"]
 
 
-async def test_list_has_every_name(echo):
-    """List answers for all names at once."""
+async def test_list_returns_every_name(echo):
     response = await health_pb2_grpc.HealthStub(echo.channel).List(health_pb2.HealthListRequest())
     assert {name: one.status for name, one in response.statuses.items()} == {
         SERVICE: _SERVING,
@@ -65,13 +61,11 @@ async def test_list_has_every_name(echo):
     }
 
 
-async def test_watch_of_an_unknown_service_says_so(echo):
-    """Watching a name that is not served yields SERVICE_UNKNOWN and goes on."""
+async def test_watch_of_an_unknown_service_reports_service_unknown(echo):
     await _becomes(echo.channel, "sage.nothing", health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
 
 
-async def test_draining_server_does_not_come_back(echo):
-    """Once draining, a check that passes does not turn health SERVING again. Liveness stays."""
+async def test_draining_server_stays_not_serving(echo):
     await echo.server.health.drain()
     await echo.server.health.check_all()
     assert [await _check(echo.channel, name) for name in (SERVICE, "", "liveness")] == [
@@ -82,8 +76,6 @@ async def test_draining_server_does_not_come_back(echo):
 
 
 async def test_check_that_hangs_counts_as_failed(settings):
-    """A check without an end is cut off, and fails."""
-
     async def hang():
         await asyncio.Event().wait()
 
@@ -95,9 +87,7 @@ async def test_check_that_hangs_counts_as_failed(settings):
         assert await _check(channel, SERVICE) == _NOT_SERVING
 
 
-async def test_one_lost_service_does_not_take_the_others_along(settings, echo):
-    """Each service has its own health; the whole is only well when all are."""
-
+async def test_each_service_has_its_own_health(settings, echo):
     async def passes():
         pass
 
@@ -116,7 +106,6 @@ async def test_one_lost_service_does_not_take_the_others_along(settings, echo):
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_lists_and_describes(echo, version):
-    """Both versions of reflection list the services and know their descriptors."""
     call = echo.channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -140,7 +129,6 @@ async def test_reflection_lists_and_describes(echo, version):
 
 
 async def test_grpcurl_lists_the_services(settings):
-    """A real grpcurl shows what there is, and what the server describes for others behind a gateway."""
     grpcurl = Path(sys.executable).parent / "grpcurl"
     settings = settings.model_copy(update={"reflect_also": "sage.embed.v1.EmbedService, sage.ingest.v1.IngestService"})
     async with running_server(settings=settings, services=[]) as server:
@@ -154,8 +142,7 @@ async def test_grpcurl_lists_the_services(settings):
     assert "rpc GetVideo ( .sage.ingest.v1.GetVideoRequest )" in run.stdout, run.stderr
 
 
-async def test_service_that_does_not_exist_cannot_be_described(settings):
-    """A name without generated code is an error at start."""
+async def test_reflection_of_an_unknown_service_is_an_error_at_start_up(settings):
     settings = settings.model_copy(update={"reflect_also": "sage.nothing.v1.Service"})
     with pytest.raises(LookupError, match=r"sage\.nothing\.v1\.Service"):
         async with running_server(settings=settings, services=[]):

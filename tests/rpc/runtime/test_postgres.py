@@ -7,8 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from sage_runtime.errors import Reason, SageError
-from sage_runtime.migrations import MigrationError, migrate
-from sage_runtime.postgres import open_pool, ping, store_errors
+from sage_runtime.postgres import MigrationError, migrate, open_pool, ping, store_errors
 
 
 @pytest.fixture
@@ -39,7 +38,6 @@ def _applied(dsn):
 
 
 async def test_migrations_are_applied_once_and_in_order(dsn, folder):
-    """The first run makes the schema and applies all; the second changes nothing."""
     migrate(dsn, schema="ingest", migrations=folder)
     before = _query(dsn, "SELECT applied_at FROM ingest.schema_migrations")
     migrate(dsn, schema="ingest", migrations=folder)
@@ -49,7 +47,6 @@ async def test_migrations_are_applied_once_and_in_order(dsn, folder):
 
 
 async def test_new_migration_is_applied_to_an_old_schema(dsn, folder):
-    """A file that was added later is applied alone."""
     migrate(dsn, schema="ingest", migrations=folder)
     (folder / "0003_size.sql").write_text("ALTER TABLE video ADD COLUMN size_bytes bigint;")
     migrate(dsn, schema="ingest", migrations=folder)
@@ -57,7 +54,6 @@ async def test_new_migration_is_applied_to_an_old_schema(dsn, folder):
 
 
 async def test_schemas_do_not_touch_each_other(dsn, folder):
-    """Two services' schemas in one database have their own tables and their own history."""
     migrate(dsn, schema="ingest", migrations=folder)
     migrate(dsn, schema="embed", migrations=folder)
     assert _query(dsn, "SELECT schemaname::text FROM pg_tables WHERE tablename = 'video' ORDER BY 1") == [
@@ -66,16 +62,14 @@ async def test_schemas_do_not_touch_each_other(dsn, folder):
     ]
 
 
-async def test_processes_that_migrate_at_once_apply_once(dsn, folder):
-    """Several at the same time wait for each other, and all of them succeed."""
+async def test_concurrent_migrations_apply_each_file_once(dsn, folder):
     async with asyncio.TaskGroup() as tasks:
         for _ in range(4):
             tasks.create_task(asyncio.to_thread(migrate, dsn, schema="ingest", migrations=folder))
     assert _applied(dsn) == [(1, "videos"), (2, "label")]
 
 
-async def test_failing_migration_leaves_those_before_it(dsn, folder):
-    """A file that fails is undone whole; what came before stays, and a mended file goes on from there."""
+async def test_failing_migration_is_rolled_back_and_earlier_ones_remain(dsn, folder):
     broken = folder / "0003_broken.sql"
     broken.write_text("CREATE TABLE half (id text); SELECT 1 / 0;")
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -87,7 +81,6 @@ async def test_failing_migration_leaves_those_before_it(dsn, folder):
 
 
 async def test_changed_migration_is_refused(dsn, folder):
-    """A file that was changed after it was applied is named, and nothing is applied."""
     migrate(dsn, schema="ingest", migrations=folder)
     (folder / "0001_videos.sql").write_text("CREATE TABLE film (id text);")
     (folder / "0003_size.sql").write_text("ALTER TABLE video ADD COLUMN size_bytes bigint;")
@@ -97,7 +90,6 @@ async def test_changed_migration_is_refused(dsn, folder):
 
 
 async def test_database_of_a_newer_release_is_refused(dsn, folder):
-    """A migration that this release does not know is named: an old release must not run on a new schema."""
     migrate(dsn, schema="ingest", migrations=folder)
     (folder / "0002_label.sql").unlink()
     with pytest.raises(MigrationError, match=r"0002_label, which this release does not know"):
@@ -105,16 +97,14 @@ async def test_database_of_a_newer_release_is_refused(dsn, folder):
 
 
 @pytest.mark.parametrize("name", ["0004_gap.sql", "0002_twice.sql", "3_short.sql", "0003-dash.sql"])
-async def test_files_out_of_order_are_refused_before_anything_happens(dsn, folder, name):
-    """Gaps, numbers that are there twice and odd names are refused; the database is not touched."""
+async def test_wrongly_numbered_files_are_refused_before_any_is_applied(dsn, folder, name):
     (folder / name).write_text("SELECT 1;")
     with pytest.raises(MigrationError):
         migrate(dsn, schema="ingest", migrations=folder)
     assert _query(dsn, "SELECT to_regnamespace('ingest')::text") == [(None,)]
 
 
-async def test_role_that_owns_its_schema_may_migrate_without_more_rights(dsn, folder):
-    """A service's role needs no right on the database where its schema is there already."""
+async def test_role_that_owns_its_schema_can_migrate_without_other_privileges(dsn, folder):
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS sage_test_ingest")
         connection.execute("CREATE ROLE sage_test_ingest LOGIN PASSWORD 'test'")
@@ -124,8 +114,7 @@ async def test_role_that_owns_its_schema_may_migrate_without_more_rights(dsn, fo
     assert len(_applied(role)) == 2
 
 
-async def test_pool_looks_in_its_schema_and_gives_dicts(dsn, folder):
-    """Connections see the schema's tables by their bare names, rows are dicts, and nothing is committed by itself."""
+async def test_pool_uses_its_schema_and_returns_dicts(dsn, folder):
     migrate(dsn, schema="ingest", migrations=folder)
     async with await open_pool(dsn, schema="ingest") as pool:
         async with pool.connection() as connection:
@@ -140,9 +129,7 @@ async def test_pool_looks_in_its_schema_and_gives_dicts(dsn, folder):
     assert limit == {"statement_timeout": "30s"}
 
 
-async def test_cancellation_that_meets_a_connection_is_not_lost(dsn):
-    """Whoever is told to end while it waits for a connection ends, in whichever moment one becomes free."""
-
+async def test_cancellation_while_a_connection_becomes_free_is_not_lost(dsn):
     async def hold():
         async with pool.connection():
             await asyncio.Event().wait()
@@ -157,14 +144,15 @@ async def test_cancellation_that_meets_a_connection_is_not_lost(dsn):
                 await asyncio.sleep(0)
             holding.cancel()
             done, _ = await asyncio.wait([holding], timeout=5)
-            # A second cancellation is not lost: the pool is to be whole for the end of the test.
+            # A second cancellation is not lost: the pool must be intact at the end of the test.
             holding.cancel()
-            assert done, f"it goes on though it was cancelled {turns} turns of the loop after there was a connection"
+            assert done, (
+                f"it continues although it was cancelled {turns} turns of the loop after a connection became free"
+            )
         await ping(pool)
 
 
 async def test_pool_recovers_from_lost_connections(dsn):
-    """When the server ends connections, the next call gets a new one and no error."""
     async with await open_pool(dsn, schema="ingest", max_size=1) as pool:
         async with pool.connection() as connection:
             row = await (await connection.execute("SELECT pg_backend_pid() AS pid")).fetchone()
@@ -173,8 +161,7 @@ async def test_pool_recovers_from_lost_connections(dsn):
         await ping(pool)
 
 
-async def test_database_that_is_away_is_store_unavailable():
-    """Without a database the pool opens all the same, and calls end as STORE_UNAVAILABLE without the password."""
+async def test_unreachable_database_is_store_unavailable():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         dsn = f"postgresql://sage:hunter2@127.0.0.1:{taken.getsockname()[1]}/sage"
@@ -186,8 +173,7 @@ async def test_database_that_is_away_is_store_unavailable():
     assert "hunter2" not in error.value.detail
 
 
-async def test_statement_that_takes_too_long_is_store_unavailable(dsn):
-    """The DSN's own options win over the pool's, and a statement past its time may be tried again."""
+async def test_statement_that_times_out_is_store_unavailable(dsn):
     dsn = psycopg.conninfo.make_conninfo(dsn, options="-c statement_timeout=50ms")
     async with await open_pool(dsn, schema="ingest") as pool:
         with pytest.raises(SageError) as error, store_errors():
@@ -197,14 +183,12 @@ async def test_statement_that_takes_too_long_is_store_unavailable(dsn):
 
 
 async def test_other_database_errors_pass(dsn):
-    """A wrong statement is a defect, not a store that is away."""
     async with await open_pool(dsn, schema="ingest") as pool:
         with pytest.raises(psycopg.errors.UndefinedTable), store_errors():
             async with pool.connection() as connection:
                 await connection.execute("SELECT * FROM nothing")
 
 
-async def test_schema_name_is_an_identifier(dsn):
-    """A schema's name goes into the connection's options, so only plain identifiers are taken."""
+async def test_schema_name_must_be_an_identifier(dsn):
     with pytest.raises(ValueError, match="schema"):
         await open_pool(dsn, schema="ingest -c role=postgres")

@@ -5,54 +5,49 @@ import socket
 
 import grpc
 import pytest
-from fakes.echo import Echo, answers, start
+from fakes.echo import Echo, responses, start
 from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import error_details_pb2, status_pb2
-from sage_runtime.channel import open_channel, to_sage_error
+from sage_runtime.client import open_channel, to_sage_error
 from sage_runtime.errors import Reason
 from sage_runtime.server import running_server
 
 
 async def _error(channel, text, **options):
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await answers(start(channel, "unary_unary", text, **options))
+        await responses(start(channel, "unary_unary", text, **options))
     return to_sage_error(error.value, service="echo")
 
 
 async def test_reason_and_facts_are_passed_on(echo):
-    """A sibling's reason means the same here, with the same facts."""
     error = await _error(echo.channel, "missing")
     assert (error.reason, error.facts) == (Reason.VIDEO_NOT_FOUND, {"video_id": "video_7"})
 
 
 async def test_bad_field_is_passed_on(echo):
-    """A sibling's field violations are told as if they were found here."""
     error = await _error(echo.channel, "invalid")
     assert error.reason is Reason.FIELD_INVALID
     assert [(one.field, one.rule) for one in error.violations] == [("threshold", "must be 0 to 2.")]
     assert error.facts["rules"] == "threshold: must be 0 to 2."
 
 
-async def test_caller_of_two_services_sees_the_first_cause(caller):
-    """Through two services the caller sees what the last one said."""
+async def test_caller_of_two_services_sees_the_original_error(caller):
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await answers(start(caller.channel, "unary_unary", "ask missing"))
+        await responses(start(caller.channel, "unary_unary", "ask missing"))
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
-    assert error.value.details() == "There is no video video_7. ListVideos shows what there is."
+    assert error.value.details() == "There is no video video_7. ListVideos shows the videos that exist."
 
 
-async def test_defect_of_a_sibling_is_internal_with_the_same_id(caller):
-    """A sibling's INTERNAL stays INTERNAL and names the id under which both log."""
+async def test_internal_error_of_a_sibling_keeps_its_request_id(caller):
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await answers(start(caller.channel, "unary_unary", "ask broken", metadata=[("x-request-id", "nightly-42")]))
+        await responses(start(caller.channel, "unary_unary", "ask broken", metadata=[("x-request-id", "nightly-42")]))
     info = error_details_pb2.ErrorInfo()
     details = dict(error.value.trailing_metadata())["grpc-status-details-bin"]
     status_pb2.Status.FromString(details).details[0].Unpack(info)
     assert (info.reason, dict(info.metadata)) == ("INTERNAL", {"request_id": "nightly-42"})
 
 
-async def test_sibling_that_is_away_is_unavailable():
-    """Where nobody listens the error is SERVICE_UNAVAILABLE, and it names the service."""
+async def test_unreachable_sibling_is_service_unavailable():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         async with open_channel(f"127.0.0.1:{taken.getsockname()[1]}", timeout_s=5) as channel:
@@ -60,27 +55,24 @@ async def test_sibling_that_is_away_is_unavailable():
     assert (error.reason, error.facts) == (Reason.SERVICE_UNAVAILABLE, {"service": "echo"})
 
 
-async def test_sibling_that_does_not_answer_is_unavailable(echo):
-    """A sibling that takes too long is SERVICE_UNAVAILABLE too."""
+async def test_sibling_that_is_too_slow_is_service_unavailable(echo):
     async with open_channel(echo.server.address, timeout_s=0.1) as channel:
         assert (await _error(channel, "wait")).reason is Reason.SERVICE_UNAVAILABLE
 
 
 @pytest.mark.parametrize("details", [b"", b"\xff\xff", status_pb2.Status(code=3).SerializeToString()])
-def test_status_that_is_not_ours_is_internal(details):
-    """Without a reason of the catalogue, anything but "away" is a defect."""
+def test_status_without_a_reason_is_internal(details):
     metadata = grpc.aio.Metadata(("grpc-status-details-bin", details))
     error = grpc.aio.AioRpcError(grpc.StatusCode.INVALID_ARGUMENT, grpc.aio.Metadata(), metadata, details="no")
     assert to_sage_error(error, service="echo").reason is Reason.INTERNAL
 
 
 class _Stopping(Echo):
-    async def _answer(self, text, context):
+    async def _respond(self, text, context):
         return StringValue(value="stopping")
 
 
-async def test_of_two_siblings_the_one_that_stops_gets_no_more_calls(settings, echo):
-    """From the moment that its health says so, while it would still answer, all calls go to the other."""
+async def test_sibling_that_stops_gets_no_more_calls(settings, echo):
     async with (
         running_server(settings=settings, services=[_Stopping().registration]) as stopping,
         open_channel(f"ipv4:{echo.server.address},{stopping.address}") as channel,
@@ -88,12 +80,12 @@ async def test_of_two_siblings_the_one_that_stops_gets_no_more_calls(settings, e
 
         async def answered() -> set[str]:
             calls = [start(channel, "unary_unary", "other", wait_for_ready=True) for _ in range(8)]
-            return {text for call in calls for text in await answers(call)}
+            return {text for call in calls for text in await responses(call)}
 
         async with asyncio.timeout(10):
             while len(await answered()) < 2:
-                """The channel has not reached both yet."""
+                """Until the channel has reached both."""
             await stopping.health.drain()
             while len(await answered()) > 1:
-                """It has not heard of it yet."""
+                """Until the channel has noticed."""
         assert await answered() == {"other"}

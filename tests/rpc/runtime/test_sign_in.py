@@ -13,20 +13,20 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fakes.contract import METHODS, call, path_of, registrations
-from fakes.echo import SHAPES, Echo, answers, start
+from fakes.contract import METHODS, READ_METHODS, call, path_of, registrations
+from fakes.echo import SHAPES, Echo, responses, start
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from sage_runtime import tracing
-from sage_runtime.access import ReadMethods
-from sage_runtime.channel import open_channel
+from sage_runtime.auth.sign_in import ReadMethods
+from sage_runtime.auth.tokens import Scope, new_token
+from sage_runtime.client import open_channel
 from sage_runtime.context import working_on
+from sage_runtime.process import telemetry
+from sage_runtime.process.settings import ServerSettings
 from sage_runtime.server import ListenError, ServiceRegistration, StartError, running_server
-from sage_runtime.settings import ServerSettings
-from sage_runtime.tokens.model import Scope, new_token
 from structlog.testing import capture_logs
 
 _SCOPES = {"writer": Scope.WRITE, "reader": Scope.READ, "gateway": Scope.GATEWAY, "old": Scope.WRITE}
@@ -75,7 +75,7 @@ def guarded(settings, tokens):
 
 @pytest.fixture
 async def echo(guarded) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to the tiny service, behind sign-in."""
+    """A channel to the echo service, behind sign-in."""
     async with (
         running_server(settings=guarded, services=[Echo().registration]) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -109,19 +109,17 @@ def _info(error: grpc.aio.AioRpcError) -> tuple[str, dict[str, str]]:
 
 async def _refusal(channel, metadata, *, shape="unary_unary", text="hello") -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await answers(start(channel, shape, text, metadata=metadata))
+        await responses(start(channel, shape, text, metadata=metadata))
     return error.value
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_right_token_gets_in(echo, tokens, shape):
-    """With a valid token a call of every shape is served."""
-    assert (await answers(start(echo, shape, "hello", metadata=tokens.bearer("writer"))))[-1] == "hello"
+async def test_valid_token_is_accepted_in_every_call_shape(echo, tokens, shape):
+    assert (await responses(start(echo, shape, "hello", metadata=tokens.bearer("writer"))))[-1] == "hello"
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_call_without_a_token_is_told_what_to_do(echo, shape):
-    """Without a token a call of every shape is UNAUTHENTICATED, and the message says what to send."""
+async def test_call_without_a_token_is_unauthenticated_and_says_what_to_send(echo, shape):
     error = await _refusal(echo, [], shape=shape)
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
     assert "authorization: Bearer" in error.details()
@@ -132,17 +130,16 @@ async def test_call_without_a_token_is_told_what_to_do(echo, shape):
     ("authorization", "why"),
     [
         ("Bearer sage_wrong", "not known"),
-        ("Bearer", "of the form"),
-        ("Bearer ", "of the form"),
-        ("Basic {writer}", "of the form"),
-        ("{writer}", "of the form"),
+        ("Bearer", "the form"),
+        ("Bearer ", "the form"),
+        ("Basic {writer}", "the form"),
+        ("{writer}", "the form"),
         ("Bearer {writer}x", "not known"),
         ("Bearer {old}", "expired"),
         ("Bearer {gateway}", "gateway's own"),
     ],
 )
-async def test_wrong_token_is_refused(echo, tokens, authorization, why):
-    """A token that is unknown, expired, for something else, or not sent as one is UNAUTHENTICATED and says why."""
+async def test_invalid_token_is_refused_with_the_cause(echo, tokens, authorization, why):
     error = await _refusal(echo, [("authorization", authorization.format(**tokens.secrets))])
     reason, facts = _info(error)
     assert reason == "UNAUTHENTICATED"
@@ -150,26 +147,26 @@ async def test_wrong_token_is_refused(echo, tokens, authorization, why):
 
 
 async def test_two_tokens_are_refused(echo, tokens):
-    """A proxy and a server might count a different one of two."""
+    """A proxy and a server might disagree which of the two counts."""
     error = await _refusal(echo, tokens.bearer("reader") + tokens.bearer("writer"))
     assert "more than one" in error.details()
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
-async def test_scheme_may_be_written_in_any_case(echo, tokens, scheme):
-    """RFC 9110 has schemes without regard to case."""
+async def test_scheme_is_case_insensitive(echo, tokens, scheme):
+    """RFC 9110, section 11.1."""
     metadata = [("authorization", f"{scheme} {tokens.secrets['writer']}")]
-    assert await answers(start(echo, "unary_unary", "hello", metadata=metadata)) == ["hello"]
+    assert await responses(start(echo, "unary_unary", "hello", metadata=metadata)) == ["hello"]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=path_of)
-async def test_every_method_of_the_contracts_wants_a_token_of_its_scope(contract, tokens, method):
-    """No method is open; a writer reaches each; a reader those that read, and is told what the others need."""
+async def test_every_method_requires_a_token_of_its_scope(contract, tokens, method):
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call(contract, method)
     assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
     await call(contract, method, metadata=tokens.bearer("writer"))
-    if path_of(method) in ReadMethods([method.containing_service.full_name]):
+    service = method.containing_service.full_name
+    if path_of(method) in ReadMethods({service: READ_METHODS.get(service, ())}):
         await call(contract, method, metadata=tokens.bearer("reader"))
         return
     with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -178,8 +175,8 @@ async def test_every_method_of_the_contracts_wants_a_token_of_its_scope(contract
     assert _info(error.value) == ("FORBIDDEN", {"needs": "write", "has": "read"})
 
 
-async def test_method_that_nobody_serves_is_not_told_to_strangers(echo, tokens):
-    """What there is, strangers do not learn from the difference of two errors."""
+async def test_unknown_method_is_unauthenticated_without_a_token(echo, tokens):
+    """Two different errors would reveal which methods exist."""
     unknown = echo.unary_unary("/test.v1.EchoService/Unknown")
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await unknown(b"")
@@ -190,7 +187,6 @@ async def test_method_that_nobody_serves_is_not_told_to_strangers(echo, tokens):
 
 
 async def test_handler_of_a_refused_call_never_runs(guarded, tokens):
-    """A refused call reaches no servicer: neither its code nor the decoding of its request."""
     servicer = Echo()
     async with (
         running_server(settings=guarded, services=[servicer.registration]) as server,
@@ -202,7 +198,6 @@ async def test_handler_of_a_refused_call_never_runs(guarded, tokens):
 
 
 async def test_health_needs_no_token(echo):
-    """Probes, and Envoy, ask without one."""
     stub = health_pb2_grpc.HealthStub(echo)
     answer = await stub.Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -211,8 +206,7 @@ async def test_health_needs_no_token(echo):
     watch.cancel()
 
 
-async def test_reflection_wants_a_token(guarded, tokens):
-    """The contracts are described to those who may read."""
+async def test_reflection_requires_a_token(guarded, tokens):
     async with running_server(settings=guarded, services=registrations()) as server:
 
         async def list_services(*options):
@@ -232,7 +226,6 @@ async def test_reflection_wants_a_token(guarded, tokens):
 
 
 async def test_token_is_rotated_without_a_restart(guarded, tmp_path):
-    """A token that is added gets in; one that is removed does not; all on one channel of one server."""
     old, old_token = new_token("ci", Scope.WRITE)
     new, new_one = new_token("ci", Scope.WRITE)
     file = tmp_path / "tokens"
@@ -273,39 +266,36 @@ async def _pair(settings, *, token=""):
 
 
 def _callers(logs):
-    return [line.get("caller") for line in logs if line["event"] == "call"]
+    return [line.get("caller") for line in logs if line["event"] == "call_finished"]
 
 
-async def test_sibling_is_called_as_the_caller(guarded, tokens):
-    """The caller's token goes along, so its scope holds in every service; the service's own does not replace it."""
+async def test_sibling_is_called_with_the_callers_token(guarded, tokens):
     async with _pair(guarded, token=tokens.secrets["reader"]) as (channel, _):
         with capture_logs() as logs:
             metadata = tokens.bearer("writer")
-            assert await answers(start(channel, "unary_unary", "ask hello", metadata=metadata)) == ["hello"]
+            assert await responses(start(channel, "unary_unary", "ask hello", metadata=metadata)) == ["hello"]
     assert _callers(logs) == ["writer", "writer"]
 
 
-async def test_sibling_is_called_as_the_gateways_user(guarded, tokens):
-    """What the gateway said of a user goes along as it was said."""
+async def test_sibling_is_called_with_the_gateways_user(guarded, tokens):
     async with _pair(guarded) as (channel, _):
         with capture_logs() as logs:
             metadata = tokens.user("ada@example.com", "openid sage:write")
-            assert await answers(start(channel, "unary_unary", "ask hello", metadata=metadata)) == ["hello"]
+            assert await responses(start(channel, "unary_unary", "ask hello", metadata=metadata)) == ["hello"]
     assert _callers(logs) == ["user:ada@example.com"] * 2
 
 
-async def test_work_without_a_caller_has_a_token_of_its_own(guarded, tokens):
-    """A job's calls carry the process' own token."""
+async def test_work_without_a_caller_uses_the_processs_token(guarded, tokens):
     async with _pair(guarded, token=tokens.secrets["writer"]) as (_, to_sibling):
         with capture_logs() as logs, working_on("job-7"):
-            assert await answers(start(to_sibling, "unary_unary", "hello")) == ["hello"]
+            assert await responses(start(to_sibling, "unary_unary", "hello")) == ["hello"]
         assert _callers(logs) == ["writer"]
     async with _pair(guarded) as (_, to_sibling):
         assert (await _refusal(to_sibling, [])).code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_stranger_does_not_become_the_service(settings, guarded, tokens):
-    """A service that asks nobody does not lend its own token to those who call it."""
+async def test_unidentified_caller_does_not_act_with_the_services_token(settings, guarded, tokens):
+    """A service without sign-in does not lend its own token to its callers."""
     async with contextlib.AsyncExitStack() as stack:
         sibling = await stack.enter_async_context(running_server(settings=guarded, services=[Echo().registration]))
         to_sibling = await stack.enter_async_context(open_channel(sibling.address, token=tokens.secrets["writer"]))
@@ -317,43 +307,39 @@ async def test_stranger_does_not_become_the_service(settings, guarded, tokens):
 
 
 @pytest.mark.parametrize("scope", ["sage:write", "openid sage:read sage:write", "sage:write sage:read"])
-async def test_user_with_the_scope_gets_in(echo, tokens, scope):
-    """The gateway's word for a user counts, the better of two scopes."""
+async def test_user_with_the_scope_is_accepted(echo, tokens, scope):
     metadata = tokens.user("ada", scope)
-    assert await answers(start(echo, "unary_unary", "hello", metadata=metadata)) == ["hello"]
+    assert await responses(start(echo, "unary_unary", "hello", metadata=metadata)) == ["hello"]
 
 
 @pytest.mark.parametrize(("scope", "has"), [("sage:read", "read"), ("", "nothing"), ("write sage:writer", "nothing")])
 async def test_user_without_the_scope_is_forbidden(echo, tokens, scope, has):
-    """A user who is known and may not is FORBIDDEN; words that only look like a scope are none."""
     error = await _refusal(echo, tokens.user("ada", scope))
     assert _info(error) == ("FORBIDDEN", {"needs": "write", "has": has})
 
 
 @pytest.mark.parametrize("vouched_by", ["writer", "reader", "old"])
 async def test_only_the_gateway_vouches_for_users(echo, tokens, vouched_by):
-    """Any other token beside a user's name, though valid for itself, is refused."""
     error = await _refusal(echo, tokens.user("ada", "sage:write", vouched_by=vouched_by))
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_users_name_without_the_gateways_token_is_nobodys(echo, tokens):
-    """Headers that anybody can send prove nothing, and nor does the gateway's token without a user."""
+async def test_users_name_without_the_gateways_token_is_refused(echo, tokens):
+    """Anyone can send these headers, and the gateway's token alone does not name a user."""
     headers = tokens.user("ada", "sage:write")
     assert _info(await _refusal(echo, headers[:2]))[0] == "UNAUTHENTICATED"
     assert _info(await _refusal(echo, headers[2:]))[0] == "UNAUTHENTICATED"
     assert _info(await _refusal(echo, [("x-sage-user", ""), *headers[1:]]))[0] == "UNAUTHENTICATED"
 
 
-async def test_token_beside_a_users_name_counts_alone(echo, tokens):
-    """A reader does not become a writer by sending a user's headers along."""
+async def test_token_takes_precedence_over_a_users_name(echo, tokens):
+    """A reader does not become a writer by adding a user's headers."""
     metadata = tokens.bearer("reader") + tokens.user("ada", "sage:write")
     assert _info(await _refusal(echo, metadata)) == ("FORBIDDEN", {"needs": "write", "has": "read"})
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.7:0", "example.com:0"])
-async def test_server_that_others_reach_refuses_to_start_without_sign_in(settings, listen):
-    """One sentence names the address, its variable, and the ways out."""
+async def test_exposed_server_refuses_to_start_without_sign_in(settings, listen):
     settings = settings.model_copy(update={"listen": listen})
     with pytest.raises(ListenError) as error:
         async with running_server(settings=settings, services=[Echo().registration]):
@@ -363,8 +349,7 @@ async def test_server_that_others_reach_refuses_to_start_without_sign_in(setting
         assert word in str(error.value)
 
 
-async def test_server_that_others_reach_starts_with_sign_in_or_when_told_to(settings, tokens):
-    """With tokens it listens anywhere; with SAGE_SIGN_IN=off too, and takes every call."""
+async def test_exposed_server_starts_with_sign_in_or_if_it_is_off(settings, tokens):
     for update in ({"tokens_file": str(tokens.file)}, {"sign_in": "off"}):
         wide = settings.model_copy(update={"listen": "0.0.0.0:0", **update})
         async with (
@@ -372,12 +357,10 @@ async def test_server_that_others_reach_starts_with_sign_in_or_when_told_to(sett
             grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
         ):
             metadata = tokens.bearer("writer") if "tokens_file" in update else []
-            assert await answers(start(channel, "unary_unary", "hello", metadata=metadata)) == ["hello"]
+            assert await responses(start(channel, "unary_unary", "hello", metadata=metadata)) == ["hello"]
 
 
-async def test_server_of_health_alone_listens_anywhere_and_has_nothing_else(settings):
-    """A worker's port has no methods to sign in for, and describes none."""
-
+async def test_health_only_server_listens_anywhere_and_has_no_reflection(settings):
     async def check():
         pass
 
@@ -404,19 +387,17 @@ async def test_server_of_health_alone_listens_anywhere_and_has_nothing_else(sett
         ({"tokens_file": "/nowhere/tokens"}, "/nowhere/tokens: cannot be read"),
     ],
 )
-async def test_settings_that_cannot_hold_are_refused(settings, update, named):
-    """What contradicts itself or cannot be read ends the start, with a sentence."""
+async def test_contradictory_settings_are_refused(settings, update, named):
     with pytest.raises(StartError, match=named):
         async with running_server(settings=settings.model_copy(update=update), services=[]):
             pass
 
 
-async def test_log_has_the_name_and_nothing_has_the_token(guarded, tokens, monkeypatch, caplog):
-    """Logs at every level, errors and traces: the caller's name is there, no token and no hash is."""
+async def test_log_has_the_callers_name_and_never_the_token(guarded, tokens, monkeypatch, caplog):
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_active", tracing.make_tracing(provider))
+    monkeypatch.setattr(telemetry, "_active", telemetry.make_tracing(provider))
     caplog.set_level(logging.DEBUG)
     said = []
     with capture_logs() as logs:
@@ -425,7 +406,7 @@ async def test_log_has_the_name_and_nothing_has_the_token(guarded, tokens, monke
                 for text in ("ask hello", "broken", "ask broken"):
                     call = start(channel, "unary_unary", text, metadata=tokens.bearer(name))
                     with contextlib.suppress(grpc.aio.AioRpcError):
-                        await answers(call)
+                        await responses(call)
                     said += [await call.code(), await call.details(), *(await call.trailing_metadata())]
             await _refusal(channel, tokens.user("ada", "sage:read"))
     provider.shutdown()
@@ -436,8 +417,7 @@ async def test_log_has_the_name_and_nothing_has_the_token(guarded, tokens, monke
         assert secret[5:] not in everything
 
 
-async def test_refusals_are_warnings_with_the_reason(echo, tokens):
-    """Whoever looks for attempts finds them: who from, what at, and why it was refused."""
+async def test_refused_calls_are_logged_as_warnings(echo, tokens):
     with capture_logs() as logs:
         await _refusal(echo, [("authorization", "Bearer sage_guess")])
         await _refusal(echo, tokens.bearer("reader"))
@@ -448,8 +428,7 @@ async def test_refusals_are_warnings_with_the_reason(echo, tokens):
     assert all(line["peer"] for line in logs)
 
 
-def test_process_says_why_it_does_not_start():
-    """The process ends with code 2 and one line."""
+def test_process_reports_in_one_line_why_it_does_not_start():
     serve = Path(__file__).with_name("serve_echo.py")
     environment = {"SAGE_LISTEN": "0.0.0.0:0", "PYTHONPATH": str(Path(__file__).parents[2])}
     run = subprocess.run([sys.executable, serve], env=environment, capture_output=True, text=True, check=False)

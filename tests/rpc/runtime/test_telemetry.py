@@ -7,13 +7,13 @@ import urllib.request
 
 import grpc
 import pytest
-from fakes.echo import SERVICE, Echo, answers, start
+from fakes.echo import SERVICE, Echo, responses, start
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sage_local.ports import free_port
-from sage_runtime import tracing
-from sage_runtime.channel import open_channel
+from sage_runtime.client import open_channel
+from sage_runtime.process import telemetry
 from sage_runtime.server import running_server
 
 
@@ -30,7 +30,6 @@ def _value(page, series):
 
 
 async def test_metrics_count_calls_by_method_and_status(settings):
-    """A scrape shows calls begun, calls ended by status, and how long they took."""
     address = f"127.0.0.1:{free_port()}"
     labels = f'{{grpc_code="%s",grpc_method="unary_unary",grpc_service="{SERVICE}",grpc_type="unary"}}'
     async with (
@@ -40,9 +39,9 @@ async def test_metrics_count_calls_by_method_and_status(settings):
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         before = await _scrape(address)
-        await answers(start(channel, "unary_unary", "hello"))
+        await responses(start(channel, "unary_unary", "hello"))
         with pytest.raises(grpc.aio.AioRpcError):
-            await answers(start(channel, "unary_unary", "missing"))
+            await responses(start(channel, "unary_unary", "missing"))
         after = await _scrape(address)
     for series, growth in {
         "grpc_server_handled_total" + labels % "OK": 1,
@@ -54,7 +53,6 @@ async def test_metrics_count_calls_by_method_and_status(settings):
 
 
 async def test_metrics_port_is_free_again_afterwards(settings):
-    """The metrics' listener ends with the server."""
     settings = settings.model_copy(update={"metrics_listen": f"127.0.0.1:{free_port()}"})
     for _ in range(2):
         async with running_server(settings=settings, services=[]):
@@ -67,19 +65,18 @@ def spans(monkeypatch):
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_active", tracing.make_tracing(provider))
+    monkeypatch.setattr(telemetry, "_active", telemetry.make_tracing(provider))
     yield exporter
     provider.shutdown()
 
 
 @pytest.mark.parametrize("shape", ["unary_unary", "unary_stream", "stream_unary", "stream_stream"])
 async def test_one_trace_covers_caller_and_server(spans, settings, shape):
-    """A call through our channel is one trace: the client's span is the parent of the server's."""
     async with (
         running_server(settings=settings, services=[Echo().registration]) as server,
         open_channel(server.address) as channel,
     ):
-        assert (await answers(start(channel, shape, "hello")))[-1] == "hello"
+        assert (await responses(start(channel, shape, "hello")))[-1] == "hello"
     found = {span.kind.name: span for span in spans.get_finished_spans()}
     assert set(found) == {"CLIENT", "SERVER"}
     assert found["SERVER"].parent.span_id == found["CLIENT"].context.span_id
@@ -87,32 +84,30 @@ async def test_one_trace_covers_caller_and_server(spans, settings, shape):
 
 
 async def test_errors_are_translated_with_tracing_on(spans, settings):
-    """With tracing the caller sees the same error, and the server's span has its status."""
     async with (
         running_server(settings=settings, services=[Echo().registration]) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await answers(start(channel, "unary_unary", "missing"))
-    assert error.value.details() == "There is no video video_7. ListVideos shows what there is."
+            await responses(start(channel, "unary_unary", "missing"))
+    assert error.value.details() == "There is no video video_7. ListVideos shows the videos that exist."
     (span,) = spans.get_finished_spans()
     assert span.attributes["rpc.grpc.status_code"] == grpc.StatusCode.NOT_FOUND.value[0]
 
 
-async def test_collector_that_is_away_holds_nobody_up(settings):
-    """Without a collector calls are served as ever."""
-    with tracing.tracing("echo", f"http://127.0.0.1:{free_port()}"):
+async def test_unreachable_collector_delays_no_call(settings):
+    with telemetry.tracing("echo", f"http://127.0.0.1:{free_port()}"):
         async with (
             running_server(settings=settings, services=[Echo().registration]) as server,
             grpc.aio.insecure_channel(server.address) as channel,
         ):
-            assert await answers(start(channel, "unary_unary", "hello")) == ["hello"]
+            assert await responses(start(channel, "unary_unary", "hello")) == ["hello"]
 
 
-def test_what_is_off_is_not_imported():
-    """A server without metrics and traces does not load their packages, nor psycopg."""
+def test_unused_telemetry_is_not_imported():
+    """Neither are the packages for PostgreSQL."""
     code = (
-        "import sys, sage_runtime.server, sage_runtime.channel; "
+        "import sys, sage_runtime.server, sage_runtime.client; "
         "print([name for name in ('prometheus_client', 'opentelemetry', 'psycopg') if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

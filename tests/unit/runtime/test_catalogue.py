@@ -6,8 +6,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 from sage.errors.v1 import error_reason_pb2
-from sage_runtime.catalogue import CATALOGUE, public_text, to_status
 from sage_runtime.errors import FieldViolation, Reason, SageError, check_all, invalid, invalid_field
+from sage_runtime.errors.catalogue import CATALOGUE, public_text, to_status
 
 _KINDS = {
     "info": error_details_pb2.ErrorInfo,
@@ -21,20 +21,17 @@ def _details(status):
     return {name: found[name] for name in found for detail in status.details if detail.Unpack(found[name])}
 
 
-def test_reasons_are_those_of_the_contract():
-    """The reasons in code and in `sage.errors.v1.ErrorReason` are the same."""
+def test_reasons_equal_those_of_the_contract():
     names = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118 - an enum wrapper is no dict
     assert {str(reason) for reason in Reason} == names - {"UNSPECIFIED"}
 
 
 def test_catalogue_has_every_reason():
-    """Every reason has a status and a text."""
     assert set(CATALOGUE) == set(Reason)
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_statuses_are_errors_and_only_what_may_be_retried_says_when(reason):
-    """No reason is OK; every UNAVAILABLE says when to try again."""
+def test_no_status_is_ok_and_unavailable_has_a_retry_delay(reason):
     entry = CATALOGUE[reason]
     assert entry.status is not grpc.StatusCode.OK
     if entry.status is grpc.StatusCode.UNAVAILABLE:
@@ -43,7 +40,6 @@ def test_statuses_are_errors_and_only_what_may_be_retried_says_when(reason):
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_text_is_filled_from_facts(reason):
-    """With the facts that its text names, an error reads without a gap."""
     names = [name for _, name, _, _ in string.Formatter().parse(CATALOGUE[reason].text) if name]
     text = public_text(SageError(reason, **dict.fromkeys(names, "fact")))
     assert "{" not in text
@@ -60,31 +56,26 @@ def test_every_text_is_filled_from_facts(reason):
         ("{a}", "{a}."),
     ],
 )
-def test_a_sentence_of_somebody_else_ends_once(why, shown):
-    """Words that are a sentence get no second full stop, others get theirs; braces in them mean nothing."""
+def test_quoted_sentence_has_one_full_stop(why, shown):
     assert public_text(SageError(Reason.PROVIDER_FAILED, provider="P", why=why)) == f"P failed: {shown}"
 
 
-def test_half_a_character_breaks_no_message():
-    """What JSON may hold and no message can is replaced."""
+def test_unpaired_surrogate_is_replaced():
     error = SageError(Reason.PROVIDER_FAILED, provider="P", why="half \ud83d of one")
     assert public_text(error) == to_status(error).message == "P failed: half ? of one."
 
 
-def test_a_message_may_be_longer_where_it_is_no_status():
-    """The limit is the caller's where the message does not travel in trailers."""
+def test_message_outside_a_status_may_be_longer():
     error = SageError(Reason.PROVIDER_FAILED, provider="P", why="x" * 3000)
     assert len(public_text(error)) < 1100
     assert public_text(error, max_bytes=8192) == f"P failed: {'x' * 3000}."
 
 
-def test_missing_fact_is_not_a_second_error():
-    """A fact that was forgotten shows as a question mark."""
+def test_missing_fact_is_shown_as_a_question_mark():
     assert "?" in public_text(SageError(Reason.VIDEO_NOT_FOUND))
 
 
 def test_status_names_reason_domain_and_facts():
-    """ErrorInfo carries the reason, the domain and the facts as text."""
     status = to_status(SageError(Reason.VIDEO_TOO_LARGE, size_bytes=9, max_bytes=8))
     info = _details(status)["info"]
     assert (info.reason, info.domain) == ("VIDEO_TOO_LARGE", "sage")
@@ -93,7 +84,6 @@ def test_status_names_reason_domain_and_facts():
 
 
 def test_bad_fields_are_named():
-    """Each violation is in BadRequest with field, rule and reason, and the message has all of them."""
     status = to_status(invalid(FieldViolation("threshold", "must be 0 to 2."), FieldViolation("track", "is required.")))
     bad = _details(status)["bad"]
     assert [(one.field, one.description, one.reason) for one in bad.field_violations] == [
@@ -103,21 +93,19 @@ def test_bad_fields_are_named():
     assert status.message == "threshold: must be 0 to 2. track: is required."
 
 
-def test_retryable_errors_say_when():
-    """A store that is away comes with RetryInfo."""
+def test_retryable_error_has_a_retry_delay():
     retry = _details(to_status(SageError(Reason.STORE_UNAVAILABLE, store="database")))["retry"]
     assert retry.retry_delay.ToTimedelta().total_seconds() == 2
 
 
-def test_internal_detail_stays_inside():
-    """What only the log should say is nowhere in the status."""
+def test_detail_is_not_in_the_status():
     status = to_status(SageError(Reason.STORE_UNAVAILABLE, store="database", detail="10.0.0.7 refused"))
     assert b"10.0.0.7" not in status.SerializeToString()
 
 
 @pytest.mark.parametrize("character", ["a", "é", "🎬"])
 def test_status_fits_into_trailers(character):
-    """However long the facts are, message and details stay within the 8 KiB that clients take."""
+    """However long the facts are, message and details stay within the 8 KiB that clients accept."""
     many = tuple(FieldViolation(f"field{n}", character * 300) for n in range(50))
     for error in (
         SageError(Reason.VIDEO_UNREADABLE, filename=character * 5000, why=character * 5000),
@@ -131,15 +119,14 @@ def test_status_fits_into_trailers(character):
     assert len(_details(to_status(invalid(*many)))["bad"].field_violations) == 10
 
 
-def test_what_a_caller_sent_is_shortened_and_the_next_step_is_seen():
-    """However long a value is, the sentence around it stays whole."""
+def test_long_value_is_shortened_and_the_next_step_remains():
     text = public_text(SageError(Reason.MODEL_UNKNOWN, model="x" * 5000, models="local"))
     assert text.endswith("This server has: local.")
     assert len(text) < 300
 
 
 def test_all_fields_that_break_rules_are_named_at_once():
-    """Checks run to the last one; another reason than FIELD_INVALID passes as it is."""
+    """Every check runs; a reason other than FIELD_INVALID passes unchanged."""
 
     def fails(field):
         def check():

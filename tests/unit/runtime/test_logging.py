@@ -6,7 +6,7 @@ import logging
 import pytest
 import structlog
 from sage_runtime.context import working_on
-from sage_runtime.logging import configure_logging
+from sage_runtime.process.telemetry import configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,6 @@ def _lines(capsys):
 
 
 def test_lines_are_json_with_service_level_time_and_request_id(capsys):
-    """A line says who logged it, how bad it is, when, and for which request."""
     configure_logging("ingest")
     with working_on("nightly-42"):
         structlog.get_logger().info("stored", bytes=7)
@@ -40,8 +39,7 @@ def test_lines_are_json_with_service_level_time_and_request_id(capsys):
     }
 
 
-def test_other_libraries_log_in_the_same_shape(capsys):
-    """What comes through the standard library's logging is JSON too and has the request id."""
+def test_other_libraries_log_in_the_same_format(capsys):
     configure_logging("ingest")
     with working_on("nightly-42"):
         logging.getLogger("psycopg.pool").warning("lost %s", "connection")
@@ -50,7 +48,6 @@ def test_other_libraries_log_in_the_same_shape(capsys):
 
 
 def test_levels_below_the_threshold_are_dropped(capsys):
-    """At `warning` an info line is not written."""
     configure_logging("ingest", "warning")
     structlog.get_logger().info("stored")
     logging.getLogger("procrastinate").info("job")
@@ -58,7 +55,7 @@ def test_levels_below_the_threshold_are_dropped(capsys):
 
 
 def test_libraries_that_log_bodies_stay_quiet_at_debug(capsys):
-    """At `debug` the AWS libraries do not: they would log signatures and bodies."""
+    """The AWS libraries would log signatures and bodies."""
     configure_logging("ingest", "debug")
     logging.getLogger("botocore.auth").debug("signature")
     assert _lines(capsys) == []
@@ -66,7 +63,6 @@ def test_libraries_that_log_bodies_stay_quiet_at_debug(capsys):
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_tracebacks_have_no_local_variables(capsys, form):
-    """An exception is logged with its traceback and without the values of variables."""
     configure_logging("ingest", "info", form)
     api_key = "hunter" + "2"
     try:

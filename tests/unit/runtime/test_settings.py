@@ -2,7 +2,7 @@
 
 import pytest
 from pydantic import Field, SecretStr
-from sage_runtime.settings import ServerSettings, Settings, load
+from sage_runtime.process.settings import ServerSettings, Settings, load
 
 
 class _Store(Settings):
@@ -26,30 +26,26 @@ def test_defaults_are_local_and_quiet():
 
 
 def test_variables_are_read(monkeypatch):
-    """A field is read from the variable that it names."""
     monkeypatch.setenv("SAGE_GRACE_SECONDS", "1.5")
     assert load(ServerSettings).grace_s == 1.5
 
 
 def test_empty_variable_counts_as_not_set(monkeypatch):
-    """A variable set to nothing leaves the default, so a deployment may list all of them."""
+    """A deployment can list all variables and leave some of them empty."""
     monkeypatch.setenv("SAGE_GRACE_SECONDS", "")
     assert load(ServerSettings).grace_s == 20
 
 
-def test_tests_may_build_settings_by_field_name():
-    """Keywords are field names, and they win over the environment."""
+def test_keywords_are_field_names():
     assert ServerSettings(listen="127.0.0.1:7").listen == "127.0.0.1:7"
 
 
 def test_settings_cannot_be_changed():
-    """Settings are frozen."""
     with pytest.raises(ValueError, match="frozen"):
         ServerSettings().grace_s = 3
 
 
 def test_every_problem_is_one_line_with_name_rule_and_value(monkeypatch, capsys):
-    """Bad variables end the process with code 2 and a line each: name, what is wrong, what was given."""
     monkeypatch.setenv("SAGE_LISTEN", "localhost")
     monkeypatch.setenv("SAGE_MAX_MESSAGE_BYTES", "ten")
     monkeypatch.setenv("SAGE_LOG_LEVEL", "loud")
@@ -64,14 +60,12 @@ def test_every_problem_is_one_line_with_name_rule_and_value(monkeypatch, capsys)
 
 
 def test_missing_variables_are_named(capsys):
-    """A required variable that is not set is named."""
     with pytest.raises(SystemExit):
         load(_Store)
     assert "error: S3_BUCKET_NAME: is required and not set" in capsys.readouterr().err
 
 
 def test_secrets_are_never_shown(monkeypatch, capsys):
-    """A bad database URL or secret is named without its value."""
     monkeypatch.setenv("S3_BUCKET_NAME", "videos")
     monkeypatch.setenv("SAGE_DATABASE_URL", "mysql://root:hunter2@db/sage")
     monkeypatch.setenv("SAGE_PASSPHRASE", "hunter2")
@@ -83,8 +77,7 @@ def test_secrets_are_never_shown(monkeypatch, capsys):
     assert "hunter2" not in errors
 
 
-def test_value_that_should_be_json_is_named(monkeypatch, capsys):
-    """A list that is not JSON is one line too."""
+def test_value_that_must_be_json_is_reported_in_one_line(monkeypatch, capsys):
     monkeypatch.setenv("SAGE_NAMES", "a,b")
     with pytest.raises(SystemExit) as ended:
         load(_Store)
@@ -94,6 +87,5 @@ def test_value_that_should_be_json_is_named(monkeypatch, capsys):
 
 @pytest.mark.parametrize("listen", ["50051", ":50051", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536"])
 def test_address_without_host_and_port_is_refused(listen):
-    """An address to listen on is HOST:PORT."""
     with pytest.raises(ValueError, match="HOST:PORT"):
         ServerSettings(listen=listen)

@@ -9,9 +9,8 @@ import types
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from sage_runtime.tokens import files
-from sage_runtime.tokens.files import TokenFiles
-from sage_runtime.tokens.model import Scope, TokensError, new_token, parse_tokens
+from sage_runtime.auth import tokens as files
+from sage_runtime.auth.tokens import Scope, TokenFiles, TokensError, new_token, parse_tokens
 from structlog.testing import capture_logs
 
 _HASH = hashlib.sha256(b"one").hexdigest()
@@ -27,8 +26,7 @@ def file(tmp_path):
     return tmp_path / "tokens"
 
 
-def test_new_token_is_random_and_its_line_does_not_hold_it():
-    """256 random bits behind a prefix; the line has the name, the scope and the hash."""
+def test_new_token_is_random_and_its_line_has_only_the_hash():
     secret, token = new_token("ci", Scope.READ, expires=date(2027, 1, 31))
     assert secret.startswith("sage_")
     assert len(secret) == len("sage_") + 43
@@ -37,16 +35,14 @@ def test_new_token_is_random_and_its_line_does_not_hold_it():
     assert list(parse_tokens(token.line())) == [token]
 
 
-def test_token_does_not_show_its_hash():
-    """What is printed of a token by mistake has its name and nothing of its hash."""
+def test_repr_of_a_token_hides_its_hash():
     _, token = new_token("ci", Scope.READ)
     assert "ci" in repr(token)
     assert token.digest.hex()[:8] not in repr(token)
     assert repr(token.digest) not in repr(token)
 
 
-def test_empty_lines_and_comments_say_nothing():
-    """People may write into the file what its tokens are for."""
+def test_empty_lines_and_comments_are_ignored():
     (token,) = parse_tokens(f"# the nightly build\n\n  ci:write:{_HASH}  \n")
     assert (token.name, token.scope, token.expires) == ("ci", Scope.WRITE, None)
 
@@ -64,22 +60,19 @@ def test_empty_lines_and_comments_say_nothing():
         (f"ci:read:{_HASH}:tomorrow", "2027-01-31"),
     ],
 )
-def test_bad_line_is_named_by_number_and_not_shown(line, problem):
-    """The error has the line's number and the rule; what the line holds may be a token."""
+def test_bad_line_is_named_by_number_and_not_quoted(line, problem):
     with pytest.raises(TokensError, match=f"line 2: .*{problem}") as error:
         list(parse_tokens(f"# tokens\n{line}\n"))
     assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize(("days", "expired"), [(-1, True), (0, False), (1, False)])
-def test_token_is_good_through_its_last_day(days, expired):
-    """The day of the line is the last one, in UTC."""
+def test_token_is_valid_through_its_last_day(days, expired):
     _, token = new_token("ci", Scope.READ, expires=_today() + timedelta(days=days))
     assert token.expired() is expired
 
 
 def test_tokens_of_all_files_are_found(tmp_path):
-    """A token may stand in any of the files; what is in none is not found."""
     secrets = {}
     for name in ("people", "services"):
         secrets[name], token = new_token(name, Scope.READ)
@@ -91,7 +84,7 @@ def test_tokens_of_all_files_are_found(tmp_path):
 
 
 def test_every_token_is_compared_in_constant_time(file, monkeypatch):
-    """Whichever token matches, all are compared, and by a comparison that takes the same time wherever two differ."""
+    """All tokens are compared, each in a time that does not depend on where two differ."""
     made = [new_token(f"t{number}", Scope.READ) for number in range(5)]
     file.write_text("\n".join(token.line() for _, token in made))
     tokens = TokenFiles([file])
@@ -108,16 +101,15 @@ def test_every_token_is_compared_in_constant_time(file, monkeypatch):
         assert len(compared) == 5
 
 
-@pytest.mark.parametrize("content", ["", "# nobody\n"])
-def test_file_without_a_token_is_refused_at_the_start(file, content):
-    """A server that would let nobody in is a mistake."""
+@pytest.mark.parametrize("content", ["", "# none\n"])
+def test_file_without_tokens_is_refused_at_start_up(file, content):
+    """A server that would accept no one is a mistake."""
     file.write_text(content)
     with pytest.raises(TokensError, match="there is no token"):
         TokenFiles([file])
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
-    """A file that is missing, and one that is no text, are named."""
+def test_unreadable_file_is_named(tmp_path):
     with pytest.raises(TokensError, match="missing: cannot be read: No such file"):
         TokenFiles([tmp_path / "missing"])
     (tmp_path / "picture").write_bytes(b"\xff\xfe\x00")
@@ -125,15 +117,14 @@ def test_what_cannot_be_read_is_named(tmp_path):
         TokenFiles([tmp_path / "picture"])
 
 
-def test_one_hash_under_two_names_is_refused(file):
-    """Which of the two counted would be chance."""
+def test_same_hash_under_two_names_is_refused(file):
+    """Which of the two counted would depend on their order."""
     file.write_text(f"a:read:{_HASH}\nb:write:{_HASH}\n")
-    with pytest.raises(TokensError, match="a and b have one hash"):
+    with pytest.raises(TokensError, match="a and b have the same hash"):
         TokenFiles([file])
 
 
-def test_changed_file_is_taken(file):
-    """New tokens come in, removed ones go; the log has names and scopes."""
+def test_changed_file_is_reloaded(file):
     old, old_token = new_token("ci", Scope.READ)
     new, new_one = new_token("ci", Scope.WRITE)
     file.write_text(old_token.line())
@@ -150,8 +141,8 @@ def test_changed_file_is_taken(file):
     assert tokens.find(old) is None
 
 
-def test_last_token_can_be_taken_away_too(file):
-    """A file without tokens is refused at the start, not later: somebody has locked everybody out."""
+def test_last_token_can_be_removed_while_running(file):
+    """A file without tokens is refused only at start-up; later it revokes all access."""
     secret, token = new_token("ci", Scope.READ)
     file.write_text(token.line())
     tokens = TokenFiles([file])
@@ -160,8 +151,8 @@ def test_last_token_can_be_taken_away_too(file):
     assert tokens.find(secret) is None
 
 
-def test_file_that_is_being_written_is_left_for_the_next_look(file, monkeypatch):
-    """One that is emptied and written anew locks nobody out in between."""
+def test_file_that_is_being_written_is_left_for_the_next_check(file, monkeypatch):
+    """Truncating and rewriting a file locks no client out in between."""
     secret, token = new_token("ci", Scope.READ)
     more, other = new_token("other", Scope.READ)
     file.write_text(token.line())
@@ -176,8 +167,8 @@ def test_file_that_is_being_written_is_left_for_the_next_look(file, monkeypatch)
     assert tokens.find(more)
 
 
-def test_broken_file_leaves_what_was_read_before(file):
-    """A mistake in the file locks nobody out; it is logged once, and mending it is noticed."""
+def test_invalid_file_leaves_the_previous_tokens_valid(file):
+    """The mistake is logged once, and its correction is noticed."""
     secret, token = new_token("ci", Scope.READ)
     file.write_text(token.line())
     tokens = TokenFiles([file])
@@ -198,8 +189,7 @@ def test_broken_file_leaves_what_was_read_before(file):
     assert tokens.find(secret) is None
 
 
-async def test_watched_files_are_read_again(file):
-    """While they are watched, a change is taken by itself."""
+async def test_watched_files_are_reloaded(file):
     _, token = new_token("ci", Scope.READ)
     secret, other = new_token("other", Scope.READ)
     file.write_text(token.line())
@@ -211,12 +201,11 @@ async def test_watched_files_are_read_again(file):
 
 
 def _command(*arguments):
-    command = [sys.executable, "-m", "sage_runtime.tokens", *map(str, arguments)]
+    command = [sys.executable, "-m", "sage_runtime.auth", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_command_makes_tokens_and_lists_them(file):
-    """The token alone goes to stdout, its line into the file; the list has no token and no whole hash."""
     first = _command("new", "ci", "--scope", "write", "--file", file)
     second = _command("new", "page", "--scope", "read", "--expires", "2020-01-31", "--file", file)
     tokens = TokenFiles([file])
@@ -233,14 +222,12 @@ def test_command_makes_tokens_and_lists_them(file):
 
 
 def test_command_without_a_file_prints_the_line(tmp_path):
-    """Where the file is elsewhere, the line is there to be copied."""
     run = _command("new", "ci", "--scope", "read")
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("ci:")]
     assert next(parse_tokens(line)).digest == hashlib.sha256(run.stdout.strip().encode()).digest()
 
 
-def test_command_leaves_a_broken_file_alone(file):
-    """What servers would refuse is not made longer."""
+def test_command_does_not_add_to_an_invalid_file(file):
     file.write_text("ci:read:oops\n")
     run = _command("new", "ci", "--scope", "read", "--file", file)
     assert (run.returncode, run.stdout) == (2, "")

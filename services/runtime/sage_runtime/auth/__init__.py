@@ -1,0 +1,1 @@
+"""Sign-in: API tokens, callers, and the scopes that calls require."""

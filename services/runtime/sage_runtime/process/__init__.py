@@ -1,0 +1,1 @@
+"""The process that a service runs in: settings, command line, signals, logs, memory, telemetry."""

@@ -1,0 +1,165 @@
+"""Validates requests by the rules that the contracts state as protovalidate annotations.
+
+`CallInterceptor` applies it to every request, unary or streamed, after sign-in and before the servicer. Servicers check
+only what annotations cannot express.
+
+Measured with protovalidate 2.1 on one core: 5 to 8 microseconds for a request with an ID, 12 for the first message of
+an upload, 32 for a comparison of two tracks. A message with 4 MiB of video takes 7 microseconds, as one with 256 KiB
+does: fields without rules are neither read nor copied. Compiling the rules of a message takes 1 to 17 ms, which
+`compile_rules` spends before the server starts.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Any
+
+from buf.validate import validate_pb2
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from protovalidate import FieldPathPb, Validator, Violation
+
+from sage_runtime.errors import FieldViolation, invalid
+
+# Shared by all servers of the process: it keeps the compiled rules.
+_validator = Validator()
+_rules: dict[Descriptor, "_Rules | None"] = {}
+
+
+class _Rules:
+    """What is known about a message type that has rules.
+
+    Attributes:
+        max_items: Path and limit of every list that is reached without passing through another list.
+    """
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.max_items = tuple(_list_limits(descriptor))
+
+    def check_lists(self, message: Message) -> list[FieldViolation]:
+        """Return the lists that are too long.
+
+        This runs first because protovalidate evaluates a list's other rules even if it is too long, some of them in
+        quadratic time: 10,000 tracks in a request of 75 KB would block the event loop for 8.7 s.
+        """
+        violations = []
+        for path, limit in self.max_items:
+            value: Any = message
+            for name in path:
+                value = getattr(value, name)
+            if len(value) > limit:
+                violations.append(FieldViolation(".".join(path), f"must contain no more than {limit} item(s)."))
+        return violations
+
+
+def validate(request: object) -> None:
+    """Check a request against the rules of its message type.
+
+    Raises:
+        SageError: FIELD_INVALID with one violation per field, the first rule that it breaks. It never contains a
+            field's value.
+    """
+    if not isinstance(request, Message):
+        return
+    rules = _rules_of(request.DESCRIPTOR)
+    if rules is None:
+        return
+    if rules.max_items and (too_long := rules.check_lists(request)):
+        raise invalid(*too_long)
+    if found := _validator.collect_violations(request):
+        by_field: dict[str, FieldViolation] = {}
+        for violation in map(_violation, found):
+            by_field.setdefault(violation.field, violation)
+        raise invalid(*by_field.values())
+
+
+class ValidatedRequests:
+    """The requests of a stream, each validated when the servicer reads it.
+
+    Not a generator: one that a servicer leaves early would be finalized later, when its call is gone. For the same
+    reason grpcio's generator is not created before the first message is read.
+    """
+
+    def __init__(self, requests: AsyncIterable[Any]) -> None:
+        self._requests = requests
+        self._iterator: AsyncIterator[Any] | None = None
+
+    def __aiter__(self) -> "ValidatedRequests":
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._iterator is None:
+            self._iterator = aiter(self._requests)
+        request = await anext(self._iterator)
+        validate(request)
+        return request
+
+
+def compile_rules(service_names: Iterable[str]) -> None:
+    """Compile the rules of all requests of some services; one without generated code in this process is skipped.
+
+    Raises:
+        protovalidate.CompilationError: A rule in the contract is wrong.
+    """
+    for name in service_names:
+        try:
+            service = descriptor_pool.Default().FindServiceByName(name)
+        except KeyError:
+            continue
+        for method in service.methods:
+            if _rules_of(method.input_type) is not None:
+                _validator.collect_violations(message_factory.GetMessageClass(method.input_type)())
+
+
+def _rules_of(descriptor: Any) -> _Rules | None:
+    try:
+        return _rules[descriptor]
+    except KeyError:
+        rules = _rules[descriptor] = _Rules(descriptor) if _has_rules(descriptor, set()) else None
+        return rules
+
+
+def _has_rules(descriptor: Descriptor, seen: set[Descriptor]) -> bool:
+    if descriptor in seen:
+        return False
+    seen.add(descriptor)
+    return (
+        descriptor.GetOptions().HasExtension(validate_pb2.message)
+        or any(oneof.GetOptions().HasExtension(validate_pb2.oneof) for oneof in descriptor.oneofs)
+        or any(
+            field.GetOptions().HasExtension(validate_pb2.field)
+            or (field.message_type is not None and _has_rules(field.message_type, seen))
+            for field in descriptor.fields
+        )
+    )
+
+
+def _list_limits(
+    descriptor: Descriptor, path: tuple[str, ...] = (), above: frozenset[Descriptor] = frozenset()
+) -> Iterable[tuple[tuple[str, ...], int]]:
+    for field in descriptor.fields:
+        if field.is_repeated:
+            limits = field.GetOptions().Extensions[validate_pb2.field].repeated
+            if limits.HasField("max_items"):
+                yield (*path, field.name), limits.max_items
+        elif field.message_type is not None and field.message_type not in above:
+            yield from _list_limits(field.message_type, (*path, field.name), above | {descriptor})
+
+
+def _violation(violation: Violation) -> FieldViolation:
+    proto = violation.proto
+    # A rule of the whole message has no field.
+    field = _path(proto.field) if proto.field else "request"
+    rule = proto.message or f"breaks the rule {proto.rule_id}"
+    return FieldViolation(field, rule if rule.endswith(".") else f"{rule}.")
+
+
+def _path(path: FieldPathPb) -> str:
+    """Return a path as the contract writes it, such as `tracks[1].name`."""
+    names = []
+    for element in path.elements:
+        name = element.field_name
+        if element.subscript is not None:
+            key = element.subscript.value
+            name += f'["{key}"]' if isinstance(key, str) else f"[{key}]"
+        names.append(name)
+    return ".".join(names)
