@@ -1,18 +1,29 @@
 """Ingest's ports in memory."""
 
-import asyncio
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 
+from fakes.failures import Failures
 from sage_ingest.errors import store_unavailable
-from sage_ingest.model import Audio, Media, Part, Upload, UploadState, Video, object_key
-from sage_ingest.ports import ByteSource, LeaseLostError, RequestIdTakenError
-from sage_ingest.upload_ports import TooManyOpenError
+from sage_ingest.probing.ports import ByteSource, Prober
+from sage_ingest.uploads.model import Part, Upload, UploadState
+from sage_ingest.uploads.ports import TooManyOpenError, UploadRepository
+from sage_ingest.videos.model import (
+    AudioTrack,
+    Color,
+    ColorRange,
+    FieldOrder,
+    FrameRateMode,
+    Media,
+    Timecode,
+    Video,
+    object_key,
+)
+from sage_ingest.videos.ports import LeaseLostError, RequestIdTakenError, VideoObjects, VideoRepository
 from sage_runtime.errors import SageError
 
 MEDIA = Media(
@@ -25,48 +36,19 @@ MEDIA = Media(
     rotation_degrees=0,
     frame_rate=Fraction(30000, 1001),
     frame_count=60,
-    audio=Audio(codec="aac", channels=2, sample_rate=48000),
+    frame_rate_mode=FrameRateMode.CONSTANT,
+    sample_aspect_ratio=Fraction(4, 3),
+    mirrored=True,
+    start_timecode=Timecode(1, 2, 3, 4, drop_frame=True),
+    field_order=FieldOrder.TOP_FIRST,
+    color=Color("bt709", "bt709", "bt709", ColorRange.LIMITED),
+    audio_tracks=(AudioTrack("aac", 2, 48000, "stereo", "eng"), AudioTrack("ac3", 6, 48000, "5.1")),
 )
 
 
 def unavailable() -> SageError:
-    """What a store that is away raises."""
-    return store_unavailable("store", detail="a test took it away")
-
-
-class Failures:
-    """Makes methods fail or wait, by name.
-
-    Attributes:
-        errors: Raised by the method instead of doing its work.
-        late_errors: Raised by the method after it has done its work, as where the answer was lost.
-        gates: Waited for by the method before its work.
-        calls: How often each method was called.
-    """
-
-    def __init__(self) -> None:
-        self.errors: dict[str, BaseException] = {}
-        self.late_errors: dict[str, BaseException] = {}
-        self.gates: dict[str, asyncio.Event] = {}
-        self.calls: Counter[str] = Counter()
-
-    def close(self, method: str) -> asyncio.Event:
-        """Make a method wait until the event that is returned is set."""
-        gate = self.gates[method] = asyncio.Event()
-        return gate
-
-    async def before(self, method: str) -> None:
-        """Count a call, wait and fail as asked."""
-        self.calls[method] += 1
-        if method in self.gates:
-            await self.gates[method].wait()
-        if method in self.errors:
-            raise self.errors[method]
-
-    def after(self, method: str) -> None:
-        """Fail as asked."""
-        if method in self.late_errors:
-            raise self.late_errors[method]
+    """Return the error of a store that is down."""
+    return store_unavailable("store", detail="a test stopped it")
 
 
 @dataclass
@@ -75,12 +57,8 @@ class _Pending:
     lease_until: float
 
 
-class InMemoryVideoRecords:
-    """`VideoRecords` in dictionaries.
-
-    Args:
-        clock: What leases run on, in seconds.
-    """
+class FakeVideoRepository(VideoRepository):
+    """Dictionaries; `clock` is the time of leases in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.failures = Failures()
@@ -93,12 +71,12 @@ class InMemoryVideoRecords:
         await self.failures.before("add_pending")
         self.pending[key] = _Pending(holder, self.clock() + lease_s)
 
-    async def renew(self, key: str, *, holder: str, lease_s: float) -> None:
-        await self.failures.before("renew")
+    async def renew_pending(self, key: str, *, holder: str, lease_s: float) -> None:
+        await self.failures.before("renew_pending")
         self.held(key, holder).lease_until = self.clock() + lease_s
 
-    async def forget(self, key: str, *, holder: str) -> None:
-        await self.failures.before("forget")
+    async def remove_pending(self, key: str, *, holder: str) -> None:
+        await self.failures.before("remove_pending")
         if key in self.pending and self.pending[key].holder == holder:
             del self.pending[key]
 
@@ -138,13 +116,17 @@ class InMemoryVideoRecords:
     async def find_video(self, request_id: str) -> Video | None:
         return next((video for video in self.videos.values() if video.request_id == request_id), None)
 
-    async def list_videos(self, *, before_id: str | None, limit: int, filename_contains: str) -> list[Video]:
+    async def list_videos(
+        self, *, before_id: str | None, limit: int, filename_contains: str = "", sha256: str = ""
+    ) -> list[Video]:
         await self.failures.before("list_videos")
-        wanted = filename_contains.casefold()
+        text = filename_contains.casefold()
         found = [
             video
             for video_id, video in sorted(self.videos.items(), reverse=True)
-            if (before_id is None or video_id < before_id) and wanted in video.filename.casefold()
+            if (before_id is None or video_id < before_id)
+            and text in video.filename.casefold()
+            and sha256 in ("", video.sha256)
         ]
         return found[:limit]
 
@@ -152,43 +134,39 @@ class InMemoryVideoRecords:
         await self.failures.before("check")
 
     def held(self, key: str, holder: str) -> _Pending:
-        """Return the entry of a pending object where the holder has it."""
+        """Return a pending object that the holder has."""
         entry = self.pending.get(key)
         if entry is None or entry.holder != holder:
             raise LeaseLostError(key)
         return entry
 
 
-class InMemoryUploadRecords:
-    """`UploadRecords` in dictionaries, beside those of videos.
+class FakeUploadRepository(UploadRepository):
+    """Dictionaries, in addition to those of `videos`, which also has the clock."""
 
-    Args:
-        records: Where pending objects and videos are, and the clock.
-    """
-
-    def __init__(self, records: InMemoryVideoRecords) -> None:
+    def __init__(self, videos: FakeVideoRepository) -> None:
         self.failures = Failures()
-        self._records = records
+        self._videos = videos
         self._parts: dict[str, dict[int, Part]] = {}
         self._completers: dict[str, _Pending] = {}
         self._closed: dict[str, float] = {}
 
     async def add_upload(self, upload: Upload, *, key: str, holder: str, expire_s: float, max_open: int) -> None:
         await self.failures.before("add_upload")
-        if sum(one.state is UploadState.OPEN for one in self._records.uploads.values()) >= max_open:
+        if sum(one.state is UploadState.OPEN for one in self._videos.uploads.values()) >= max_open:
             raise TooManyOpenError
         if upload.request_id and await self.find_upload(upload.request_id):
             raise RequestIdTakenError
-        self._records.held(key, holder)
-        self._records.pending[key] = _Pending(upload.id, self._records.clock() + expire_s)
-        self._records.uploads[upload.id] = upload
+        self._videos.held(key, holder)
+        self._videos.pending[key] = _Pending(upload.id, self._videos.clock() + expire_s)
+        self._videos.uploads[upload.id] = upload
 
     async def get_upload(self, upload_id: str) -> Upload | None:
         await self.failures.before("get_upload")
-        upload = self._records.uploads.get(upload_id)
+        upload = self._videos.uploads.get(upload_id)
         if upload is None:
             return None
-        entry = self._records.pending.get(object_key(upload.video_id))
+        entry = self._videos.pending.get(object_key(upload.video_id))
         expires = entry is not None and upload.state is UploadState.OPEN
         return replace(
             upload,
@@ -197,13 +175,13 @@ class InMemoryUploadRecords:
         )
 
     async def find_upload(self, request_id: str) -> Upload | None:
-        for upload in self._records.uploads.values():
+        for upload in self._videos.uploads.values():
             if upload.request_id == request_id and upload.state is not UploadState.ABORTED:
                 return await self.get_upload(upload.id)
         return None
 
     async def list_parts(self, upload_id: str) -> list[Part]:
-        upload = self._records.uploads.get(upload_id)
+        upload = self._videos.uploads.get(upload_id)
         if upload is None or upload.state is UploadState.ABORTED:
             return []
         return [part for _, part in sorted(self._parts.get(upload_id, {}).items())]
@@ -213,21 +191,21 @@ class InMemoryUploadRecords:
         entry = self._entry(upload_id)
         if self._is_completing(upload_id):
             raise LeaseLostError
-        entry.lease_until = max(entry.lease_until, self._records.clock() + expire_s)
+        entry.lease_until = max(entry.lease_until, self._videos.clock() + expire_s)
 
     async def add_part(self, upload_id: str, part: Part, *, expire_s: float) -> None:
         await self.failures.before("add_part")
-        self._entry(upload_id).lease_until = self._records.clock() + expire_s
+        self._entry(upload_id).lease_until = self._videos.clock() + expire_s
         self._parts.setdefault(upload_id, {})[part.number] = part
 
-    async def forget_parts(self, upload_id: str, parts: Collection[Part]) -> None:
+    async def remove_parts(self, upload_id: str, parts: Collection[Part]) -> None:
         for part in parts:
             if self._parts[upload_id].get(part.number) == part:
                 del self._parts[upload_id][part.number]
 
     async def claim_completion(self, upload_id: str, *, completer: str, lease_s: float) -> bool:
         await self.failures.before("claim_completion")
-        upload = self._records.uploads.get(upload_id)
+        upload = self._videos.uploads.get(upload_id)
         if upload is None or upload.state is not UploadState.OPEN or self._is_completing(upload_id):
             return False
         self._hold(upload_id, completer=completer, lease_s=lease_s)
@@ -246,7 +224,7 @@ class InMemoryUploadRecords:
     async def complete_upload(self, upload_id: str, video: Video, *, key: str, completer: str) -> None:
         await self.failures.before("complete_upload")
         self._completer(upload_id, completer)
-        await self._records.add_video(video, key=key, holder=upload_id)
+        await self._videos.add_video(video, key=key, holder=upload_id)
         self._close(upload_id, UploadState.COMPLETED)
         self.failures.after("complete_upload")
 
@@ -254,34 +232,34 @@ class InMemoryUploadRecords:
         self, upload_id: str, *, key: str, holder: str, lease_s: float, failure: SageError | None = None
     ) -> bool:
         await self.failures.before("abort_upload")
-        upload = self._records.uploads.get(upload_id)
+        upload = self._videos.uploads.get(upload_id)
         if upload is None or upload.state is not UploadState.OPEN:
             return False
-        self._records.pending[key] = _Pending(holder, self._records.clock() + lease_s)
+        self._videos.pending[key] = _Pending(holder, self._videos.clock() + lease_s)
         self._close(upload_id, UploadState.ABORTED, failure=failure)
         return True
 
-    async def forget_closed(self, *, older_than_s: float) -> None:
-        await self.failures.before("forget_closed")
-        for upload in list(self._records.uploads.values()):
+    async def remove_closed(self, *, older_than_s: float) -> None:
+        await self.failures.before("remove_closed")
+        for upload in list(self._videos.uploads.values()):
             if upload.state is not UploadState.OPEN:
-                # One that a sweep aborted has no time of its own; it was just now.
-                closed = self._closed.setdefault(upload.id, self._records.clock())
-                if closed < self._records.clock() - older_than_s:
-                    del self._records.uploads[upload.id]
+                # A sweep that aborts an upload does not set the time: use the current one.
+                closed = self._closed.setdefault(upload.id, self._videos.clock())
+                if closed < self._videos.clock() - older_than_s:
+                    del self._videos.uploads[upload.id]
 
     def _entry(self, upload_id: str) -> _Pending:
-        upload = self._records.uploads.get(upload_id)
+        upload = self._videos.uploads.get(upload_id)
         if upload is None or upload.state is not UploadState.OPEN:
             raise LeaseLostError
-        return self._records.held(object_key(upload.video_id), upload_id)
+        return self._videos.held(object_key(upload.video_id), upload_id)
 
     def _is_completing(self, upload_id: str) -> bool:
         held = self._completers.get(upload_id)
-        return held is not None and held.lease_until > self._records.clock()
+        return held is not None and held.lease_until > self._videos.clock()
 
     def _hold(self, upload_id: str, *, completer: str, lease_s: float) -> None:
-        until = self._records.clock() + lease_s
+        until = self._videos.clock() + lease_s
         entry = self._entry(upload_id)
         entry.lease_until = max(entry.lease_until, until)
         self._completers[upload_id] = _Pending(completer, until)
@@ -292,9 +270,9 @@ class InMemoryUploadRecords:
             raise LeaseLostError
 
     def _close(self, upload_id: str, state: UploadState, *, failure: SageError | None = None) -> None:
-        upload = self._records.uploads[upload_id]
-        self._records.uploads[upload_id] = replace(upload, state=state, failure=failure)
-        self._closed[upload_id] = self._records.clock()
+        upload = self._videos.uploads[upload_id]
+        self._videos.uploads[upload_id] = replace(upload, state=state, failure=failure)
+        self._closed[upload_id] = self._videos.clock()
 
 
 @dataclass
@@ -303,9 +281,7 @@ class _Multipart:
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
-class InMemoryVideoObjects:
-    """`VideoObjects` in dictionaries."""
-
+class FakeVideoObjects(VideoObjects):
     def __init__(self) -> None:
         self.failures = Failures()
         self.objects: dict[str, bytes] = {}
@@ -313,7 +289,7 @@ class InMemoryVideoObjects:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is left in it, finished or not."""
+        """Whether it has neither objects nor multipart uploads."""
         return not self.objects and not self.multiparts
 
     async def begin(self, key: str, *, content_type: str) -> str:
@@ -340,7 +316,7 @@ class InMemoryVideoObjects:
     async def complete(self, key: str, *, multipart_id: str, tags: Sequence[str], size_bytes: int) -> None:
         await self.failures.before("complete")
         if multipart_id not in self.multiparts:
-            # Keys are used once: an object of this size is this upload, completed before.
+            # A key is used once: an object of this size is this upload, completed before.
             if len(self.objects.get(key, b"")) == size_bytes:
                 return
             raise unavailable()
@@ -377,30 +353,22 @@ def _tag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-class StubProber:
-    """A `Prober` that answers what it is told to.
+class FakeProber(Prober):
+    """Returns `result`, or raises it if it is an error."""
 
-    Attributes:
-        answer: Returned, or raised where it is an error.
-    """
-
-    def __init__(self, answer: Media | Exception = MEDIA) -> None:
-        self.answer = answer
+    def __init__(self, result: Media | Exception = MEDIA) -> None:
+        self.result = result
         self.failures = Failures()
 
     async def probe(self, source: ByteSource) -> Media:
         await self.failures.before("probe")
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
-class BytesSource:
-    """A `ByteSource` over bytes.
-
-    Attributes:
-        read_bytes: How many were read.
-    """
+class BytesSource(ByteSource):
+    """Bytes in memory; `read_bytes` is the number of bytes that were read."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can be cut, as a network that goes away cuts them."""
+"""A TCP proxy whose connections can be cut, as by a network outage."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ class CuttableProxy:
             await self._moved.wait_for(lambda: self.sent_bytes >= at_least)
 
     def go_away(self) -> None:
-        """Cut every connection in the middle of what it carries, and every new one, until `come_back`."""
+        """Cut every connection in mid-transfer, and every new one, until `come_back`."""
         self._away = True
         self.cuts += len(self._open)
         self._abort()

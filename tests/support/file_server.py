@@ -1,4 +1,4 @@
-"""A web server for one file, with ranges, and with the troubles that a test asks for."""
+"""A web server for one file, with ranges, and with failures on request."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,9 +11,9 @@ class FileServer:
 
     Attributes:
         content: What it serves.
-        requests: The paths asked for, each with its range.
-        cut_after: Closes the connection of a request after so many bytes.
-        status: Answers this instead where it is not 206.
+        requests: The requested paths, each with its range.
+        cut_after: Number of bytes after which it closes the connection.
+        status: Status to respond with; any other than 206 is an error.
         before_send: Called before each piece is sent, with the offset of the piece.
     """
 
@@ -27,7 +27,7 @@ class FileServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                server._answer(self)
+                server._respond(self)
 
             def log_message(self, *_: object) -> None:
                 """Keep quiet."""
@@ -37,7 +37,7 @@ class FileServer:
 
     @property
     def url(self) -> str:
-        """Where the file is."""
+        """URL of the file."""
         return f"http://127.0.0.1:{self._server.server_port}/film?signature=1"
 
     @contextmanager
@@ -51,13 +51,13 @@ class FileServer:
             self._server.server_close()
             self._thread.join()
 
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        asked = handler.headers["Range"]
-        self.requests.append((handler.path, asked))
+    def _respond(self, handler: BaseHTTPRequestHandler) -> None:
+        requested = handler.headers["Range"]
+        self.requests.append((handler.path, requested))
         if self.status != 206:
             handler.send_error(self.status)
             return
-        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        start = int(requested.removeprefix("bytes=").removesuffix("-"))
         handler.send_response(206)
         handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         handler.send_header("Content-Length", str(len(self.content) - start))
@@ -68,5 +68,5 @@ class FileServer:
                 self.before_send(offset)
                 handler.wfile.write(self.content[offset : min(offset + 65536, end)])
         except ConnectionError:
-            """The client has what it wanted."""
+            """The client has received enough."""
         handler.close_connection = True

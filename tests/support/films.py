@@ -21,7 +21,7 @@ def re_encode(
     start_seconds: float = 0.0,
     times: int = 1,
 ) -> Path:
-    """Encode a film's pictures anew and return where it is.
+    """Encode a film's pictures again and return its path.
 
     Args:
         source: The film.

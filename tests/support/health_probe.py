@@ -1,6 +1,6 @@
-"""Asks servers again and again how they are, from a process of its own, and measures how long each answer takes.
+"""Checks the health of servers repeatedly, from a separate process, and measures how long each response takes.
 
-A process of its own, because a test that works hard would measure how long it was itself kept from looking.
+In the process of a busy test, it would measure how long that test kept it from running.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _PATIENCE_S = 5.0
 
 
 class HealthProbe:
-    """Measures the health service of some servers until it is stopped.
+    """Measures the health service of servers until it is stopped.
 
     Args:
         addresses: HOST:PORT of each.
@@ -28,13 +28,13 @@ class HealthProbe:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Begin."""
+        """Start measuring."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, __file__, *self._addresses, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
 
     async def stop(self) -> dict[str, list[float]]:
-        """End, and return for each address how many seconds each answer took."""
+        """Stop, and return the seconds that each response took, by address."""
         assert self._process is not None
         out, _ = await self._process.communicate(b"")
         latencies: dict[str, list[float]] = json.loads(out)
@@ -45,7 +45,7 @@ async def _probe(address: str, latencies: list[float]) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         request = health_pb2.HealthCheckRequest()
-        # The first answer waits for the connection.
+        # The first response waits for the connection.
         await stub.Check(request, wait_for_ready=True)
         while True:
             begun = time.perf_counter()
@@ -57,7 +57,7 @@ async def _probe(address: str, latencies: list[float]) -> None:
 async def _main(addresses: Sequence[str]) -> None:
     latencies: dict[str, list[float]] = {address: [] for address in addresses}
     probes = [asyncio.create_task(_probe(address, took)) for address, took in latencies.items()]
-    # The end of standard input says that it is enough.
+    # It stops at the end of standard input.
     ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait([ended, *probes], return_when=asyncio.FIRST_COMPLETED)
     for probe in probes:

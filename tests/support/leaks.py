@@ -1,20 +1,20 @@
-"""Looking for a secret where it has no business."""
+"""Searching for a secret where it must not be."""
 
 import base64
 
 import psycopg
 from psycopg import sql
 
-# So many characters at the end of a key may be shown.
+# Number of characters at the end of a key that may be shown.
 _SHOWN = 4
 
 
 def leaks(key: str, where: bytes) -> list[str]:
-    """Return in which forms a key, but for its last four characters, is there."""
+    """Return the forms in which a key, without its last four characters, is found."""
     secret = key[:-_SHOWN].encode()
     forms = {"in clear": secret, "as hexadecimal digits": secret.hex().encode()}
     for shift in range(3):
-        # Where it begins in three bytes decides how base64 writes it; the ends depend on what is beside it.
+        # Its base64 form depends on its offset modulo three; the ends also depend on the adjacent bytes.
         forms[f"as base64, shifted by {shift}"] = base64.b64encode(b"\0" * shift + secret)[4:-4]
     return [name for name, form in forms.items() if form in where]
 

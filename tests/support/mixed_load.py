@@ -1,4 +1,4 @@
-"""Calls of every kind at a gateway, one after another on several lanes, and how each ended."""
+"""Calls of every kind to a gateway, one after another on several lanes, and the outcome of each."""
 
 import asyncio
 import contextlib
@@ -20,13 +20,13 @@ _TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class Call:
-    """How a call ended.
+    """The outcome of a call.
 
     Attributes:
-        kind: What was called.
+        kind: Name of the call.
         begin: When it began, on `time.monotonic`'s clock.
         end: When it ended.
-        error: What it ended with; empty where it did well.
+        error: Status and message; empty if it succeeded.
     """
 
     kind: str
@@ -37,11 +37,11 @@ class Call:
 
 @dataclass
 class MixedLoad:
-    """Mixed calls, made for the length of a block.
+    """Mixed calls for the length of a block.
 
     Attributes:
-        film: What is uploaded again and again.
-        calls: The calls that have ended.
+        film: The film that is uploaded repeatedly.
+        calls: The calls that have finished.
     """
 
     channel: grpc.aio.Channel
@@ -52,7 +52,7 @@ class MixedLoad:
 
     @classmethod
     async def prepare(cls, channel: grpc.aio.Channel, film: Path) -> Self:
-        """Return a load that has a video and an embedding to ask for."""
+        """Return a load with a video and an embedding to call for."""
         load = cls(channel, film, "", "")
         load.video_id = await load._upload()
         created = await embed_pb2_grpc.EmbedServiceStub(channel).CreateEmbedding(
@@ -64,7 +64,7 @@ class MixedLoad:
 
     @contextlib.asynccontextmanager
     async def running(self, *, lanes: int = 4) -> AsyncIterator[None]:
-        """Make calls for the length of the block; those under way at its end are finished."""
+        """Make calls for the length of the block; at its end, finish those in progress."""
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             for lane in range(lanes):
@@ -75,13 +75,13 @@ class MixedLoad:
                 over.set()
 
     def failed(self) -> list[Call]:
-        """Return the calls that did not do well."""
+        """Return the calls that failed."""
         return [call for call in self.calls if call.error]
 
     async def more(self, count: int) -> None:
-        """Wait until so many more calls have ended."""
+        """Wait until this many more calls have finished."""
         wanted = len(self.calls) + count
-        while len(self.calls) < wanted:  # noqa: ASYNC110 - nothing tells of it
+        while len(self.calls) < wanted:  # noqa: ASYNC110 - no event signals it
             await asyncio.sleep(0.01)
 
     async def _lane(self, lane: int, over: asyncio.Event) -> None:
@@ -113,9 +113,10 @@ class MixedLoad:
         }
 
     async def _create(self) -> None:
-        """Create an embedding, for which embed asks ingest about the video, and cancel it."""
+        """Create an embedding, for which embed calls ingest, and cancel it."""
         stub = embed_pb2_grpc.EmbedServiceStub(self.channel)
-        request = embed_pb2.CreateEmbeddingRequest(video_id=self.video_id, model="local")
+        # Without `force` it would be the completed one.
+        request = embed_pb2.CreateEmbeddingRequest(video_id=self.video_id, model="local", force=True)
         created = await stub.CreateEmbedding(request, timeout=_TIMEOUT_S)
         cancel = embed_pb2.CancelEmbeddingRequest(embedding_id=created.embedding.id)
         await stub.CancelEmbedding(cancel, timeout=_TIMEOUT_S)
@@ -128,11 +129,11 @@ class MixedLoad:
             content = httpbody_pb2.HttpBody(data=data[begin : begin + 262_144])
             messages.append(ingest_pb2.UploadVideoRequest(content=content))
         stub = ingest_pb2_grpc.IngestServiceStub(self.channel)
-        answer = await stub.UploadVideo(iter(messages), timeout=_TIMEOUT_S)
-        return str(answer.video.id)
+        response = await stub.UploadVideo(iter(messages), timeout=_TIMEOUT_S)
+        return str(response.video.id)
 
     async def _watch(self) -> None:
-        """Watch to the end; a stream that ends before its last message is watched again, as the contract has it."""
+        """Watch until the last message; watch again if the stream ends before it, as the contract requires."""
         stub = embed_pb2_grpc.EmbedServiceStub(self.channel)
         while True:
             request = embed_pb2.WatchEmbeddingRequest(embedding_id=self.embedding_id)

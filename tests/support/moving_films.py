@@ -1,4 +1,4 @@
-"""Small films whose picture moves and changes, so that every moment of them looks different."""
+"""Small films whose picture moves and changes, so that every frame looks different."""
 
 import functools
 import tempfile
@@ -47,7 +47,7 @@ def moving_film(
         container: FFmpeg's name of the format.
         codec: Encoder of the picture.
         rate: Frames per second.
-        times: When each frame starts, where that is uneven; `seconds` and `rate` then say nothing.
+        times: When each frame starts, where that is uneven; `seconds` and `rate` are then ignored.
         start_seconds: Timestamp of the first frame.
         quarter_turns: The stored picture is turned clockwise so often, and the display matrix turns it back.
         told: Whether there is that display matrix.

@@ -1,10 +1,10 @@
-"""Looking at processes that others end."""
+"""Observing processes."""
 
 import psutil
 
 
 def runs(pid: int) -> bool:
-    """Say whether a process is there and has not ended. It may be gone at any moment, in the middle of this too."""
+    """Return whether a process exists and is no zombie. It may disappear at any time, even during this call."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""The `sage` command as a process of its own."""
+"""The `sage` command as a process."""
 
 import asyncio
 import os
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Run:
-    """How a command ended and what it printed."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
     err: str
 
     def word(self) -> str:
-        """Return the first word of the one line that it printed, where it succeeded."""
+        """Return the first word of its only line of output. The command must have succeeded."""
         assert self.code == 0, self.err
         (line,) = self.out.splitlines()
         return line.split()[0]
@@ -44,7 +44,7 @@ class Sage:
         )
 
     async def __call__(self, *arguments: str, stdin: str = "") -> Run:
-        """Run a command to its end, with this on its standard input."""
+        """Run a command with this standard input and wait for it."""
         process = await self.begin(*arguments)
         out, err = await process.communicate(stdin.encode())
         assert process.returncode is not None

@@ -1,4 +1,4 @@
-"""Films with another sound."""
+"""Films with a different soundtrack."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,12 +11,12 @@ _SAMPLES = 1024
 
 
 def with_sound(source: Path, target: Path, *, keep_seconds: float = 0.0) -> Path:
-    """Copy a film's picture bit for bit, put a siren in place of its sound, and return where it is.
+    """Copy a film's picture bit for bit, replace its sound with a siren, and return the path of the copy.
 
     Args:
         source: The film.
-        target: Where to; its ending chooses the container.
-        keep_seconds: So much of the original sound is kept at the beginning.
+        target: Path of the copy; its suffix selects the container.
+        keep_seconds: How much of the original sound is kept at the beginning.
     """
     with av.open(source) as film, av.open(target, "w") as out:
         picture = film.streams.video[0]

@@ -1,1 +1,1 @@
-"""Ingest: takes videos in, keeps them in S3 and knows what they are."""
+"""Ingest: accepts videos, stores them in S3 and describes their media."""

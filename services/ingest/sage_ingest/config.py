@@ -1,20 +1,19 @@
-"""The settings of ingest, each an environment variable."""
+"""Settings of ingest. Each is an environment variable."""
 
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
-from sage_runtime.settings import ListenAddress, ServerSettings, Settings
-
-from sage_ingest.capacity import UploadLimits
-from sage_ingest.parts import MAX_PART_BYTES, MIB, MIN_PART_BYTES
+from sage_runtime.process.settings import MIB, ListenAddress, ServerSettings, Settings
 
 _GIB = 1024 * MIB
-# Source: "Amazon S3 multipart upload limits": the largest object.
+# Source: "Amazon S3 multipart upload limits", Amazon S3 User Guide.
+_MIN_PART_BYTES = 5 * MIB
+_MAX_PART_BYTES = 5 * _GIB
 _MAX_OBJECT_BYTES = 5 * 1024 * _GIB
 
 
 class DatabaseSettings(Settings):
-    """What `migrate` needs.
+    """Settings of `migrate`.
 
     Attributes:
         database_url: PostgreSQL, as the service's own role.
@@ -24,32 +23,33 @@ class DatabaseSettings(Settings):
 
 
 class IngestSettings(ServerSettings, DatabaseSettings):
-    """What `serve` needs.
+    """Settings of `serve`.
 
     Attributes:
         listen: HOST:PORT to serve on.
-        database_connections: Connections to PostgreSQL at the most.
-        s3_bucket: Where videos go. It must exist.
-        s3_region: The bucket's region; empty for the profile's or the environment's.
-        s3_profile: A profile of the AWS configuration files; empty for boto3's own order of credentials.
-        s3_endpoint_url: A store that speaks S3; empty for AWS.
-        s3_public_endpoint_url: The address by which players reach the store, for playback URLs; empty for the same.
-        max_video_bytes: The largest video taken.
-        part_bytes: Size of the parts that uploads go to S3 in.
-        parts_in_flight: Parts of one upload on their way to S3 at once.
-        total_parts_in_flight: Parts of all uploads on their way at once. Memory for uploads is at most
+        database_connections: Maximum number of connections to PostgreSQL.
+        s3_bucket: Bucket for videos. It must exist.
+        s3_region: The bucket's region; empty for the region of the profile or the environment.
+        s3_profile: A profile in the AWS configuration files; empty for boto3's default credential chain.
+        s3_endpoint_url: URL of an S3-compatible store; empty for AWS.
+        s3_public_endpoint_url: Address at which players reach the store, for playback URLs; empty for the same.
+        max_video_bytes: Size of the largest video that is accepted, in bytes.
+        part_bytes: Size of the parts that are sent to S3, in bytes; larger if a file would need more than 10,000.
+        parts_in_flight: Parts of one upload that may be in flight to S3 at once.
+        total_parts_in_flight: Parts of all uploads that may be in flight at once. Memory for uploads is at most
             `part_bytes * (total_parts_in_flight + max_concurrent_uploads)`.
-        max_concurrent_uploads: Uploads at once; more are refused. Each part of an upload in parts counts as one while
-            it comes in.
-        max_open_uploads: Uploads in parts that may be open; more are refused.
-        upload_expire_s: Seconds after its last part when an upload in parts that nobody completes is swept, and after
-            its end when it is forgotten. A lifecycle rule of the bucket that ends multipart uploads must wait longer.
-        upload_idle_s: Seconds without data after which an upload is given up.
-        upload_lease_s: Seconds after which what a process that died has left is swept.
+        max_concurrent_uploads: Maximum number of concurrent uploads; more are refused. Each part of a resumable upload
+            counts as one while it is received.
+        max_open_uploads: Maximum number of open resumable uploads; more are refused.
+        upload_expire_s: Seconds after its last part at which an incomplete resumable upload is swept, and seconds after
+            which a closed one is removed. A lifecycle rule of the bucket that aborts multipart uploads must wait
+            longer.
+        upload_idle_s: Seconds without data after which an upload fails.
+        upload_lease_s: Seconds after which the leftovers of a dead process are swept.
         sweep_interval_s: Seconds between two sweeps.
-        probe_timeout_s: Seconds for finding out what a file holds.
-        probe_max_bytes: How much of a file may be read for that.
-        probes_at_once: Files looked into at once, each by a process.
+        probe_timeout_s: Maximum number of seconds for probing a file.
+        probe_max_bytes: Maximum number of bytes that probing reads from a file.
+        probes_at_once: Maximum number of files probed at once, each in its own process.
     """
 
     listen: ListenAddress = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_LISTEN")
@@ -63,7 +63,7 @@ class IngestSettings(ServerSettings, DatabaseSettings):
     )
     max_video_bytes: int = Field(default=50 * _GIB, ge=1, le=_MAX_OBJECT_BYTES, validation_alias="SAGE_MAX_VIDEO_BYTES")
     part_bytes: int = Field(
-        default=10 * MIB, ge=MIN_PART_BYTES, le=MAX_PART_BYTES, validation_alias="SAGE_UPLOAD_PART_BYTES"
+        default=8 * MIB, ge=_MIN_PART_BYTES, le=_MAX_PART_BYTES, validation_alias="SAGE_UPLOAD_PART_BYTES"
     )
     parts_in_flight: int = Field(default=4, ge=1, le=64, validation_alias="SAGE_UPLOAD_PARTS_IN_FLIGHT")
     total_parts_in_flight: int = Field(default=4, ge=1, le=256, validation_alias="SAGE_UPLOAD_TOTAL_PARTS_IN_FLIGHT")
@@ -84,15 +84,3 @@ class IngestSettings(ServerSettings, DatabaseSettings):
         if self.parts_in_flight > self.total_parts_in_flight:
             raise ValueError("SAGE_UPLOAD_PARTS_IN_FLIGHT must not be above SAGE_UPLOAD_TOTAL_PARTS_IN_FLIGHT")
         return self
-
-    @property
-    def upload_limits(self) -> UploadLimits:
-        """What uploads may use."""
-        return UploadLimits(
-            part_bytes=self.part_bytes,
-            parts_in_flight=self.parts_in_flight,
-            total_parts_in_flight=self.total_parts_in_flight,
-            max_uploads=self.max_concurrent_uploads,
-            idle_s=self.upload_idle_s,
-            lease_s=self.upload_lease_s,
-        )

@@ -1,4 +1,4 @@
-"""The errors of ingest, each with the field at fault and the facts that its public text wants."""
+"""Errors of ingest, each with the invalid field and the facts that its public text needs."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from sage_runtime.errors import FieldViolation, Reason, SageError
 
 
 def video_unreadable(filename: str, *, why: str, detail: str = "") -> SageError:
-    """Return the error for bytes that are no video; `why` is a clause such as `it ends in the middle`."""
+    """Return the error for bytes that are not a video; `why` is a clause such as `it is incomplete`."""
     return SageError(
         Reason.VIDEO_UNREADABLE,
         detail=detail,
@@ -31,47 +31,47 @@ def content_type_not_video(content_type: str) -> SageError:
     return SageError(
         Reason.CONTENT_TYPE_NOT_VIDEO,
         violations=(FieldViolation("spec.content_type", "must be video/*, such as video/mp4."),),
-        # What a client sends may be long, and error details travel in headers.
+        # Clients may send long text, and error details travel in headers.
         content_type=content_type[:100],
     )
 
 
 def size_mismatch(field: str, *, declared_bytes: int, received_bytes: int) -> SageError:
-    """Return the error for a stream that ended early, or went on for longer than `field` declared."""
+    """Return the error for a stream that is shorter or longer than `field` declared."""
     return SageError(
         Reason.SIZE_MISMATCH,
-        violations=(FieldViolation(field, "must be the number of bytes that are sent."),),
+        violations=(FieldViolation(field, "must be the number of bytes sent."),),
         declared_bytes=declared_bytes,
         received_bytes=received_bytes,
     )
 
 
 def checksum_mismatch(field: str, *, declared_sha256: str, received_sha256: str) -> SageError:
-    """Return the error for bytes that are not those that `field` declared."""
+    """Return the error for bytes that do not match the checksum that `field` declared."""
     return SageError(
         Reason.CHECKSUM_MISMATCH,
-        violations=(FieldViolation(field, "must be the SHA-256 of the bytes that are sent."),),
+        violations=(FieldViolation(field, "must be the SHA-256 of the bytes sent."),),
         declared_sha256=declared_sha256,
         received_sha256=received_sha256,
     )
 
 
 def spec_missing() -> SageError:
-    """Return the error for a stream whose first message does not say what the video is."""
+    """Return the error for a stream whose first message has no spec."""
     return SageError(
         Reason.SPEC_MISSING, violations=(FieldViolation("spec", "is required in the first message of the stream."),)
     )
 
 
 def spec_repeated() -> SageError:
-    """Return the error for a second description in one stream."""
+    """Return the error for a second spec in one stream."""
     return SageError(
         Reason.SPEC_REPEATED, violations=(FieldViolation("spec", "is allowed in the first message only."),)
     )
 
 
 def request_id_reused(request_id: str) -> SageError:
-    """Return the error for a request id that another file was uploaded under."""
+    """Return the error for a request ID that was used for another file."""
     return SageError(
         Reason.REQUEST_ID_REUSED,
         violations=(FieldViolation("request_id", "was used for another file; choose another."),),
@@ -80,10 +80,10 @@ def request_id_reused(request_id: str) -> SageError:
 
 
 def too_many_uploads(maximum: int) -> SageError:
-    """Return the error for one upload more than the server takes at once."""
+    """Return the error for exceeding the limit on concurrent uploads."""
     return SageError(
         Reason.LIMIT_EXCEEDED,
-        limit="uploads at once",
+        limit="concurrent uploads",
         max=maximum,
         what_to_do="Try again when one of them has finished.",
     )
@@ -95,47 +95,47 @@ def upload_idle(idle_s: float) -> SageError:
         Reason.LIMIT_EXCEEDED,
         limit="seconds without data during an upload",
         max=f"{idle_s:g}",
-        what_to_do="Nothing of this call was kept; make it again and send without long pauses.",
+        what_to_do="Nothing of this call was kept. Repeat it and send without long pauses.",
     )
 
 
 def upload_not_found(upload_id: str) -> SageError:
-    """Return the error for an id that no upload has."""
+    """Return the error for an upload that does not exist."""
     return SageError(Reason.UPLOAD_NOT_FOUND, upload_id=upload_id)
 
 
-def upload_closed(upload_id: str, *, state: str, what_to_do: str = "Begin another.") -> SageError:
-    """Return the error for an upload that takes no more; `state` is COMPLETED, ABORTED or COMPLETING."""
+def upload_closed(upload_id: str, *, state: str, what_to_do: str = "Create another.") -> SageError:
+    """Return the error for an upload that is no longer open; `state` is COMPLETED, ABORTED or COMPLETING."""
     return SageError(Reason.UPLOAD_CLOSED, upload_id=upload_id, state=state, what_to_do=what_to_do)
 
 
 def too_many_open_uploads(maximum: int) -> SageError:
-    """Return the error for one upload in parts more than may be open."""
+    """Return the error for exceeding the limit on open resumable uploads."""
     return SageError(
         Reason.LIMIT_EXCEEDED,
-        limit="uploads in parts that are open",
+        limit="open resumable uploads",
         max=maximum,
-        what_to_do="Complete or abort some; those that nobody goes on with are swept.",
+        what_to_do="Complete or abort some; inactive ones expire.",
     )
 
 
 def part_invalid(part_number: int, *, field: str, rule: str, why: str) -> SageError:
-    """Return the error for a part that the upload does not have like this; `why` is a clause."""
+    """Return the error for a part with a number or size that does not fit the upload; `why` is a clause."""
     return SageError(Reason.PART_INVALID, violations=(FieldViolation(field, rule),), part_number=part_number, why=why)
 
 
 def part_missing(upload_id: str, *, numbers: Sequence[int]) -> SageError:
-    """Return the error for parts that have not arrived; of many, only the first are named."""
+    """Return the error for missing parts; if there are many, it names the first ones."""
     return SageError(Reason.PART_MISSING, upload_id=upload_id, part_numbers=_abbreviated(numbers))
 
 
 def video_not_found(video_id: str) -> SageError:
-    """Return the error for an id that no video has."""
+    """Return the error for a video that does not exist."""
     return SageError(Reason.VIDEO_NOT_FOUND, video_id=video_id)
 
 
 def store_unavailable(store: str, *, detail: str) -> SageError:
-    """Return the error for a store that does not do as asked; `store` is what people call it."""
+    """Return the error for a store that fails; `store` is its name for people."""
     return SageError(Reason.STORE_UNAVAILABLE, detail=detail, store=store)
 
 
@@ -143,7 +143,7 @@ _NAMED_RANGES = 10
 
 
 def _abbreviated(numbers: Sequence[int]) -> str:
-    """Return numbers, ascending, as ranges such as `3,7-9`, and how many more there are where those are many."""
+    """Return ascending numbers as ranges such as `3,7-9`, with the number of omitted ones if there are many."""
     ranges: list[list[int]] = []
     for number in numbers:
         if ranges and number == ranges[-1][1] + 1:

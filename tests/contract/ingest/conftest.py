@@ -1,4 +1,4 @@
-"""The stores that the contracts hold for: those in memory, PostgreSQL and S3."""
+"""The stores that the contract suites run against: fakes, PostgreSQL and S3."""
 
 import contextlib
 import importlib.resources
@@ -7,41 +7,41 @@ from dataclasses import dataclass
 
 import boto3
 import pytest
-from fakes.ingest import InMemoryUploadRecords, InMemoryVideoObjects, InMemoryVideoRecords
-from sage_ingest.adapters.postgres import SCHEMA, PostgresVideoRecords
-from sage_ingest.adapters.postgres_uploads import PostgresUploadRecords
-from sage_ingest.adapters.s3 import S3VideoObjects, open_client
-from sage_ingest.ports import VideoObjects, VideoRecords
-from sage_ingest.upload_ports import UploadRecords
+from fakes.ingest import FakeUploadRepository, FakeVideoObjects, FakeVideoRepository
+from sage_ingest.storage import S3VideoObjects, open_client
+from sage_ingest.uploads.ports import UploadRepository
+from sage_ingest.uploads.postgres import PostgresUploadRepository
+from sage_ingest.videos.ports import VideoObjects, VideoRepository
+from sage_ingest.videos.postgres import SCHEMA, PostgresVideoRepository
 from sage_runtime.postgres import Pool, migrate, open_pool
 
 PART_THREADS = 4
 
 
 @dataclass(frozen=True)
-class Records:
-    """The records and a hand on their clock.
+class Repositories:
+    """The repositories and control over their clock.
 
     Attributes:
-        store: What is tested.
-        uploads: What is tested of uploads in parts.
-        expire: Lets every lease run out.
-        age: Makes every upload that was closed seem to have been so an hour ago.
+        videos: Repository of videos.
+        uploads: Repository of resumable uploads.
+        expire: Lets every lease expire.
+        age: Makes every closed upload an hour older.
     """
 
-    store: VideoRecords
-    uploads: UploadRecords
+    videos: VideoRepository
+    uploads: UploadRepository
     expire: Callable[[], Awaitable[None]]
     age: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Objects:
-    """The object store and a look behind it.
+    """The object store, with a view behind it.
 
     Attributes:
-        store: What is tested.
-        left: Returns what there is of a key: whether an object, and how many multipart uploads.
+        store: The adapter.
+        left: Returns whether there is an object with a key, and the number of its multipart uploads.
     """
 
     store: VideoObjects
@@ -58,7 +58,7 @@ def ingest_dsn(make_database) -> str:
 
 @pytest.fixture
 async def pool(ingest_dsn) -> AsyncIterator[Pool]:
-    """Return connections to a database with ingest's schema and nothing in it."""
+    """Return connections to an empty database with ingest's schema."""
     async with await open_pool(ingest_dsn, schema=SCHEMA) as pool:
         async with pool.connection() as connection:
             await connection.execute("TRUNCATE videos, pending_objects, uploads, upload_parts")
@@ -66,8 +66,8 @@ async def pool(ingest_dsn) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def postgres_records(pool) -> Records:
-    """Return the records in PostgreSQL."""
+def postgres_repositories(pool) -> Repositories:
+    """Return the repositories in PostgreSQL."""
 
     async def expire() -> None:
         async with pool.connection() as connection:
@@ -78,12 +78,12 @@ def postgres_records(pool) -> Records:
         async with pool.connection() as connection:
             await connection.execute("UPDATE uploads SET close_time = close_time - interval '1 hour'")
 
-    return Records(PostgresVideoRecords(pool), PostgresUploadRecords(pool), expire, age)
+    return Repositories(PostgresVideoRepository(pool), PostgresUploadRepository(pool), expire, age)
 
 
 @pytest.fixture
-def memory_records() -> Records:
-    """Return the records in memory."""
+def fake_repositories() -> Repositories:
+    """Return the fake repositories."""
     now = [0.0]
 
     async def expire() -> None:
@@ -92,14 +92,14 @@ def memory_records() -> Records:
     async def age() -> None:
         now[0] += 3600
 
-    videos = InMemoryVideoRecords(lambda: now[0])
-    return Records(videos, InMemoryUploadRecords(videos), expire, age)
+    videos = FakeVideoRepository(lambda: now[0])
+    return Repositories(videos, FakeUploadRepository(videos), expire, age)
 
 
-@pytest.fixture(params=["memory", "postgres"])
-def records(request) -> Records:
-    """Return the records, once in memory and once in PostgreSQL."""
-    return request.getfixturevalue(f"{request.param}_records")
+@pytest.fixture(params=["fake", "postgres"])
+def repositories(request) -> Repositories:
+    """Return the repositories, once fake and once in PostgreSQL."""
+    return request.getfixturevalue(f"{request.param}_repositories")
 
 
 @pytest.fixture
@@ -127,9 +127,9 @@ def s3_objects(s3_server, make_bucket) -> Iterator[Objects]:
 
 
 @pytest.fixture
-def memory_objects() -> Objects:
-    """Return the object store in memory."""
-    store = InMemoryVideoObjects()
+def fake_objects() -> Objects:
+    """Return the fake object store."""
+    store = FakeVideoObjects()
 
     def left(key: str) -> tuple[bool, int]:
         return key in store.objects, sum(upload.key == key for upload in store.multiparts.values())
@@ -137,7 +137,7 @@ def memory_objects() -> Objects:
     return Objects(store, left)
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["fake", "s3"])
 def objects(request) -> Objects:
-    """Return the object store, once in memory and once in S3."""
+    """Return the object store, once fake and once in S3."""
     return request.getfixturevalue(f"{request.param}_objects")

@@ -1,4 +1,4 @@
-"""Probing in a process of its own."""
+"""Probing in a confined process."""
 
 import asyncio
 import os
@@ -6,22 +6,23 @@ import os
 import psutil
 import pytest
 from fakes.ingest import BytesSource, unavailable
-from sage_ingest.adapters import pyav
-from sage_ingest.adapters.pyav import PyAVProber, WorkerError
-from sage_ingest.ports import UnreadableError
+from sage_ingest.probing import prober
+from sage_ingest.probing.ports import UnreadableError
+from sage_ingest.probing.prober import PyAVProber, WorkerError
 from sage_runtime.errors import SageError
 from support.small_films import png, small_film
+from support.uploads_in_memory import settings
 
 MIB = 1024 * 1024
 
 
 def _prober(*, timeout_s: float = 30.0, max_bytes: int = 64 * MIB) -> PyAVProber:
-    return PyAVProber(timeout_s=timeout_s, max_bytes=max_bytes, at_once=2)
+    return PyAVProber(settings(probe_timeout_s=timeout_s, probe_max_bytes=max_bytes))
 
 
 def _workers() -> list[psutil.Process]:
     # The servers that other tests share are children of this process as well.
-    return [child for child in psutil.Process().children() if pyav._MODULE in child.cmdline()]
+    return [child for child in psutil.Process().children() if prober._MODULE in child.cmdline()]
 
 
 @pytest.fixture(autouse=True)
@@ -31,13 +32,11 @@ def _no_worker_is_left():
 
 
 async def test_a_film_is_measured() -> None:
-    """A film comes back measured."""
     media = await _prober().probe(BytesSource(small_film(audio_codec="aac")))
     assert (media.duration_seconds, media.video_codec, media.frame_count) == (2.0, "h264", 48)
 
 
-async def test_a_large_film_is_not_read_as_a_whole() -> None:
-    """Of a film with 50 MB in the middle that no frame is in, the ends are read."""
+async def test_only_the_ends_of_a_large_film_are_read() -> None:
     film = small_film()
     padding = 50 * MIB
     source = BytesSource(film + padding.to_bytes(4, "big") + b"free" + bytes(padding - 8))
@@ -45,22 +44,19 @@ async def test_a_large_film_is_not_read_as_a_whole() -> None:
     assert source.read_bytes < 4 * MIB
 
 
-async def test_what_is_no_video_says_why() -> None:
-    """The reason is passed on from the worker."""
+async def test_the_reason_of_an_unreadable_file_comes_from_the_worker() -> None:
     with pytest.raises(UnreadableError) as raised:
         await _prober().probe(BytesSource(png()))
-    assert raised.value.why == "it is in no video format that this server knows"
+    assert raised.value.why == "it is not in a video format that this server supports"
 
 
-async def test_reading_is_bounded() -> None:
-    """A file of which more must be read than may be is refused."""
+async def test_a_file_that_needs_more_bytes_than_allowed_is_unreadable() -> None:
     film = small_film("matroska", frames=48)
     with pytest.raises(UnreadableError, match="too much of it"):
         await _prober(max_bytes=10).probe(BytesSource(film))
 
 
-async def test_time_is_bounded() -> None:
-    """A file that takes too long is refused, and its worker killed."""
+async def test_a_file_that_takes_too_long_is_unreadable_and_its_worker_is_killed() -> None:
 
     class Stalling(BytesSource):
         async def read(self, *, offset: int, length: int) -> bytes:
@@ -70,8 +66,7 @@ async def test_time_is_bounded() -> None:
         await _prober(timeout_s=0.5).probe(Stalling(small_film()))
 
 
-async def test_a_store_that_fails_is_no_fault_of_the_file() -> None:
-    """An error of the store is passed on as it is."""
+async def test_an_error_of_the_store_is_not_blamed_on_the_file() -> None:
 
     class Away(BytesSource):
         async def read(self, *, offset: int, length: int) -> bytes:
@@ -81,8 +76,7 @@ async def test_a_store_that_fails_is_no_fault_of_the_file() -> None:
         await _prober().probe(Away(small_film()))
 
 
-async def test_a_decoder_that_crashes_is_the_files_fault() -> None:
-    """A worker that a signal takes away means a file that breaks the decoder."""
+async def test_a_file_that_crashes_the_decoder_is_unreadable() -> None:
 
     class Crashing(BytesSource):
         async def read(self, *, offset: int, length: int) -> bytes:
@@ -90,19 +84,17 @@ async def test_a_decoder_that_crashes_is_the_files_fault() -> None:
                 os.kill(child.pid, 11)
             return await super().read(offset=offset, length=length)
 
-    with pytest.raises(UnreadableError, match="decoder breaks"):
+    with pytest.raises(UnreadableError, match="crashes the decoder"):
         await _prober().probe(Crashing(small_film()))
 
 
-async def test_a_worker_that_cannot_run_is_our_fault(monkeypatch) -> None:
-    """Where the worker does not start, no file is called unreadable."""
-    monkeypatch.setattr(pyav, "_MODULE", "sage_ingest.adapters.not_there")
+async def test_a_worker_that_cannot_start_is_not_blamed_on_the_file(monkeypatch) -> None:
+    monkeypatch.setattr(prober, "_MODULE", "sage_ingest.probing.not_there")
     with pytest.raises(WorkerError, match="No module named"):
         await _prober().probe(BytesSource(small_film()))
 
 
 async def test_the_worker_has_no_credentials(monkeypatch) -> None:
-    """Nothing of the environment but where the code is gets into the worker."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     seen: list[dict[str, str]] = []
 
@@ -117,7 +109,6 @@ async def test_the_worker_has_no_credentials(monkeypatch) -> None:
 
 
 async def test_a_cancelled_probe_leaves_no_worker() -> None:
-    """Cancelling ends the worker at once."""
 
     class Stalling(BytesSource):
         begun = asyncio.Event()

@@ -1,4 +1,4 @@
-"""S3 where it misbehaves, and the URLs it signs."""
+"""S3 with faults, and the URLs that it signs."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError
 from moto import mock_aws
-from sage_ingest.adapters.s3 import S3VideoObjects, open_client
+from sage_ingest.storage import S3VideoObjects, open_client
 from sage_runtime.errors import Reason, SageError
 
 KEY = "videos/video_01"
@@ -21,15 +21,15 @@ LAST = b"the rest"
 
 
 class Trouble:
-    """S3 by moto whose answers can be replaced.
+    """S3 by moto with replaceable responses.
 
     Attributes:
         objects: The adapter.
         client: Its client.
-        answers: For each operation, statuses that stand in for its next answers. It is carried out all the same.
-        halves: For each operation, how many of its next answers break off in the middle of their body.
+        statuses: For each operation, statuses that replace those of its next responses. It is still carried out.
+        halves: For each operation, the number of its next responses that are cut off in the middle of their body.
         cut: Operations whose connection is closed before they are carried out.
-        calls: Operations in the order they were called.
+        calls: Operations in the order of the calls.
     """
 
     def __init__(self) -> None:
@@ -37,23 +37,23 @@ class Trouble:
         self.client = open_client(session, endpoint_url="", connections=4)
         self.client.create_bucket(Bucket="bucket")
         self.objects = S3VideoObjects(self.client, url_client=self.client, bucket="bucket", part_threads=2)
-        self.answers: dict[str, list[int]] = {}
+        self.statuses: dict[str, list[int]] = {}
         self.halves: dict[str, int] = {}
         self.cut: set[str] = set()
         self.calls: list[str] = []
-        # Before moto's own handler: the first answer counts.
-        self.client.meta.events.register_first("before-send.s3.*", self._answer)
+        # Before moto's own handler: the first response counts.
+        self.client.meta.events.register_first("before-send.s3.*", self._respond)
 
-    def _answer(self, *, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse | None:
+    def _respond(self, *, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse | None:
         operation = event_name.rpartition(".")[2]
         self.calls.append(operation)
         if operation in self.cut:
             raise ConnectionClosedError(endpoint_url=request.url)
-        if self.answers.get(operation):
-            return _failed(request, self.answers[operation].pop(0))
+        if self.statuses.get(operation):
+            return _failed(request, self.statuses[operation].pop(0))
         if self.halves.get(operation):
             self.halves[operation] -= 1
-            # urllib3 notices by the length alone that the connection was closed.
+            # urllib3 detects only by the length that the connection was closed.
             body = io.BytesIO(LAST[: len(LAST) // 2])
             return AWSResponse(request.url, 206, {"content-length": str(len(LAST))}, body)
         return None
@@ -62,7 +62,7 @@ class Trouble:
 def _failed(request: AWSPreparedRequest, status: int) -> AWSResponse:
     class Raw:
         def stream(self, **_: object) -> Iterator[bytes]:
-            yield b"<Error><Code>Trouble</Code><Message>a test wants it</Message></Error>"
+            yield b"<Error><Code>Trouble</Code><Message>injected by a test</Message></Error>"
 
     return AWSResponse(request.url, status, {}, Raw())
 
@@ -70,7 +70,7 @@ def _failed(request: AWSPreparedRequest, status: int) -> AWSResponse:
 @pytest.fixture
 def trouble(monkeypatch) -> Iterator[Trouble]:
     """Return S3 by moto."""
-    # Retries wait for random times up to seconds otherwise.
+    # Otherwise retries wait for seconds.
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
     with mock_aws():
         trouble = Trouble()
@@ -86,10 +86,9 @@ async def _put(trouble: Trouble, multipart_id: str) -> str:
     return await trouble.objects.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
 
 
-async def test_a_part_is_sent_again_after_errors(trouble: Trouble) -> None:
-    """A part that S3 answers with 500 and 503 is stored by a later attempt."""
+async def test_a_part_is_sent_again_after_server_errors(trouble: Trouble) -> None:
     multipart_id = await _begin(trouble)
-    trouble.answers["UploadPart"] = [500, 503]
+    trouble.statuses["UploadPart"] = [500, 503]
     tag = await _put(trouble, multipart_id)
     await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
     assert await trouble.objects.read(KEY, offset=0, length=100) == LAST
@@ -97,9 +96,8 @@ async def test_a_part_is_sent_again_after_errors(trouble: Trouble) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503, 403, 404])
-async def test_errors_that_last_are_told(trouble: Trouble, status: int) -> None:
-    """A store that keeps failing, refuses us or has no bucket is STORE_UNAVAILABLE; the detail has its code."""
-    trouble.answers["CreateMultipartUpload"] = [status] * 9
+async def test_lasting_errors_are_raised_with_their_code(trouble: Trouble, status: int) -> None:
+    trouble.statuses["CreateMultipartUpload"] = [status] * 9
     with pytest.raises(SageError) as raised:
         await _begin(trouble)
     assert raised.value.reason is Reason.STORE_UNAVAILABLE
@@ -107,17 +105,15 @@ async def test_errors_that_last_are_told(trouble: Trouble, status: int) -> None:
     assert trouble.calls.count("CreateMultipartUpload") == (4 if status in (500, 503) else 1)
 
 
-async def test_a_completion_without_an_answer_is_a_completion(trouble: Trouble) -> None:
-    """Where joining the parts succeeded and the answer was lost, the object that is there counts."""
+async def test_a_completion_whose_response_was_lost_succeeds(trouble: Trouble) -> None:
     multipart_id = await _begin(trouble)
     tag = await _put(trouble, multipart_id)
-    trouble.answers["CompleteMultipartUpload"] = [500] * 9
+    trouble.statuses["CompleteMultipartUpload"] = [500] * 9
     await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
     assert await trouble.objects.read(KEY, offset=0, length=100) == LAST
 
 
-async def test_a_completion_that_failed_is_told(trouble: Trouble) -> None:
-    """Where joining the parts fails and there is no object, it is STORE_UNAVAILABLE."""
+async def test_a_failed_completion_is_store_unavailable(trouble: Trouble) -> None:
     multipart_id = await _begin(trouble)
     tag = await _put(trouble, multipart_id)
     trouble.cut.add("CompleteMultipartUpload")
@@ -125,18 +121,18 @@ async def test_a_completion_that_failed_is_told(trouble: Trouble) -> None:
         await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
 
 
-async def test_an_object_of_another_size_is_no_completion(trouble: Trouble) -> None:
-    """An object that does not have the file's size does not pass for a lost answer."""
+async def test_an_object_of_another_size_does_not_count_as_completed(trouble: Trouble) -> None:
     multipart_id = await _begin(trouble)
     tag = await _put(trouble, multipart_id)
-    trouble.answers["CompleteMultipartUpload"] = [500] * 9
+    trouble.statuses["CompleteMultipartUpload"] = [500] * 9
     with pytest.raises(SageError, match="STORE_UNAVAILABLE"):
         await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=999)
 
 
 @pytest.mark.parametrize(("broken", "reads"), [(3, True), (4, False)])
-async def test_an_answer_that_breaks_off_is_asked_for_again(trouble: Trouble, broken: int, reads: bool) -> None:
-    """A read whose answer ends in the middle is repeated, a few times, and is STORE_UNAVAILABLE then."""
+async def test_a_read_whose_response_breaks_off_is_repeated_up_to_three_times(
+    trouble: Trouble, broken: int, reads: bool
+) -> None:
     multipart_id = await _begin(trouble)
     tag = await _put(trouble, multipart_id)
     await trouble.objects.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
@@ -149,8 +145,7 @@ async def test_an_answer_that_breaks_off_is_asked_for_again(trouble: Trouble, br
     assert trouble.calls.count("GetObject") == 4
 
 
-async def test_an_address_where_nobody_listens_is_told() -> None:
-    """A store that cannot be reached is STORE_UNAVAILABLE, soon."""
+async def test_an_unreachable_store_is_store_unavailable() -> None:
     session = boto3.session.Session("test", "test", region_name="us-east-1")
     client = open_client(session, endpoint_url="http://127.0.0.1:9", connections=4)
     with contextlib.closing(S3VideoObjects(client, url_client=client, bucket="b", part_threads=1)) as objects:
@@ -160,7 +155,6 @@ async def test_an_address_where_nobody_listens_is_told() -> None:
 
 
 async def test_a_cancelled_call_ends_with_its_thread(trouble: Trouble) -> None:
-    """A call that is cancelled, even twice, ends when nothing of it is on its way any more."""
     begun, release = threading.Event(), threading.Event()
 
     def wait(**_: object) -> None:
@@ -181,15 +175,21 @@ async def test_a_cancelled_call_ends_with_its_thread(trouble: Trouble) -> None:
 
 @pytest.mark.parametrize("filename", ['a"b.mp4', "🎬 ü.mp4", "../a\\b;c%.mp4", "a" * 255])
 async def test_a_playback_url_plays(s3_objects, filename: str) -> None:
-    """The URL serves ranges without credentials, as the media type, inline and under the label, whatever is in it."""
     multipart_id = await s3_objects.store.begin(KEY, content_type="video/webm")
     tag = await s3_objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
     await s3_objects.store.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
     url = await s3_objects.store.playback_url(KEY, filename=filename, content_type="video/webm", validity_s=60)
 
     def play() -> tuple[int, bytes, str, str]:
-        with urllib.request.urlopen(urllib.request.Request(url, headers={"Range": "bytes=4-7"}), timeout=10) as answer:
-            return answer.status, answer.read(), answer.headers["Content-Type"], answer.headers["Content-Disposition"]
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers={"Range": "bytes=4-7"}), timeout=10
+        ) as response:
+            return (
+                response.status,
+                response.read(),
+                response.headers["Content-Type"],
+                response.headers["Content-Disposition"],
+            )
 
     status, data, content_type, disposition = await asyncio.to_thread(play)
     assert (status, data, content_type) == (206, LAST[4:8], "video/webm")

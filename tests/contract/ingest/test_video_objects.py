@@ -1,4 +1,4 @@
-"""What holds for the bytes of videos, wherever they are."""
+"""Contract of `VideoObjects`."""
 
 import asyncio
 import functools
@@ -23,7 +23,6 @@ async def _store(objects, key: str = KEY) -> None:
 
 
 async def test_parts_become_one_object(objects) -> None:
-    """Parts sent at once are joined in order, and no multipart upload is left."""
     await _store(objects)
     assert objects.left(KEY) == (True, 0)
     assert await objects.store.read(KEY, offset=0, length=len(FIRST)) == FIRST
@@ -32,15 +31,13 @@ async def test_parts_become_one_object(objects) -> None:
 
 
 async def test_completing_again_succeeds(objects) -> None:
-    """An upload that was completed although the answer was lost may be completed again."""
     multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
     tag = await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
     for _ in range(2):
         await objects.store.complete(KEY, multipart_id=multipart_id, tags=[tag], size_bytes=len(LAST))
 
 
-async def test_a_part_that_is_put_again_replaces_the_one_before(objects) -> None:
-    """The store names the parts that it has, and joins the one whose tag is asked for."""
+async def test_a_part_that_is_stored_again_replaces_the_previous_one(objects) -> None:
     multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
     assert await objects.store.part_tags(KEY, multipart_id=multipart_id) == frozenset()
     put = functools.partial(objects.store.put_part, KEY, multipart_id=multipart_id)
@@ -54,16 +51,14 @@ async def test_a_part_that_is_put_again_replaces_the_one_before(objects) -> None
     assert await objects.store.part_tags(KEY, multipart_id=multipart_id) is None
 
 
-async def test_an_upload_that_was_discarded_has_no_parts(objects) -> None:
-    """What was discarded is no more, which differs from having no parts yet."""
+async def test_a_discarded_upload_no_longer_exists(objects) -> None:
     multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
     await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
     await objects.store.discard(KEY)
     assert await objects.store.part_tags(KEY, multipart_id=multipart_id) is None
 
 
-async def test_discarding_leaves_nothing(objects) -> None:
-    """Objects and every unfinished upload of a key are gone, whichever there are; other keys stay."""
+async def test_discarding_removes_the_object_and_every_multipart_upload_of_its_key_alone(objects) -> None:
     await _store(objects)
     await _store(objects, KEY + "0")
     await objects.store.begin(KEY + "0", content_type="video/mp4")
@@ -76,14 +71,12 @@ async def test_discarding_leaves_nothing(objects) -> None:
     assert objects.left(KEY + "0") == (True, 1)
 
 
-async def test_discarding_nothing_succeeds(objects) -> None:
-    """A key that nothing is left of may be discarded again."""
+async def test_discarding_an_unknown_key_succeeds(objects) -> None:
     await objects.store.discard(KEY)
     assert objects.left(KEY) == (False, 0)
 
 
-async def test_a_part_of_no_upload_is_refused(objects) -> None:
-    """After an upload was discarded its parts go nowhere."""
+async def test_a_part_of_a_discarded_upload_is_refused(objects) -> None:
     multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
     await objects.store.discard(KEY)
     with pytest.raises(SageError) as raised:
@@ -91,8 +84,7 @@ async def test_a_part_of_no_upload_is_refused(objects) -> None:
     assert raised.value.reason is Reason.STORE_UNAVAILABLE
 
 
-async def test_an_upload_that_was_discarded_cannot_be_completed(objects) -> None:
-    """After an upload was discarded it does not become an object."""
+async def test_a_discarded_upload_cannot_be_completed(objects) -> None:
     multipart_id = await objects.store.begin(KEY, content_type="video/mp4")
     tag = await objects.store.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST))
     await objects.store.discard(KEY)
@@ -102,11 +94,9 @@ async def test_an_upload_that_was_discarded_cannot_be_completed(objects) -> None
 
 
 async def test_a_missing_object_cannot_be_read(objects) -> None:
-    """Reading what is not there is an error."""
     with pytest.raises(SageError):
         await objects.store.read(KEY, offset=0, length=1)
 
 
-async def test_a_store_that_answers_passes_the_check(objects) -> None:
-    """The health check passes where the store can be used."""
+async def test_the_check_passes(objects) -> None:
     await objects.store.check()

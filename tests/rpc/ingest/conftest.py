@@ -1,4 +1,4 @@
-"""A real ingest server with a real prober, over stores in memory."""
+"""A real ingest server with a real prober, over fake stores."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -8,14 +8,14 @@ from typing import Any
 
 import grpc
 import pytest
-from fakes.ingest import InMemoryUploadRecords, InMemoryVideoObjects, InMemoryVideoRecords
+from fakes.ingest import FakeUploadRepository, FakeVideoObjects, FakeVideoRepository
 from google.api import httpbody_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
-from sage_ingest.__main__ import service
-from sage_ingest.adapters.pyav import PyAVProber
+from sage_ingest.app import Adapters, open_service
 from sage_ingest.config import IngestSettings
+from sage_ingest.probing.prober import PyAVProber
 from sage_runtime.server import RunningServer, running_server
 from support.small_films import small_film
 
@@ -28,7 +28,7 @@ def settings(**changes: Any) -> IngestSettings:
     return IngestSettings(
         **{
             "listen": "127.0.0.1:0",
-            "database_url": "postgresql://nobody@127.0.0.1:9/none",
+            "database_url": "postgresql://ingest@127.0.0.1:9/none",
             "s3_bucket": "none",
             "grace_s": 0,
             "max_video_bytes": 10 * 1024 * 1024,
@@ -39,28 +39,28 @@ def settings(**changes: Any) -> IngestSettings:
 
 @dataclass
 class Ingest:
-    """What a test talks to, and what it looks behind.
+    """A server and its stores.
 
     Attributes:
-        stub: The service.
+        stub: Client of the service.
         server: The server.
-        records: Its records.
+        videos: Its repository.
         objects: Its object store.
-        stack: Ends the server.
+        stack: Closes the server.
     """
 
     stub: ingest_pb2_grpc.IngestServiceStub
     server: RunningServer
-    records: InMemoryVideoRecords
-    objects: InMemoryVideoObjects
+    videos: FakeVideoRepository
+    objects: FakeVideoObjects
     stack: AsyncExitStack
 
     async def stop(self) -> None:
-        """Stop the server as a signal would, and wait for what it cleans up."""
+        """Stop the server as a signal would, and wait until it has cleaned up."""
         await self.stack.aclose()
 
     def upload(self, data: bytes = FILM, *, request_id: str = "", metadata: Any = None, **spec: Any) -> Any:
-        """Begin an upload of these bytes and return the call; `spec` changes what is said of them."""
+        """Begin an upload of these bytes and return the call; `spec` changes fields of the spec."""
         return self.stub.UploadVideo(messages(data, request_id=request_id, **spec), metadata=metadata, timeout=30)
 
     async def upload_film(self, filename: str = "a.mp4", data: bytes = FILM) -> ingest_pb2.Video:
@@ -69,8 +69,8 @@ class Ingest:
 
     @property
     def nothing_is_left(self) -> bool:
-        """Whether there is no row, no object and no multipart upload."""
-        return not self.records.videos and not self.records.pending and self.objects.is_empty
+        """Whether the stores have no row, object or multipart upload."""
+        return not self.videos.videos and not self.videos.pending and self.objects.is_empty
 
 
 def messages(
@@ -82,7 +82,7 @@ def messages(
 ) -> Iterator[ingest_pb2.UploadVideoRequest]:
     """Yield an upload of these bytes: the spec first, then data. A field of the spec that is None is left out.
 
-    Without a size of chunks everything is in one message: a call that is refused while it still writes may lose the
+    Without `chunk_bytes` everything is in one message: a call that is refused while it still writes may lose the
     server's status in grpcio (its issue 36066).
     """
     fields = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(data), **spec}
@@ -99,7 +99,7 @@ def messages(
 
 
 def data_messages(data: bytes, *, chunk_bytes: int = MIB) -> Iterable[ingest_pb2.UploadVideoRequest]:
-    """Return messages with data alone."""
+    """Return messages with data only."""
     return (
         ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=data[start : start + chunk_bytes]))
         for start in range(0, len(data), chunk_bytes)
@@ -108,35 +108,25 @@ def data_messages(data: bytes, *, chunk_bytes: int = MIB) -> Iterable[ingest_pb2
 
 @pytest.fixture
 async def make_ingest() -> AsyncIterator[Callable[..., Any]]:
-    """A call starts a server with changed settings."""
-    async with AsyncExitStack() as all_of_them:
+    """Return a function that starts a server with changed settings."""
+    async with AsyncExitStack() as servers:
 
         async def make(**changes: Any) -> Ingest:
-            stack = await all_of_them.enter_async_context(AsyncExitStack())
-            wanted = settings(**changes)
-            records, objects = InMemoryVideoRecords(), InMemoryVideoObjects()
-            prober = PyAVProber(
-                timeout_s=wanted.probe_timeout_s, max_bytes=wanted.probe_max_bytes, at_once=wanted.probes_at_once
-            )
-            registration = await stack.enter_async_context(
-                service(
-                    wanted,
-                    records=records,
-                    upload_records=InMemoryUploadRecords(records),
-                    objects=objects,
-                    prober=prober,
-                )
-            )
-            server = await stack.enter_async_context(running_server(settings=wanted, services=[registration]))
-            channel = await all_of_them.enter_async_context(grpc.aio.insecure_channel(server.address))
-            return Ingest(ingest_pb2_grpc.IngestServiceStub(channel), server, records, objects, stack)
+            stack = await servers.enter_async_context(AsyncExitStack())
+            chosen = settings(**changes)
+            videos, objects = FakeVideoRepository(), FakeVideoObjects()
+            adapters = Adapters(videos, FakeUploadRepository(videos), objects, PyAVProber(chosen))
+            registration = await stack.enter_async_context(open_service(chosen, adapters))
+            server = await stack.enter_async_context(running_server(settings=chosen, services=[registration]))
+            channel = await servers.enter_async_context(grpc.aio.insecure_channel(server.address))
+            return Ingest(ingest_pb2_grpc.IngestServiceStub(channel), server, videos, objects, stack)
 
         yield make
 
 
 @pytest.fixture
 async def ingest(make_ingest) -> Ingest:
-    """A server with the usual settings."""
+    """Return a server with default settings."""
     return await make_ingest()
 
 
@@ -149,7 +139,7 @@ class Refusal:
         text: The message for people.
         reason: Of its ErrorInfo.
         facts: Of its ErrorInfo.
-        fields: The fields at fault, of its BadRequest.
+        fields: The invalid fields from its BadRequest.
     """
 
     code: grpc.StatusCode
@@ -160,7 +150,7 @@ class Refusal:
 
 
 async def refusal(call: Any) -> Refusal:
-    """Return the error that a call ends with."""
+    """Return the error that a call raises."""
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await asyncio.wait_for(call, 30)
     error = raised.value
@@ -183,17 +173,17 @@ async def refusal(call: Any) -> Refusal:
 
 @pytest.fixture(name="refusal")
 def refusal_fixture() -> Callable[[Any], Any]:
-    """Return what turns a failing call into its error."""
+    """Return `refusal`."""
     return refusal
 
 
 @pytest.fixture(name="messages")
 def messages_fixture() -> Callable[..., Any]:
-    """Return what makes the messages of an upload."""
+    """Return `messages`."""
     return messages
 
 
 @pytest.fixture(name="data_messages")
 def data_messages_fixture() -> Callable[..., Any]:
-    """Return what makes messages with data alone."""
+    """Return `data_messages`."""
     return data_messages

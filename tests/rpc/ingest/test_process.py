@@ -1,4 +1,4 @@
-"""Ingest as a process over PostgreSQL and S3: what it keeps, and what it leaves when it is killed."""
+"""Ingest as a process with PostgreSQL and S3: what it stores, and what remains when it is killed."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from google.api import httpbody_pb2
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
-from sage_ingest.adapters.postgres import SCHEMA
+from sage_ingest.videos.postgres import SCHEMA
 from sage_local.ports import free_port
 from sage_runtime.postgres import migrate
 from support.small_films import png, small_film
@@ -34,12 +34,12 @@ class Stores:
     """PostgreSQL and S3 of one test.
 
     Attributes:
-        environment: What a process needs to use them.
-        rows: Returns how many rows each table has, videos first.
+        environment: Environment variables for a process that uses them.
+        rows: Returns the number of videos and of pending objects.
         keys: Returns the keys of the objects.
-        multiparts: Returns how many multipart uploads there are.
-        held_s: Returns how many seconds after its beginning the one pending object is leased to.
-        expire: Lets the leases of all pending objects run out.
+        multiparts: Returns the number of multipart uploads.
+        held_s: Returns the seconds between the creation of the one pending object and the end of its lease.
+        expire: Lets the leases of all pending objects expire.
     """
 
     environment: dict[str, str]
@@ -50,7 +50,7 @@ class Stores:
     expire: Callable[[], None]
 
     def are_empty(self) -> bool:
-        """Whether there is no row, no object and no multipart upload."""
+        """Whether they have no row, object or multipart upload."""
         return self.rows() == (0, 0) and not self.keys() and not self.multiparts()
 
 
@@ -71,7 +71,7 @@ async def stores(make_database, make_bucket, s3_server) -> AsyncIterator[Stores]
         "SAGE_SWEEP_INTERVAL_SECONDS": "0.2",
         "SAGE_GRACE_SECONDS": "0",
     }
-    # Here and not as a process, which takes a second for each test; the stack's tests run that one.
+    # In-process, because a separate process takes a second per test; the stack's tests cover that.
     await asyncio.to_thread(migrate, dsn, schema=SCHEMA, migrations=files("sage_ingest") / "migrations")
 
     with closing(s3_server.client()) as client, psycopg.connect(dsn, autocommit=True) as connection:
@@ -104,7 +104,7 @@ async def stores(make_database, make_bucket, s3_server) -> AsyncIterator[Stores]
 
 @asynccontextmanager
 async def _serving(stores: Stores) -> AsyncIterator[tuple[asyncio.subprocess.Process, Any]]:
-    """Run a process and yield it with a stub, once it answers."""
+    """Run a process and yield it with a stub once it serves."""
     address = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sage_ingest", "serve", env={**stores.environment, "SAGE_INGEST_LISTEN": address}
@@ -120,8 +120,7 @@ async def _serving(stores: Stores) -> AsyncIterator[tuple[asyncio.subprocess.Pro
         await process.wait()
 
 
-async def test_a_video_is_stored_played_and_deleted(stores, messages) -> None:
-    """A film of several parts is kept over a restart, plays from its URL, and leaves nothing when it is deleted."""
+async def test_a_video_survives_a_restart_plays_and_is_deleted_completely(stores, messages) -> None:
     async with _serving(stores) as (process, stub):
         video = (await stub.UploadVideo(messages(FILM, chunk_bytes=MIB))).video
         assert video.media.frame_count == 48
@@ -136,8 +135,7 @@ async def test_a_video_is_stored_played_and_deleted(stores, messages) -> None:
         assert stores.are_empty()
 
 
-async def test_what_is_refused_leaves_nothing_in_s3(stores, messages, refusal) -> None:
-    """Neither a picture nor half a film leaves anything in PostgreSQL or S3."""
+async def test_rejected_files_leave_nothing_in_s3(stores, messages, refusal) -> None:
     async with _serving(stores) as (_, stub):
         for data, size in ((png(), None), (FILM[: 7 * MIB], len(FILM)), (small_film()[:-100], None)):
             spec = {} if size is None else {"size_bytes": size}
@@ -146,8 +144,7 @@ async def test_what_is_refused_leaves_nothing_in_s3(stores, messages, refusal) -
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_process_that_ends_in_an_upload_leaves_nothing_for_good(stores, messages, how) -> None:
-    """Stopped, it cleans up before it ends; killed, another process sweeps what it left."""
+async def test_a_process_that_stops_or_is_killed_during_an_upload_leaves_nothing(stores, messages, how) -> None:
 
     async def stalling():
         for message in messages(FILM[: 7 * MIB], size_bytes=len(FILM), chunk_bytes=MIB):
@@ -171,8 +168,7 @@ async def test_a_process_that_ends_in_an_upload_leaves_nothing_for_good(stores, 
 
 
 @pytest.mark.parametrize("killed_in", ["part", "completion"])
-async def test_an_upload_in_parts_outlives_its_process(stores, killed_in) -> None:
-    """Killed between parts, in the middle of one, or while it completes: what was answered is there, and it goes on."""
+async def test_a_resumable_upload_survives_a_killed_process(stores, killed_in) -> None:
     async with AsyncExitStack() as stack:
         process, stub = await stack.enter_async_context(_serving(stores))
         upload = await _create(stub)
@@ -198,8 +194,7 @@ async def test_an_upload_in_parts_outlives_its_process(stores, killed_in) -> Non
         assert (stores.rows(), stores.keys(), stores.multiparts()) == ((1, 0), [f"videos/{video.id}"], 0)
 
 
-async def test_uploads_in_parts_that_are_not_finished_leave_nothing(stores) -> None:
-    """Aborted, nothing is in S3 at once; forgotten by its client, nothing is there after it expired."""
+async def test_aborted_and_expired_resumable_uploads_leave_nothing(stores) -> None:
     async with _serving(stores) as (_, stub):
         upload = await _create(stub)
         await _put(stub, upload, 1)
@@ -235,8 +230,7 @@ async def _part(
             await asyncio.Event().wait()
 
 
-async def test_an_upload_that_runs_is_not_swept(stores, messages) -> None:
-    """With two processes sweeping, an upload that takes longer than a lease is left alone."""
+async def test_an_upload_longer_than_its_lease_is_not_swept(stores, messages) -> None:
     go_on = asyncio.Event()
 
     async def slow():
@@ -260,13 +254,12 @@ async def test_an_upload_that_runs_is_not_swept(stores, messages) -> None:
         (["serve"], {"S3_BUCKET_NAME": ""}, "S3_BUCKET_NAME: is required and not set"),
         (["serve"], {"SAGE_UPLOAD_PART_BYTES": "1"}, "SAGE_UPLOAD_PART_BYTES: "),
         (["serve"], {"SAGE_UPLOAD_PARTS_IN_FLIGHT": "9"}, "must not be above SAGE_UPLOAD_TOTAL_PARTS_IN_FLIGHT"),
-        (["serve"], {"S3_PROFILE": "nobody"}, "nobody"),
+        (["serve"], {"S3_PROFILE": "unknown"}, "unknown"),
         (["migrate"], {"SAGE_DATABASE_URL": ""}, "SAGE_DATABASE_URL: is required and not set"),
-        ([], {}, "usage: python -m sage_ingest serve|migrate"),
+        ([], {}, "usage: python -m sage_ingest [-h] serve|migrate"),
     ],
 )
 async def test_a_process_that_cannot_start_says_why(arguments, environment, said) -> None:
-    """Bad settings end the process with code 2 and a line that names the variable."""
     good = {"PATH": os.environ["PATH"], "SAGE_DATABASE_URL": "postgresql://127.0.0.1:9/none", "S3_BUCKET_NAME": "b"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sage_ingest", *arguments, env={**good, **environment}, stderr=asyncio.subprocess.PIPE

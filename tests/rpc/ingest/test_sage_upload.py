@@ -1,4 +1,4 @@
-"""`sage upload` of a large file: in parts, and on from there after whatever happened."""
+"""`sage upload` of a large file: it resumes after interruptions and outages."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fakes.ingest import unavailable
 from sage.ingest.v1 import ingest_pb2
-from sage_ingest.model import UploadState
+from sage_ingest.uploads.model import UploadState
 from support.small_films import small_film
 from support.waiting import until
 
@@ -28,7 +28,7 @@ class Sage:
         self.path = path
 
     async def begin(self) -> asyncio.subprocess.Process:
-        # With a token, since it changes how calls are made; this server does not ask for one.
+        # With a token, since it changes how calls are made; this server does not require one.
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.path.parent), "SAGE_TOKEN": "sage_test"}
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "sage_cli", "upload", str(self.path), "--parts-over", "1"),
@@ -43,7 +43,7 @@ class Sage:
         return process.returncode, out.decode(), err.decode()
 
     async def begin_and_stop_at_the_second_part(self) -> asyncio.subprocess.Process:
-        """Return a command of whose parts one is stored and the others wait."""
+        """Return a command of which one part is stored and the others wait."""
         gates = self.ingest.objects.failures.gates
         first = self.ingest.objects.failures.close("put_part")
         process = await self.begin()
@@ -70,28 +70,26 @@ async def sage(make_ingest, tmp_path) -> Sage:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-async def test_an_interrupted_upload_goes_on_where_it_stopped(sage, how) -> None:
-    """Killed or interrupted, the next run says how many parts are there and sends the others alone."""
+async def test_an_interrupted_upload_resumes(sage, how) -> None:
     process = await sage.begin_and_stop_at_the_second_part()
     process.send_signal(how)
     code, _, err = await sage.end(process)
     assert code == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[how]
     if how is not signal.SIGKILL:
-        assert re.search(r"film\.mp4: \d of 4 parts are there; the same command goes on from them\.", err)
+        assert re.search(r"film\.mp4: \d of 4 parts are stored; the same command resumes from there\.", err)
     sage.release()
     before = sage.ingest.objects.failures.calls["put_part"]
     code, out, err = await sage.end(await sage.begin())
     assert code == 0, err
-    there = re.search(r"film\.mp4: resuming: (\d) of 4 parts are there\.", err)
+    there = re.search(r"film\.mp4: resuming: (\d) of 4 parts are stored\.", err)
     assert there
     assert int(there[1]) >= 1
     assert sage.ingest.objects.failures.calls["put_part"] - before <= PART_COUNT - 1
     assert sage.stored() == [hashlib.sha256(FILM).hexdigest()]
-    assert list(sage.ingest.records.videos) == [out.split()[0]]
+    assert list(sage.ingest.videos.videos) == [out.split()[0]]
 
 
-async def test_trouble_that_passes_is_waited_for(sage) -> None:
-    """While the store is away parts are put again, and the upload completes without anybody's doing."""
+async def test_a_store_outage_is_waited_out(sage) -> None:
     sage.ingest.objects.failures.errors["put_part"] = unavailable()
     process = await sage.begin()
     await until(lambda: sage.ingest.objects.failures.calls["put_part"] > PART_COUNT, timeout_s=30)
@@ -101,24 +99,22 @@ async def test_trouble_that_passes_is_waited_for(sage) -> None:
     assert sage.stored() == [hashlib.sha256(FILM).hexdigest()]
 
 
-async def test_an_upload_that_was_aborted_meanwhile_begins_anew(sage) -> None:
-    """Somebody else aborts the upload while it runs: the command begins another one and ends well."""
+async def test_an_upload_that_is_aborted_meanwhile_starts_over(sage) -> None:
     process = await sage.begin_and_stop_at_the_second_part()
-    (upload_id,) = sage.ingest.records.uploads
+    (upload_id,) = sage.ingest.videos.uploads
     await sage.ingest.stub.AbortUpload(ingest_pb2.AbortUploadRequest(upload_id=upload_id))
     sage.release()
     code, _, err = await sage.end(process)
     assert code == 0, err
-    states = [upload.state for upload in sage.ingest.records.uploads.values()]
+    states = [upload.state for upload in sage.ingest.videos.uploads.values()]
     assert sorted(states) == [UploadState.ABORTED, UploadState.COMPLETED]
     assert sage.stored() == [hashlib.sha256(FILM).hexdigest()]
 
 
-async def test_what_is_no_video_is_told_in_the_servers_words(sage) -> None:
-    """A large file that is no video is refused when it is complete, and nothing of it is kept."""
+async def test_a_file_that_is_not_a_video_is_rejected_when_it_is_complete(sage) -> None:
     sage.path.write_bytes(bytes(11 * MIB))
     code, out, err = await sage.end(await sage.begin())
     assert (code, out) == (2, "")
     assert "film.mp4" in err
-    assert "parts are there" not in err
+    assert "parts are stored" not in err
     assert sage.ingest.nothing_is_left

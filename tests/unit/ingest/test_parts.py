@@ -3,8 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sage_ingest.parts import MAX_PARTS, MIB, PartBuffers, PartGatherer, part_size
+from sage_ingest.uploads.parts import MAX_PARTS, PartBuffers, PartGatherer, part_size
 from sage_runtime.errors import Reason, SageError
+from sage_runtime.process.settings import MIB
 
 
 def _gatherer(total_bytes: int, part_bytes: int) -> PartGatherer:
@@ -14,8 +15,7 @@ def _gatherer(total_bytes: int, part_bytes: int) -> PartGatherer:
 
 
 @given(chunks=st.lists(st.binary(max_size=40), max_size=30), part_bytes=st.integers(1, 50))
-def test_parts_are_the_file_however_it_is_chunked(chunks: list[bytes], part_bytes: int) -> None:
-    """Joined, the parts are the chunks joined; all are full but the last, which is not empty."""
+def test_the_parts_joined_are_the_file_whatever_the_chunks(chunks: list[bytes], part_bytes: int) -> None:
     whole = b"".join(chunks)
     gathering = _gatherer(len(whole), part_bytes)
     parts = [bytes(part) for chunk in chunks for part in gathering.feed(chunk)]
@@ -28,8 +28,7 @@ def test_parts_are_the_file_however_it_is_chunked(chunks: list[bytes], part_byte
 @given(
     data=st.binary(min_size=1, max_size=100), extra=st.binary(min_size=1, max_size=10), part_bytes=st.integers(1, 50)
 )
-def test_a_byte_too_many_is_refused_when_it_comes(data: bytes, extra: bytes, part_bytes: int) -> None:
-    """Bytes past the declared size raise SIZE_MISMATCH with both sizes, before the stream ends."""
+def test_excess_bytes_are_refused_when_they_arrive(data: bytes, extra: bytes, part_bytes: int) -> None:
     gathering = _gatherer(len(data), part_bytes)
     list(gathering.feed(data))
     with pytest.raises(SageError) as raised:
@@ -39,7 +38,6 @@ def test_a_byte_too_many_is_refused_when_it_comes(data: bytes, extra: bytes, par
 
 
 def test_an_early_end_is_refused() -> None:
-    """A stream that ends before the declared size raises SIZE_MISMATCH."""
     gathering = _gatherer(10, 4)
     list(gathering.feed(b"123456789"))
     with pytest.raises(SageError, match="SIZE_MISMATCH"):
@@ -48,25 +46,22 @@ def test_an_early_end_is_refused() -> None:
 
 @given(total_bytes=st.integers(1, 5 * 1024**4), default_bytes=st.integers(5 * MIB, 64 * MIB))
 def test_no_file_has_more_than_10000_parts(total_bytes: int, default_bytes: int) -> None:
-    """Parts have the default size, and grow by whole MiB only where there would be too many."""
     size = part_size(total_bytes, default_bytes=default_bytes)
     assert -(-total_bytes // size) <= MAX_PARTS
     assert size == default_bytes or total_bytes > default_bytes * MAX_PARTS
     assert size == default_bytes or -(-total_bytes // (size - MIB)) > MAX_PARTS
 
 
-def test_buffers_are_used_again() -> None:
-    """A buffer of the usual size that was given back is handed out again, up to the number that is kept."""
+def test_buffers_are_reused() -> None:
     buffers = PartBuffers(part_bytes=8, kept=1)
-    first, second = buffers.take(8), buffers.take(8)
-    buffers.give_back(first)
-    buffers.give_back(second)
-    assert buffers.take(8) is first
-    assert buffers.take(8) is not second
+    first, second = buffers.acquire(8), buffers.acquire(8)
+    buffers.release(first)
+    buffers.release(second)
+    assert buffers.acquire(8) is first
+    assert buffers.acquire(8) is not second
 
 
 def test_buffers_of_other_sizes_are_not_kept() -> None:
-    """The short last part of a file never stands in for a whole part."""
     buffers = PartBuffers(part_bytes=8, kept=1)
-    buffers.give_back(buffers.take(3))
-    assert len(buffers.take(8)) == 8
+    buffers.release(buffers.acquire(3))
+    assert len(buffers.acquire(8)) == 8

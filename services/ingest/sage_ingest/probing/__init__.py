@@ -1,0 +1,1 @@
+"""Probing: reading the media of a video file in a confined process."""

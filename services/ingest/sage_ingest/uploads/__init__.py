@@ -1,0 +1,1 @@
+"""Uploads: streamed and resumable, from the first byte to a stored video."""

@@ -1,0 +1,1 @@
+"""Videos: stored files and their media."""
