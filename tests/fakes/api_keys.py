@@ -1,22 +1,22 @@
-"""Stand-ins for what the provider's key is kept in and checked by."""
+"""Fakes of the repository of API keys and of the check of a key."""
 
 from sage_embed.errors import encryption_key_missing
-from sage_embed.key_model import KeyFacts, KeyStatus
+from sage_embed.keys.model import ApiKeyRepository, KeyChecker, KeyFacts, KeyStatus
 from sage_runtime.errors import Reason, SageError
 
-# No key of anybody's. What is looked for in logs, traces and errors.
+# Not a real key. Tests search logs, traces and errors for it.
 WITNESS = "tlk_WITNESS-0123456789abcdefghijk-LAST"
 
 
-class InMemoryKeyVault:
-    """`KeyVault` in a dictionary.
+class FakeApiKeyRepository(ApiKeyRepository):
+    """Stores keys in a dictionary.
 
     Attributes:
-        keys: What is stored, by provider.
+        keys: The stored keys by provider.
         reads: How often a key was read.
-        encrypts: Whether there is something to encrypt with.
-        decrypts: Whether what is stored can be decrypted.
-        away: Whether the store cannot be reached.
+        encrypts: Whether there is a key-encryption key.
+        decrypts: Whether stored keys can be decrypted.
+        away: Whether the store is unreachable.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class InMemoryKeyVault:
 
     def require_encryption(self) -> None:
         if not self.encrypts:
-            raise encryption_key_missing("it has nothing to encrypt them with")
+            raise encryption_key_missing("it has no key-encryption key")
 
     async def put(self, provider: str, secret: str, facts: KeyFacts) -> None:
         self._reach()
@@ -41,7 +41,7 @@ class InMemoryKeyVault:
         if provider not in self.keys:
             return None
         if not self.decrypts:
-            raise encryption_key_missing("the stored one does not open")
+            raise encryption_key_missing("the stored key cannot be decrypted")
         return self.keys[provider][0]
 
     async def describe(self, provider: str) -> KeyFacts | None:
@@ -57,8 +57,8 @@ class InMemoryKeyVault:
             raise SageError(Reason.STORE_UNAVAILABLE, store="database")
 
 
-class ScriptedKeyChecker:
-    """Says `status` of every key, and remembers which it was asked about."""
+class ScriptedKeyChecker(KeyChecker):
+    """Returns `status` for every key, and records the keys in `asked`."""
 
     def __init__(self, status: KeyStatus = KeyStatus.VALID) -> None:
         self.status = status

@@ -1,4 +1,4 @@
-"""The three services in memory, as the `sage` command sees them, with switches for what may go wrong."""
+"""The services in memory, as the `sage` command sees them, with switches for what may go wrong."""
 
 import asyncio
 import hashlib
@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import grpc
-from grpc_status import rpc_status
+from fakes.cli_comparisons import FakeCompareService
+from fakes.cli_errors import abort
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
 from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
 from sage.errors.v1 import error_reason_pb2
-from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
-from sage_runtime.catalogue import to_status
-from sage_runtime.errors import FieldViolation, Reason, SageError, invalid
+from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc, media_pb2
+from sage_runtime.errors import FieldViolation, Reason, SageError
 
 FINAL = {
     embed_pb2.EMBEDDING_STATE_COMPLETED,
@@ -29,36 +29,43 @@ class FakeSage:
     """What the fakes hold, and how they behave.
 
     Attributes:
-        uploads: How many uploads arrived.
-        creations: How many embeddings were asked for.
-        watches: How many watches were opened.
-        watched_after: The revision that each watch began after.
-        break_watches: How many watches are cut off after their first message.
+        uploads: Number of uploads.
+        video_lists: The requests for lists of videos.
+        creations: Number of embeddings that were created.
+        read_only: Whether creating embeddings is forbidden.
+        unavailable: Number of GetVideo calls that fail before one succeeds.
+        watches: Number of watches.
+        watched_after: The `after_revision` of each watch.
+        break_watches: Number of watches that are cut off after their first message.
         fail_watches: Whether watches end with an internal error.
         fail_embeddings: Whether every embedding fails.
-        hang_embeddings: Whether embeddings never come to their end.
+        hang_embeddings: Whether embeddings never finish.
         refuse_uploads: Whether uploads are refused as unreadable.
-        lose_statuses: How many uploads end without the server's status, as grpcio ends some that are refused.
-        request_ids: The request id of each upload.
+        lose_statuses: Number of uploads that end without the server's status, as some refused ones do in grpcio.
+        request_ids: The request ID of each upload.
         violations: What comparisons are refused with.
-        requests: The comparisons that were asked for.
-        marengo: Whether Marengo can be used.
-        tail_seconds: How much of the end of every film no clip covers.
-        dubbed: Whether films whose pictures are the same differ in sound.
+        requests: The requests for comparisons.
+        unknown_results: Whether comparisons have a result that this client does not know.
+        marengo: Whether Marengo is usable.
+        tail_seconds: Length of the end of every film that no clip covers.
+        dubbed: Whether films with the same picture differ in sound.
         frame_rate: Frame rate of the videos that are uploaded.
         working: Set when an embedding is watched for the first time.
-        cancelled: Set when an embedding is cancelled, by its id.
+        cancelled: Set when an embedding is cancelled, by its ID.
         keys: The keys that were set or checked.
-        key: What is known of the key in use.
-        key_status: What TwelveLabs says of every key.
+        key: Description of the key in use.
+        key_status: What TwelveLabs says about every key.
         key_refusal: What setting a key is refused with.
-        environment_key: What is known of the key that the server was started with.
+        environment_key: Description of the key that the server was started with.
     """
 
     videos: dict[str, ingest_pb2.Video] = field(default_factory=dict)
     embeddings: dict[str, embed_pb2.Embedding] = field(default_factory=dict)
     uploads: int = 0
+    video_lists: list[ingest_pb2.ListVideosRequest] = field(default_factory=list)
     creations: int = 0
+    read_only: bool = False
+    unavailable: int = 0
     watches: int = 0
     watched_after: list[int] = field(default_factory=list)
     break_watches: int = 0
@@ -70,6 +77,7 @@ class FakeSage:
     request_ids: list[str] = field(default_factory=list)
     violations: tuple[FieldViolation, ...] = ()
     requests: list[compare_pb2.CompareEmbeddingsRequest] = field(default_factory=list)
+    unknown_results: bool = False
     marengo: bool = False
     tail_seconds: float = 0.0
     dubbed: bool = False
@@ -88,19 +96,23 @@ class FakeSage:
         return {"local": "1", "marengo3.0": "3", "marengo3.5": "35", "Marengo-retrieval-2.7": "27"}
 
     def add_video(self, *, filename: str = "film.mp4", seconds: float = 20.0) -> ingest_pb2.Video:
-        """Return a new video that is READY."""
+        """Return a new video."""
         numerator, denominator = self.frame_rate
         video = ingest_pb2.Video(
             id=f"video_{uuid.uuid4().hex}",
             filename=filename,
             content_type="video/mp4",
-            state=ingest_pb2.VIDEO_STATE_READY,
-            media=ingest_pb2.Media(
+            media=media_pb2.Media(
                 duration_seconds=seconds,
                 width=640,
                 height=360,
+                display_width=640,
+                display_height=360,
                 video_codec="h264",
-                frame_rate=ingest_pb2.FrameRate(numerator=numerator, denominator=denominator),
+                frame_rate=media_pb2.FrameRate(numerator=numerator, denominator=denominator),
+                audio_tracks=[
+                    media_pb2.AudioTrack(codec="aac", channels=2, layout="stereo", sample_rate=48_000, language="eng")
+                ],
             ),
         )
         video.create_time.FromSeconds(1_800_000_000 + len(self.videos))
@@ -120,6 +132,7 @@ class FakeSage:
         embedding = embed_pb2.Embedding(
             id=f"embed_{uuid.uuid4().hex}",
             video_id=video_id,
+            media=self.videos[video_id].media,
             model=model,
             model_revision=self.revisions[model],
             clip_seconds=clip_seconds,
@@ -131,14 +144,19 @@ class FakeSage:
         self.embeddings[embedding.id] = embedding
         return embedding
 
+    def content_of(self, embedding: embed_pb2.Embedding) -> str:
+        """Return the checksum of the video of an embedding; empty if it is unknown."""
+        video = self.videos.get(embedding.video_id)
+        return video.sha256 if video else ""
+
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
         """Serve on a free port and yield the address."""
         server = grpc.aio.server()
-        ingest_pb2_grpc.add_IngestServiceServicer_to_server(_Ingest(self), server)
-        embed_pb2_grpc.add_EmbedServiceServicer_to_server(_Embed(self), server)
-        api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server(_ApiKeys(self), server)
-        compare_pb2_grpc.add_CompareServiceServicer_to_server(_Compare(self), server)
+        ingest_pb2_grpc.add_IngestServiceServicer_to_server(FakeIngestService(self), server)
+        embed_pb2_grpc.add_EmbedServiceServicer_to_server(FakeEmbedService(self), server)
+        api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server(FakeApiKeyService(self), server)
+        compare_pb2_grpc.add_CompareServiceServicer_to_server(FakeCompareService(self), server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
@@ -147,12 +165,7 @@ class FakeSage:
             await server.stop(None)
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: SageError) -> None:
-    status = rpc_status.to_status(to_status(error))
-    await context.abort(status.code, status.details, status.trailing_metadata)
-
-
-class _Ingest(ingest_pb2_grpc.IngestServiceServicer):
+class FakeIngestService(ingest_pb2_grpc.IngestServiceServicer):
     def __init__(self, sage: FakeSage) -> None:
         self._sage = sage
 
@@ -166,7 +179,7 @@ class _Ingest(ingest_pb2_grpc.IngestServiceServicer):
                 spec = message.spec
                 self._sage.request_ids.append(message.request_id)
                 if self._sage.refuse_uploads and not lost:
-                    await _abort(
+                    await abort(
                         context, SageError(Reason.VIDEO_UNREADABLE, filename=spec.filename, why="it is a picture")
                     )
             digest.update(message.content.data)
@@ -174,40 +187,57 @@ class _Ingest(ingest_pb2_grpc.IngestServiceServicer):
         if lost:
             await context.abort(grpc.StatusCode.INTERNAL, "Internal error from Core")
         if (spec.size_bytes, spec.sha256) != (size, digest.hexdigest()):
-            await _abort(context, SageError(Reason.SIZE_MISMATCH, declared_bytes=spec.size_bytes, received_bytes=size))
+            await abort(context, SageError(Reason.SIZE_MISMATCH, declared_bytes=spec.size_bytes, received_bytes=size))
         video = self._sage.add_video(filename=spec.filename)
         video.content_type, video.size_bytes, video.sha256 = spec.content_type, size, digest.hexdigest()
         return ingest_pb2.UploadVideoResponse(video=video)
 
     async def GetVideo(self, request, context):
+        if self._sage.unavailable:
+            self._sage.unavailable -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
         if request.video_id not in self._sage.videos:
-            await _abort(context, SageError(Reason.VIDEO_NOT_FOUND, video_id=request.video_id))
+            await abort(context, SageError(Reason.VIDEO_NOT_FOUND, video_id=request.video_id))
         return ingest_pb2.GetVideoResponse(video=self._sage.videos[request.video_id])
 
     async def ListVideos(self, request, context):
-        newest_first = reversed(self._sage.videos.values())
-        matching = [video for video in newest_first if request.filename_contains in video.filename]
+        self._sage.video_lists.append(request)
+        matching = [
+            video
+            for video in reversed(self._sage.videos.values())
+            if request.filename_contains in video.filename and request.sha256 in {"", video.sha256}
+        ]
         start = int(request.page_token or 0)
-        # Pages are short here, so that clients that read the first one only are found out.
-        more = str(start + 2) if len(matching) > start + 2 else ""
-        return ingest_pb2.ListVideosResponse(videos=matching[start : start + 2], next_page_token=more)
+        # Pages are short, so that tests notice a client that reads only the first one.
+        end = start + min(request.page_size or 2, 2)
+        more = str(end) if len(matching) > end else ""
+        return ingest_pb2.ListVideosResponse(videos=matching[start:end], next_page_token=more)
 
     async def DeleteVideo(self, request, context):
         if self._sage.videos.pop(request.video_id, None) is None:
-            await _abort(context, SageError(Reason.VIDEO_NOT_FOUND, video_id=request.video_id))
+            await abort(context, SageError(Reason.VIDEO_NOT_FOUND, video_id=request.video_id))
         return ingest_pb2.DeleteVideoResponse()
 
     async def GetPlaybackUrl(self, request, context):
         return ingest_pb2.GetPlaybackUrlResponse(url=f"http://s3/{request.video_id}?for={request.validity.seconds}")
 
 
-class _Embed(embed_pb2_grpc.EmbedServiceServicer):
+class FakeEmbedService(embed_pb2_grpc.EmbedServiceServicer):
     def __init__(self, sage: FakeSage) -> None:
         self._sage = sage
 
     async def CreateEmbedding(self, request, context):
-        self._sage.creations += 1
-        embedding = self._sage.add_embedding(
+        sage = self._sage
+        if sage.read_only:
+            await abort(context, SageError(Reason.FORBIDDEN, needs="write", has="read"))
+        recipe = (request.video_id, request.model, request.clip_seconds, set(request.tracks))
+        for embedding in reversed(sage.embeddings.values()):
+            made = (embedding.video_id, embedding.model, embedding.clip_seconds, set(embedding.requested_tracks))
+            reusable = embedding.state not in FINAL - {embed_pb2.EMBEDDING_STATE_COMPLETED}
+            if made == recipe and reusable and not request.force:
+                return embed_pb2.CreateEmbeddingResponse(embedding=embedding, reused=True)
+        sage.creations += 1
+        embedding = sage.add_embedding(
             request.video_id,
             state=embed_pb2.EMBEDDING_STATE_PENDING,
             clip_seconds=request.clip_seconds,
@@ -218,7 +248,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
 
     async def _find(self, embedding_id: str, context: grpc.aio.ServicerContext) -> embed_pb2.Embedding:
         if embedding_id not in self._sage.embeddings:
-            await _abort(context, SageError(Reason.EMBEDDING_NOT_FOUND, embedding_id=embedding_id))
+            await abort(context, SageError(Reason.EMBEDDING_NOT_FOUND, embedding_id=embedding_id))
         return self._sage.embeddings[embedding_id]
 
     async def GetEmbedding(self, request, context):
@@ -241,8 +271,8 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
         sage.watches += 1
         sage.watched_after.append(request.after_revision)
         if sage.fail_watches:
-            await _abort(context, SageError(Reason.INTERNAL, request_id="request-7"))
-        yield embed_pb2.WatchEmbeddingResponse(heartbeat=True)
+            await abort(context, SageError(Reason.INTERNAL, request_id="request-7"))
+        yield embed_pb2.WatchEmbeddingResponse(heartbeat=embed_pb2.Heartbeat())
         if embedding.state not in FINAL:
             embedding.state = embed_pb2.EMBEDDING_STATE_PROCESSING
             embedding.revision += 1
@@ -270,7 +300,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
     async def CancelEmbedding(self, request, context):
         embedding = await self._find(request.embedding_id, context)
         if embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED:
-            await _abort(context, SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state="COMPLETED"))
+            await abort(context, SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state="COMPLETED"))
         embedding.state = embed_pb2.EMBEDDING_STATE_CANCELLED
         embedding.revision += 1
         self._sage.cancelled[embedding.id].set()
@@ -303,7 +333,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
                 min_clip_seconds=2,
                 max_clip_seconds=10,
                 usable=usable,
-                unusable_reason="" if usable else "no API key is set.",
+                unusable_reason="" if usable else "no API key is set. Set one with SetApiKey.",
             )
             for name in ("marengo3.0", "marengo3.5", "Marengo-retrieval-2.7")
         ]
@@ -311,7 +341,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
         return embed_pb2.ListModelsResponse(models=models)
 
 
-class _ApiKeys(api_key_pb2_grpc.ApiKeyServiceServicer):
+class FakeApiKeyService(api_key_pb2_grpc.ApiKeyServiceServicer):
     def __init__(self, sage: FakeSage) -> None:
         self._sage = sage
 
@@ -319,7 +349,7 @@ class _ApiKeys(api_key_pb2_grpc.ApiKeyServiceServicer):
         sage = self._sage
         sage.keys.append(request.key)
         if sage.key_refusal:
-            await _abort(context, sage.key_refusal)
+            await abort(context, sage.key_refusal)
         found = api_key_pb2.ApiKey(provider="twelvelabs", last_four=request.key.strip()[-4:], status=sage.key_status)
         found.check_time.FromSeconds(1_800_000_000)
         if request.validate_only:
@@ -340,70 +370,3 @@ class _ApiKeys(api_key_pb2_grpc.ApiKeyServiceServicer):
     async def DeleteApiKey(self, request, context):
         self._sage.key = self._sage.environment_key
         return api_key_pb2.DeleteApiKeyResponse()
-
-
-class _Compare(compare_pb2_grpc.CompareServiceServicer):
-    def __init__(self, sage: FakeSage) -> None:
-        self._sage = sage
-
-    async def CompareEmbeddings(self, request, context):
-        """Two embeddings of one content are the same; others differ from 4 to 8 s, and b goes on for 2.5 s."""
-        sage = self._sage
-        sage.requests.append(request)
-        if sage.violations:
-            await _abort(context, invalid(*sage.violations))
-        a, b = sage.embeddings[request.embedding_id_a], sage.embeddings[request.embedding_id_b]
-        same = a.video_id == b.video_id or _sha256(sage, a) == _sha256(sage, b) != ""
-        response = compare_pb2.CompareEmbeddingsResponse(
-            mode=compare_pb2.COMPARE_MODE_TIME,
-            metric=request.metric or compare_pb2.METRIC_COSINE,
-            threshold=request.threshold if request.HasField("threshold") else 0.05,
-            track=request.track,
-            model=a.model,
-            a=_side(a, 20.0),
-            b=_side(b, 20.0 if same else 22.5),
-        )
-        _compare_track(response, same=same, tail_seconds=sage.tail_seconds)
-        if request.second_track:
-            second = response.second
-            second.track = request.second_track
-            second.threshold = request.second_threshold if request.HasField("second_threshold") else 0.1
-            second.a_covered.CopyFrom(response.a.covered)
-            second.b_covered.CopyFrom(response.b.covered)
-            _compare_track(second, same=same and not sage.dubbed, tail_seconds=sage.tail_seconds)
-        return response
-
-
-def _compare_track(
-    compared: compare_pb2.CompareEmbeddingsResponse | compare_pb2.TrackComparison, *, same: bool, tail_seconds: float
-) -> None:
-    compared.similarity_percent = 100.0 if same and not tail_seconds else 100 * 16 / 22.5
-    compared.compared_count, compared.differing_count = 10, 0 if same else 2
-    compared.series.a_start_seconds[:] = compared.series.b_start_seconds[:] = [2.0 * index for index in range(10)]
-    compared.series.length_seconds[:] = [2.0] * 10
-    compared.series.distances[:] = [0.01] * 10 if same else [0.01, 0.01, 0.3, 0.4, *([0.01] * 6)]
-    if not same:
-        changed = compare_pb2.TimeRange(start_seconds=4, end_seconds=8)
-        compared.differences.add(
-            kind=compare_pb2.DIFFERENCE_KIND_CHANGED, a=changed, b=changed, max_distance=0.4, mean_distance=0.35
-        )
-        compared.differences.add(
-            kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_B, b=compare_pb2.TimeRange(start_seconds=20, end_seconds=22.5)
-        )
-    elif tail_seconds:
-        tail = compare_pb2.TimeRange(start_seconds=20 - tail_seconds, end_seconds=20)
-        compared.differences.add(kind=compare_pb2.DIFFERENCE_KIND_NOT_COMPARED, a=tail, b=tail)
-
-
-def _side(embedding: embed_pb2.Embedding, seconds: float) -> compare_pb2.Side:
-    return compare_pb2.Side(
-        embedding_id=embedding.id,
-        video_id=embedding.video_id,
-        duration_seconds=seconds,
-        covered=compare_pb2.TimeRange(start_seconds=0, end_seconds=seconds),
-    )
-
-
-def _sha256(sage: FakeSage, embedding: embed_pb2.Embedding) -> str:
-    video = sage.videos.get(embedding.video_id)
-    return video.sha256 if video else ""

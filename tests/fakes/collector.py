@@ -8,11 +8,11 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 
 class TraceCollector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps every trace that it is sent.
+    """Keeps every trace that it receives.
 
     Attributes:
         received: What came, as it came.
-        endpoint: Where it takes traces.
+        endpoint: The address on which it receives traces.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class TraceCollector(trace_service_pb2_grpc.TraceServiceServicer):
     async def Export(
         self, request: trace_service_pb2.ExportTraceServiceRequest, context: grpc.aio.ServicerContext
     ) -> trace_service_pb2.ExportTraceServiceResponse:
-        """Take some traces."""
+        """Keep some traces."""
         self.received.append(request)
         return trace_service_pb2.ExportTraceServiceResponse()
 
     def span_names(self) -> set[str]:
-        """Return the names of the spans that came."""
+        """Return the names of the spans that arrived."""
         return {
             span.name
             for request in self.received
@@ -38,7 +38,7 @@ class TraceCollector(trace_service_pb2_grpc.TraceServiceServicer):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["TraceCollector"]:
-        """Take traces for the length of the block."""
+        """Receive traces for the length of the block."""
         server = grpc.aio.server()
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, server)
         self.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

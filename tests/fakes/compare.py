@@ -1,45 +1,51 @@
-"""Stand-ins for what the compare service reads from: an embed service and the port in front of it."""
+"""Stand-ins for the embed service that the compare service reads from, and for the port in front of it."""
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import grpc
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
-from sage_compare.distance import to_clips
-from sage_compare.model import Clips, Embedding, TimeRange, Track
+from sage.ingest.v1 import media_pb2
+from sage_compare.inputs.embedding import Embedding, FrameClock, TimeRange, Track
+from sage_compare.inputs.segments import EmbeddingReader, Segments
+from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
-from sage_runtime.ids import new_id
 from sage_runtime.server import ServiceRegistration
 
 
 @dataclass(frozen=True)
-class Segments:
-    """The segments of one track: when each starts and ends, and a row of numbers for each."""
+class StoredTrack:
+    """The segments of one track: start, end and a row of numbers each."""
 
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     vectors: NDArray[np.float32]
 
+    @property
+    def covered(self) -> TimeRange | None:
+        return TimeRange(float(self.starts[0]), float(self.ends[-1])) if len(self.starts) else None
 
-def segments(vectors: ArrayLike, *, clip_seconds: float = 2.0, end: float | None = None) -> Segments:
-    """Return segments on a grid from 0; the last one ends at `end` where that is given."""
+
+def stored_track(vectors: ArrayLike, *, clip_seconds: float = 2.0, end: float | None = None) -> StoredTrack:
+    """Return segments on a grid from 0. The last one ends at `end` if that is given."""
     rows = np.asarray(vectors, np.float32)
     starts = np.arange(len(rows)) * clip_seconds
     ends = starts + clip_seconds
     if end is not None:
         ends[-1] = end
-    return Segments(starts, ends, rows)
+    return StoredTrack(starts, ends, rows)
 
 
 @dataclass(frozen=True)
 class StoredEmbedding:
-    """An embedding and its vectors, as a test wants them."""
+    """An embedding and its vectors, as the embed service would hold them."""
 
-    tracks: dict[str, Segments]
+    tracks: dict[str, StoredTrack]
     duration: float
     id: str = field(default_factory=lambda: new_id("embed"))
     video_id: str = field(default_factory=lambda: new_id("video"))
@@ -50,29 +56,50 @@ class StoredEmbedding:
     state: str = "COMPLETED"
     revision: int = 7
     requested_tracks: tuple[str, ...] | None = None
+    frame_rate: Fraction | None = Fraction(24)
+    frame_rate_mode: str = "CONSTANT"
+    frame_count: int | None = None
 
     def __post_init__(self) -> None:
         if not self.dimensions:
             widths = {track.vectors.shape[1] for track in self.tracks.values()}
             object.__setattr__(self, "dimensions", widths.pop() if widths else 4)
-        # What was not said to be asked for is what is there.
         if self.requested_tracks is None:
             object.__setattr__(self, "requested_tracks", tuple(self.tracks))
 
     def but(self, **changes: object) -> "StoredEmbedding":
-        """Return another embedding that differs in the fields given, under an id of its own."""
-        asked = {"requested_tracks": None} if "tracks" in changes else {}
-        return replace(self, **{"id": new_id("embed"), **asked, **changes})
+        """Return another embedding, with a new ID, that differs in these fields.
+
+        New tracks are also the requested ones unless `requested_tracks` is given.
+        """
+        requested = {"requested_tracks": None} if "tracks" in changes else {}
+        return replace(self, **{"id": new_id("embed"), **requested, **changes})
+
+    @property
+    def media(self) -> media_pb2.Media:
+        """What the video's file holds."""
+        media = media_pb2.Media(
+            duration_seconds=self.duration,
+            container="mp4",
+            video_codec="h264",
+            frame_rate_mode=media_pb2.FrameRateMode.Value(f"FRAME_RATE_MODE_{self.frame_rate_mode}"),
+            frame_count=self.frame_count,
+            start_timecode=media_pb2.Timecode(hours=10, drop_frame=True),
+            audio_tracks=[media_pb2.AudioTrack(codec="aac", language="eng")],
+        )
+        if self.frame_rate is not None:
+            media.frame_rate.numerator, media.frame_rate.denominator = self.frame_rate.as_integer_ratio()
+        return media
 
 
 def stored(vectors: ArrayLike, **fields: object) -> StoredEmbedding:
-    """Return a completed embedding with one `visual` track of 2 s clips that covers its video to the end."""
-    track = segments(vectors)
+    """Return a completed embedding with one `visual` track of 2 s segments that covers its video to the end."""
+    track = stored_track(vectors)
     duration = float(track.ends[-1]) if len(track.ends) else 0.0
     return StoredEmbedding(**{"tracks": {"visual": track}, "duration": duration, **fields})
 
 
-class InMemoryEmbeddingReader:
+class InMemoryEmbeddingReader(EmbeddingReader):
     """The `EmbeddingReader` port over a dictionary.
 
     `reads` counts how often each track was read; while `gate` is closed, reads wait; `failure` is raised once.
@@ -91,18 +118,23 @@ class InMemoryEmbeddingReader:
         return Embedding(
             id=found.id,
             video_id=found.video_id,
-            duration=found.duration,
+            clock=FrameClock(
+                found.duration,
+                rate=found.frame_rate,
+                stated_count=found.frame_count if found.frame_rate_mode == "CONSTANT" else None,
+            ),
+            media=found.media.SerializeToString(),
             model=found.model,
             model_revision=found.model_revision,
             dimensions=found.dimensions,
             clip_seconds=found.clip_seconds,
             state=found.state,
             requested_tracks=found.requested_tracks,
-            tracks=tuple(_track(name, track) for name, track in found.tracks.items()),
+            tracks=tuple(Track(name, len(track.starts), track.covered) for name, track in found.tracks.items()),
             revision=found.revision,
         )
 
-    async def read_clips(self, embedding: Embedding, track: str) -> Clips:
+    async def read_segments(self, embedding: Embedding, track: str) -> Segments:
         found = _readable(self._find(embedding.id), track)
         self.reads[embedding.id, track] += 1
         self.waiting += 1
@@ -111,7 +143,10 @@ class InMemoryEmbeddingReader:
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
-        return to_clips(found.starts, found.ends, found.vectors)
+        return Segments.of(found.starts, found.ends, found.vectors)
+
+    async def check(self) -> None:
+        """Always well."""
 
     def _find(self, embedding_id: str) -> StoredEmbedding:
         if embedding_id not in self.stored:
@@ -120,10 +155,10 @@ class InMemoryEmbeddingReader:
 
 
 class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
-    """The two calls of the embed service that the compare service makes, with the errors of the real one.
+    """The two RPCs of the embed service that the compare service calls, with the errors of the real one.
 
-    `calls` counts calls by method. `rows_per_message` is small so that tests see several messages. `tamper` changes
-    a message before it is sent. Health follows `well`.
+    `calls` counts calls by method. `rows_per_message` is small so that a track needs several messages. `tamper`
+    changes a message before it is sent. Health follows `well`.
     """
 
     def __init__(self, *embeddings: StoredEmbedding, rows_per_message: int = 3) -> None:
@@ -139,7 +174,7 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         self.stored.update({embedding.id: embedding for embedding in embeddings})
 
     def registration(self) -> ServiceRegistration:
-        """Return it as a service that a server can serve."""
+        """Return the service for a server to serve."""
 
         async def check() -> None:
             if not self.well:
@@ -160,7 +195,7 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             embedding=embed_pb2.Embedding(
                 id=found.id,
                 video_id=found.video_id,
-                video_duration_seconds=found.duration,
+                media=found.media,
                 model=found.model,
                 model_revision=found.model_revision,
                 provider="local",
@@ -178,7 +213,7 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
     ) -> AsyncIterator[embed_pb2.ReadSegmentsResponse]:
         self.calls["ReadSegments"] += 1
         track = _readable(self._find(request.embedding_id), request.track)
-        # As the contract has it: a track without segments sends one message with none.
+        # As in the contract: a track without segments sends one message with none.
         for first in range(0, max(1, len(track.starts)), self.rows_per_message):
             rows = slice(first, first + self.rows_per_message)
             yield self.tamper(
@@ -197,7 +232,7 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         return self.stored[embedding_id]
 
 
-def _readable(found: StoredEmbedding, track: str) -> Segments:
+def _readable(found: StoredEmbedding, track: str) -> StoredTrack:
     if found.state != "COMPLETED":
         raise SageError(Reason.EMBEDDING_NOT_COMPLETED, embedding_id=found.id, state=found.state)
     if track not in found.tracks:
@@ -205,14 +240,11 @@ def _readable(found: StoredEmbedding, track: str) -> Segments:
     return found.tracks[track]
 
 
-def _track(name: str, track: Segments) -> Track:
-    covered = TimeRange(float(track.starts[0]), float(track.ends[-1])) if len(track.starts) else None
-    return Track(name, len(track.starts), covered)
-
-
-def _track_message(name: str, track: Segments) -> embed_pb2.Track:
-    message = embed_pb2.Track(name=name, segment_count=len(track.starts))
-    if len(track.starts):
-        message.covered_start_seconds = track.starts[0]
-        message.covered_end_seconds = track.ends[-1]
-    return message
+def _track_message(name: str, track: StoredTrack) -> embed_pb2.Track:
+    covered = track.covered or TimeRange(0.0, 0.0)
+    return embed_pb2.Track(
+        name=name,
+        segment_count=len(track.starts),
+        covered_start_seconds=covered.start,
+        covered_end_seconds=covered.end,
+    )

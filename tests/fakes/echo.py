@@ -1,4 +1,4 @@
-"""A tiny real gRPC service with all four call shapes, and calls to it."""
+"""A small real gRPC service with all four call shapes, and calls to it."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
-from sage_runtime.channel import to_sage_error
+from sage_runtime.client import to_sage_error
 from sage_runtime.context import current_request_id, time_left_s
 from sage_runtime.errors import Reason, SageError, invalid_field
 from sage_runtime.server import ServiceRegistration
@@ -17,14 +17,14 @@ SHAPES = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 @dataclass
 class Echo:
-    """Answers what it is asked to: the request's text says how a call ends.
+    """Returns the request's text, or ends the call in the way that the text names.
 
     Attributes:
-        sibling: Where `ask` calls.
-        healthy: Whether its check passes.
-        entered: Set when a call that waits has begun.
-        release: Lets calls that wait go on.
-        cancelled: Set when a call that waits, or a stream, has ended or was cancelled.
+        sibling: The channel that `ask` uses.
+        healthy: Whether its health check passes.
+        entered: Set when a waiting call has started.
+        release: Lets waiting calls continue.
+        cancelled: Set when a waiting call or a stream has ended or was cancelled.
         cleaned_up_in_place: Whether a stream cleaned up in the task that served it.
     """
 
@@ -39,7 +39,7 @@ class Echo:
         if not self.healthy:
             raise ConnectionError("the store is gone")
 
-    async def _answer(self, text: str, context) -> StringValue:
+    async def _respond(self, text: str, context) -> StringValue:
         match text:
             case "missing":
                 raise SageError(Reason.VIDEO_NOT_FOUND, video_id="video_7", detail="row is gone")
@@ -49,7 +49,7 @@ class Echo:
                 raise RuntimeError("password=hunter2")
             case "group":
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._answer("missing", context))
+                    tasks.create_task(self._respond("missing", context))
             case "mixed group":
                 raise ExceptionGroup("two", [SageError(Reason.VIDEO_NOT_FOUND), RuntimeError("password=hunter2")])
             case "abort":
@@ -81,7 +81,7 @@ class Echo:
         return StringValue(value=text)
 
     async def unary_unary(self, request, context):
-        return await self._answer(request.value, context)
+        return await self._respond(request.value, context)
 
     async def unary_stream(self, request, context):
         task = asyncio.current_task()
@@ -92,15 +92,15 @@ class Echo:
             self.cleaned_up_in_place = asyncio.current_task() is task
             self.cancelled.set()
         yield StringValue(value="first")
-        yield await self._answer(request.value, context)
+        yield await self._respond(request.value, context)
 
     async def stream_unary(self, requests, context):
         texts = [request.value async for request in requests]
-        return await self._answer(texts[-1], context)
+        return await self._respond(texts[-1], context)
 
     async def stream_stream(self, requests, context):
         async for request in requests:
-            yield await self._answer(request.value, context)
+            yield await self._respond(request.value, context)
 
     def add(self, server: grpc.aio.Server) -> None:
         handlers = {
@@ -128,13 +128,13 @@ def method(channel: grpc.aio.Channel, shape: str) -> Callable:
 
 
 def start(channel: grpc.aio.Channel, shape: str, text: str, **options) -> grpc.aio.Call:
-    """Begin a call of any shape that carries one text."""
+    """Start a call of any shape that carries one text."""
     request = StringValue(value=text)
     return method(channel, shape)(iter([request]) if shape.startswith("stream") else request, **options)
 
 
-async def answers(call: grpc.aio.Call) -> list[str]:
-    """Return all answers of a call of any shape, or raise its error."""
+async def responses(call: grpc.aio.Call) -> list[str]:
+    """Return all responses of a call of any shape, or raise its error."""
     if hasattr(call, "__aiter__"):
-        return [answer.value async for answer in call]
+        return [response.value async for response in call]
     return [(await call).value]

@@ -1,4 +1,4 @@
-"""A server in TwelveLabs' place as far as the check of a key sees it, and as strange as a test wants it."""
+"""A server in place of TwelveLabs for the check of a key, with any response that a test needs."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,12 +11,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class KeyProvider:
-    """Answers as `handler` says, at first with an empty list, and remembers the requests.
+    """Responds with `handler`, initially with an empty list, and records the requests.
 
     Attributes:
-        handler: Answers.
-        requests: Method, path and key of what came.
-        base_url: Where it answers.
+        handler: Makes the responses.
+        requests: Method, path and key of each request.
+        base_url: Its URL.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class KeyProvider:
         self.say(200, json=EMPTY_LIST)
 
     def say(self, status: int, *, text: str | None = None, json: object = None, **headers: str) -> None:
-        """Answer like this from now on."""
+        """Set the response."""
 
         async def handler(_request: web.Request) -> web.StreamResponse:
             if text is not None:
@@ -37,7 +37,7 @@ class KeyProvider:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["KeyProvider"]:
-        """Answer for the length of the block."""
+        """Serve while the block runs."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)

@@ -1,18 +1,16 @@
-"""TwelveLabs as an HTTP transport, for the real SDK, and what else the engine for it works with, on a virtual clock."""
+"""TwelveLabs as an HTTP transport for the real SDK, with the other ports of its engine, on a virtual clock."""
 
 import json
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import numpy as np
 import pytest
-from sage_embed.adapters.twelvelabs.engine import TwelveLabsEngine
-from sage_embed.adapters.twelvelabs.policy import TwelveLabsPolicy
-from sage_embed.adapters.twelvelabs.session import Clock
-from sage_embed.engine import (
+from sage_embed.config import TwelveLabsSettings
+from sage_embed.engines.engine import (
     EngineEvent,
     EngineRequest,
     Progressed,
@@ -22,9 +20,12 @@ from sage_embed.engine import (
     TaskStarted,
     Vectors,
 )
-from sage_embed.ports import ProviderKey, ProviderKeys, ProviderPace
-from sage_runtime.catalogue import public_text
+from sage_embed.engines.twelvelabs.engine import TwelveLabsEngine
+from sage_embed.engines.twelvelabs.pace import ProviderPace
+from sage_embed.engines.twelvelabs.session import Clock
+from sage_embed.keys.model import ProviderKey, ProviderKeys
 from sage_runtime.errors import SageError
+from sage_runtime.errors.catalogue import public_text
 
 KEY = ProviderKey("tlk_secret_key", "fingerprint")
 URL = "https://store.example/videos/a.mp4?X-Amz-Signature=signed"
@@ -36,50 +37,47 @@ Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 
 
 class VirtualClock:
-    """Time that passes when somebody sleeps."""
+    """Time that passes only in `sleep`."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.sleeps: list[float] = []
 
     async def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Advance the time."""
         self.sleeps.append(seconds)
         self.seconds += seconds
 
     def now(self) -> datetime:
-        """Return the time of day."""
+        """Return the current time."""
         return _EPOCH + timedelta(seconds=self.seconds)
 
     def clock(self) -> Clock:
-        """Return it as the engine wants it."""
+        """Return the clock for the engine."""
         return Clock(sleep=self.sleep, monotonic=lambda: self.seconds, now=self.now)
 
 
 @dataclass
 class FixedKeys(ProviderKeys):
-    """Gives out one key after another; the last one for ever."""
+    """Hands out one key after another, and the last one forever."""
 
     keys: deque[ProviderKey | None] = field(default_factory=lambda: deque([KEY]))
 
     async def current(self) -> ProviderKey | None:
-        """See `ProviderKeys`."""
         return self.keys.popleft() if len(self.keys) > 1 else self.keys[0]
 
 
 @dataclass
 class CountingPace(ProviderPace):
-    """Lets everything through and counts."""
+    """Grants every turn and counts."""
 
     turns: int = 0
     limits: list[float | None] = field(default_factory=list)
 
     async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
-        """See `ProviderPace`."""
         self.turns += 1
 
     async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:
-        """See `ProviderPace`."""
         self.limits.append(retry_after_s)
 
 
@@ -90,10 +88,10 @@ class Marengo:
     Attributes:
         duration_seconds: The video's length.
         polls_before_ready: How often a task is `processing` before it is `ready`.
-        list_lag: How many looks at the list do not show a task that is there.
-        told: By step, what is answered instead of the right answer, one after the other.
-        create_answers: What becomes of answers to creates that had their effect, one after the other.
-        seen: The steps of all requests.
+        list_lag: How many requests for the list do not show existing tasks yet.
+        told: By step, the responses that replace the correct ones, in order.
+        create_answers: The responses that replace those to successful create requests, in order.
+        seen: The number of requests by step.
         requests: All requests.
     """
 
@@ -112,26 +110,26 @@ class Marengo:
     requests: list[httpx.Request] = field(default_factory=list)
 
     def tell(self, step: str, *answers: Answer) -> None:
-        """Answer the next requests of a step with these."""
+        """Set the responses to the next requests of a step."""
         self.told.setdefault(step, deque()).extend(answers)
 
-    def engine(self, policy: TwelveLabsPolicy | None = None) -> TwelveLabsEngine:
-        """Return an engine that talks to it."""
+    def engine(self, settings: TwelveLabsSettings | None = None) -> TwelveLabsEngine:
+        """Return an engine that uses it."""
         return TwelveLabsEngine(
             self.keys,
             self.pace,
-            # With one place for results, one that is not given back is missed at once.
-            policy=replace(policy or TwelveLabsPolicy(), results_at_once=1),
+            # With a single slot for results, a slot that is not released blocks the next test step at once.
+            (settings or TwelveLabsSettings()).model_copy(update={"results_at_once": 1}),
             http_client=lambda: httpx.AsyncClient(transport=httpx.MockTransport(self._answer)),
             clock=self.clock.clock(),
         )
 
     def order(self, task_id: str = "t1") -> dict[str, object]:
-        """Return what a task was asked for with."""
+        """Return the submission of a task."""
         return self.tasks[task_id]
 
     def make_task(self, url: str = URL, *, model: str = "marengo3.0") -> str:
-        """Make a task that nobody has heard of."""
+        """Create a task without a request."""
         task_id = f"t{len(self.tasks) + 1}"
         self.tasks[task_id] = {"url": url, "model": model, "polls": 0, "created_at": self.clock.now().isoformat()}
         return task_id
@@ -207,7 +205,7 @@ class Marengo:
         found = []
         for option in options:
             if "clip" in scopes:
-                # A rest that is shorter than a clip has none.
+                # A rest shorter than a clip gets no vector.
                 times = [(start, start + 2) for start in range(0, int(self.duration_seconds) - 1, 2)]
                 found += [("clip", option, start, end) for start, end in times]
             if scopes[-1] != "clip":
@@ -225,7 +223,7 @@ class Marengo:
 
 
 def vector(option: str, start_seconds: float, dimensions: int = 512) -> Vectors:
-    """Return the vector that a clip has."""
+    """Return the vector of a clip."""
     seed = np.random.default_rng([len(option), int(start_seconds)])
     return seed.standard_normal(dimensions).astype(np.float32)
 
@@ -264,12 +262,12 @@ def request_of(
 
 @dataclass
 class Outcome:
-    """What an engine did.
+    """The events of an engine.
 
     Attributes:
-        submitted: The URLs that it was about to send.
-        started: The tasks that it had.
-        said: What people were told.
+        submitted: The submitted URLs.
+        started: The IDs of the tasks.
+        said: The messages for users.
         produced: The segments, in order.
     """
 
@@ -279,7 +277,7 @@ class Outcome:
     produced: list[SegmentsProduced] = field(default_factory=list)
 
     def add(self, event: EngineEvent) -> None:
-        """Note an event."""
+        """Record an event."""
         match event:
             case Submitting(url, _):
                 self.submitted.append(url)
@@ -289,6 +287,8 @@ class Outcome:
                 self.said.append(message)
             case SegmentsProduced():
                 self.produced.append(event)
+                if event.progress is not None:
+                    self.said.append(event.progress.message)
 
     def track(self, name: str) -> Vectors:
         """Return all vectors of a track."""
@@ -328,18 +328,18 @@ def form_of(request: httpx.Request) -> dict[str, list[str]]:
 
 
 async def run(
-    marengo: Marengo, request: EngineRequest | None = None, *, policy: TwelveLabsPolicy | None = None
+    marengo: Marengo, request: EngineRequest | None = None, *, settings: TwelveLabsSettings | None = None
 ) -> Outcome:
-    """Embed a video to its end."""
-    outcome, engine = Outcome(), marengo.engine(policy)
+    """Embed a video."""
+    outcome, engine = Outcome(), marengo.engine(settings)
     async for event in engine.embed(request or request_of(marengo)):
         outcome.add(event)
     await engine.aclose()
     return outcome
 
 
-async def fail(marengo: Marengo, request: EngineRequest | None = None, **options: TwelveLabsPolicy) -> SageError:
-    """Embed a video that cannot be embedded."""
+async def fail(marengo: Marengo, request: EngineRequest | None = None, **options: TwelveLabsSettings) -> SageError:
+    """Embed a video and return the error, which must contain neither the key nor the URL's signature."""
     with pytest.raises(SageError) as caught:
         await run(marengo, request, **options)
     for text in (public_text(caught.value), str(caught.value), caught.value.detail):

@@ -1,11 +1,11 @@
-"""A pace of requests in memory, on a clock that tests move."""
+"""A fake of the pace of requests, on a clock that tests advance."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from sage_embed.adapters.pace import PacePolicy, PaceState, after_refusal
-from sage_embed.ports import ProviderKey, ProviderPace
+from sage_embed.engines.twelvelabs.pace import PaceOptions, PaceState, ProviderPace, after_refusal
+from sage_embed.keys.model import ProviderKey
 
 
 @dataclass
@@ -19,18 +19,17 @@ class _Line:
     sent: deque[float] = field(default_factory=deque)
 
 
-class InMemoryProviderPace(ProviderPace):
-    """Keeps the pace in memory. Waiting moves the clock."""
+class FakeProviderPace(ProviderPace):
+    """Keeps the pace in memory. Waiting advances the clock."""
 
-    def __init__(self, policy: PacePolicy, *, now: Callable[[], float], advance: Callable[[float], None]) -> None:
-        self._policy = policy
+    def __init__(self, options: PaceOptions, *, now: Callable[[], float], advance: Callable[[float], None]) -> None:
+        self._options = options
         self._now = now
         self._advance = advance
         self._lines: dict[str, _Line] = {}
 
     async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
-        """See `ProviderPace`."""
-        line, window_s = self._lines.setdefault(key.fingerprint, _Line()), self._policy.window_s
+        line, window_s = self._lines.setdefault(key.fingerprint, _Line()), self._options.window_s
         while True:
             if not await in_use():
                 return
@@ -42,12 +41,11 @@ class InMemoryProviderPace(ProviderPace):
             self._advance(wait_s)
         distance_s = window_s / allowed if allowed else 0.0
         due = max(line.next_at, self._now() - distance_s) + distance_s
-        line.next_at = max(due, self._now() + self._policy.min_interval_s)
+        line.next_at = max(due, self._now() + self._options.min_interval_s)
         line.sent_since_hold += 1
         line.sent.append(self._now())
 
     async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:
-        """See `ProviderPace`."""
         line, now = self._lines.setdefault(key.fingerprint, _Line()), self._now()
         state = PaceState(
             allowance=self._allowed(line),
@@ -56,19 +54,19 @@ class InMemoryProviderPace(ProviderPace):
             resting=line.held_until > now,
             sent=self._fullest_window(line),
         )
-        known, rest_s = after_refusal(state, self._policy, retry_after_s=retry_after_s)
+        known, rest_s = after_refusal(state, self._options, retry_after_s=retry_after_s)
         line.allowance, line.allowance_at, line.holds = known.allowance, now, known.holds
         line.held_until = max(line.held_until, now + rest_s)
         if not state.resting:
             line.sent_since_hold = 0
 
     def _fullest_window(self, line: _Line) -> int:
-        window_s, since = self._policy.window_s, self._now() - 2 * self._policy.window_s
+        window_s, since = self._options.window_s, self._now() - 2 * self._options.window_s
         late = [at for at in line.sent if at >= since]
         return max((sum(end - window_s <= at <= end for at in late) for end in late), default=0)
 
     def _allowed(self, line: _Line) -> int | None:
         if line.allowance is None:
             return None
-        windows = (self._now() - line.allowance_at - self._policy.relax_after_s) / self._policy.window_s
+        windows = (self._now() - line.allowance_at - self._options.relax_after_s) / self._options.window_s
         return int(line.allowance * 1.1 ** max(0.0, windows))

@@ -1,1 +1,1 @@
-"""Embed: turns videos into vectors and looks after the work."""
+"""Embed: turns videos into vectors and manages the work."""

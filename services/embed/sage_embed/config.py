@@ -1,19 +1,19 @@
-"""The settings of embed's processes, each from its environment variable."""
+"""Settings of embed's processes, read from environment variables."""
 
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from sage_runtime.errors import SageError
-from sage_runtime.settings import ListenAddress, OptionalListenAddress, ServerSettings
+from sage_runtime.process.settings import ListenAddress, OptionalListenAddress, ServerSettings, Settings
 
-from sage_embed.api_keys import read_key
+from sage_embed.keys.model import read_key
 
 SCHEMA = "embed"
 
 
 def _check_api_key(key: SecretStr) -> SecretStr:
-    """Return the key without the line break that it may have from a file; the rules are those of SetApiKey."""
+    """Return the key without a trailing line break, as files have it. The rules are those of SetApiKey."""
     try:
         return SecretStr(read_key(key.get_secret_value()))
     except SageError as error:
@@ -24,18 +24,19 @@ ApiKeySetting = Annotated[SecretStr, AfterValidator(_check_api_key)]
 
 
 class EmbedSettings(ServerSettings):
-    """What the service and the worker share.
+    """Settings that the service and the worker share.
 
     Attributes:
-        database_url: PostgreSQL, as a role that owns the schema `embed`.
-        database_connections: Connections to PostgreSQL at the most, besides one that listens.
-        ingest_address: Where ingest serves.
-        url_validity_s: Seconds for which a worker, or a provider, may read a video through one URL; up to an hour more.
-        twelvelabs_api_key: The key for TwelveLabs that is used while none is set with SetApiKey.
-        key_encryption_keys: What keys set with SetApiKey are encrypted with: `ID:KEY` entries separated by commas or
-            line breaks, KEY being 32 bytes in base64 (`openssl rand -base64 32`). The first encrypts, all decrypt.
-            Where neither this nor the file is set, no key is stored.
-        key_encryption_keys_file: A file of the same form, in place of the variable.
+        database_url: URL of PostgreSQL, with a role that owns the schema `embed`.
+        database_connections: Maximum number of connections to PostgreSQL, plus one that listens for changes.
+        ingest_address: HOST:PORT of ingest.
+        url_validity_s: Seconds for which a worker or a provider can read a video through one URL. A URL may be valid
+            for up to an hour longer.
+        twelvelabs_api_key: The TwelveLabs API key that is used while no key is set with SetApiKey.
+        key_encryption_keys: Key-encryption keys for the API keys set with SetApiKey: `ID:KEY` entries separated by
+            commas or line breaks, where KEY is 32 bytes in base64 (`openssl rand -base64 32`). The first one
+            encrypts; all of them decrypt. If neither this nor the file is set, API keys cannot be stored.
+        key_encryption_keys_file: A file in the same format, instead of the variable.
     """
 
     database_url: SecretStr = Field(validation_alias="SAGE_DATABASE_URL")
@@ -54,11 +55,12 @@ class ApiSettings(EmbedSettings):
 
     Attributes:
         listen: HOST:PORT to serve on.
-        heartbeat_s: A watch sends a heartbeat after so many seconds of quiet. The contract promises 15.
-        watch_poll_s: A watch asks the database after so many seconds though no change was announced.
-        max_watches: Watches at once; more are refused with LIMIT_EXCEEDED. A watch takes 40 KB.
-        max_concurrent_calls: Calls served at once, watches included; more are refused with RESOURCE_EXHAUSTED.
-        max_unfinished: Embeddings that may wait or be worked on at once; more are refused with LIMIT_EXCEEDED.
+        heartbeat_s: Seconds without a change after which a watch sends a heartbeat. The contract promises 15.
+        watch_poll_s: Seconds after which a watch reads the database even if no change was announced.
+        max_watches: Maximum number of concurrent watches; more are refused with LIMIT_EXCEEDED. A watch uses 40 KB.
+        max_concurrent_calls: Maximum number of concurrent calls, including watches; more are refused with
+            RESOURCE_EXHAUSTED.
+        max_unfinished: Maximum number of PENDING and PROCESSING embeddings; more are refused with LIMIT_EXCEEDED.
     """
 
     listen: ListenAddress = Field(default="127.0.0.1:50052", validation_alias="SAGE_EMBED_LISTEN")
@@ -74,19 +76,20 @@ class WorkerSettings(EmbedSettings):
 
     Attributes:
         listen: HOST:PORT of a health service; empty for none.
-        service_token: An API token of scope `read`, with which a worker signs in at ingest; empty where there is no
-            sign-in.
-        concurrency: Embeddings that this process computes itself at once; 0 for none, where other workers do.
-        remote_concurrency: Embeddings that this process has providers compute, and waits for, at once; 0 for none.
-        local_threads: Threads with which the local model decodes and computes; 0 for one per processor.
-        poll_s: The queue is asked after so many seconds though no job was announced; retries wait for it.
-        worker_heartbeat_s: Seconds between two signs of life.
-        worker_lost_after_s: A worker without a sign of life for so many seconds is lost; its work goes on elsewhere.
-        sweep_s: Seconds between two looks for lost workers.
-        stop_after_s: Seconds that work gets to end after a stop signal; then it is handed back.
-        max_attempts: An embedding fails after so many runs that ended in trouble, with no segment stored between them.
+        service_token: API token with the scope `read` that the worker sends to ingest; empty if sign-in is disabled.
+        concurrency: Maximum number of embeddings that this process computes concurrently with the local model; 0 leaves
+            them to other workers.
+        remote_concurrency: Maximum number of embeddings for which this process waits for providers concurrently; 0
+            leaves them to other workers.
+        local_threads: Threads in which the local model decodes and computes; 0 for one per processor.
+        poll_s: Seconds after which the queue is read even if no job was announced. Retries are fetched this way.
+        worker_heartbeat_s: Seconds between two heartbeats of a worker.
+        worker_lost_after_s: Seconds without a heartbeat after which a worker is lost and others continue its work.
+        sweep_s: Seconds between two sweeps for lost workers.
+        stop_after_s: Seconds that work may take to finish after a stop signal before it is returned to the queue.
+        max_attempts: Failed runs in a row, without a stored segment between them, after which an embedding fails.
         retry_base_s: Seconds before the second attempt; doubled for each further one.
-        retry_max_s: The longest wait between attempts in seconds.
+        retry_max_s: Longest delay between two attempts in seconds.
     """
 
     listen: OptionalListenAddress = Field(default="", validation_alias="SAGE_WORKER_LISTEN")
@@ -107,5 +110,57 @@ class WorkerSettings(EmbedSettings):
     @classmethod
     def _check_some_work(cls, value: int, info: ValidationInfo) -> int:
         if not value and info.data.get("concurrency") == 0:
-            raise ValueError("must not be 0 where SAGE_WORKER_CONCURRENCY is 0: this worker would do nothing")
+            raise ValueError("must not be 0 if SAGE_WORKER_CONCURRENCY is 0: this worker would do nothing")
         return value
+
+
+class TwelveLabsSettings(Settings):
+    """Settings of the engine for TwelveLabs, used by `python -m sage_embed serve` and `worker`.
+
+    Attributes:
+        deadline_s: Seconds after its submission at which an unfinished task times out.
+        poll_first_s: Seconds between the first two polls of a task; later intervals grow from there.
+        poll_max_s: Longest interval between two polls in seconds. If the first interval is longer, it applies.
+        timeout_s: Timeout for TwelveLabs' responses to read requests, per read from the network, in seconds.
+        create_timeout_s: The same for a request that creates a task. If a worker is lost while it sends one, the next
+            worker waits twice as long before it sends another.
+        lookup_s: Seconds for which TwelveLabs' list is searched for a task after the response to its creation was lost,
+            before another one is created. The list may lag.
+        results_at_once: Maximum number of task results that a worker holds in memory at once. The result of a four-hour
+            video with three tracks is 50 MB.
+        rate_window_s: Seconds over which TwelveLabs counts requests for its rate limit.
+        requests_per_second: Maximum request rate of all workers together.
+        rate_relax_s: Seconds without a rate-limit response after which the rate is raised again, a tenth at a time.
+    """
+
+    deadline_s: float = Field(
+        default=4 * 3600.0, gt=0, le=7 * 24 * 3600.0, validation_alias="SAGE_TWELVELABS_DEADLINE_SECONDS"
+    )
+    poll_first_s: float = Field(default=2.0, gt=0, le=3600, validation_alias="SAGE_TWELVELABS_POLL_SECONDS")
+    poll_max_s: float = Field(default=15.0, gt=0, le=3600, validation_alias="SAGE_TWELVELABS_POLL_MAX_SECONDS")
+    timeout_s: float = Field(default=30.0, gt=0, le=600, validation_alias="SAGE_TWELVELABS_TIMEOUT_SECONDS")
+    create_timeout_s: float = Field(
+        default=60.0, gt=0, le=600, validation_alias="SAGE_TWELVELABS_CREATE_TIMEOUT_SECONDS"
+    )
+    lookup_s: float = Field(default=10.0, ge=0, le=600, validation_alias="SAGE_TWELVELABS_LOOKUP_SECONDS")
+    results_at_once: int = Field(default=16, ge=1, le=1000, validation_alias="SAGE_TWELVELABS_RESULTS_AT_ONCE")
+    rate_window_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_TWELVELABS_RATE_WINDOW_SECONDS")
+    requests_per_second: float = Field(
+        default=50.0, gt=0, le=1000, validation_alias="SAGE_TWELVELABS_REQUESTS_PER_SECOND"
+    )
+    rate_relax_s: float = Field(default=600.0, gt=0, validation_alias="SAGE_TWELVELABS_RATE_RELAX_SECONDS")
+
+    @property
+    def grace_s(self) -> float:
+        """How long a task that is already overdue when its work resumes may wait to be polled once."""
+        return min(600.0, self.deadline_s)
+
+    @property
+    def create_limit_s(self) -> float:
+        """How long a request that creates a task may be in flight."""
+        return 2 * self.create_timeout_s
+
+    @property
+    def lookup_undecided_s(self) -> float:
+        """How long the list is searched if it has tasks that do not state their URL."""
+        return 12 * self.lookup_s

@@ -1,4 +1,4 @@
-"""Between the contract's messages and the model: the only module that builds or reads protobuf."""
+"""Conversions between the contract's messages and the model."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -6,41 +6,39 @@ from functools import lru_cache
 from google.protobuf.timestamp_pb2 import Timestamp
 from sage.embed.v1 import api_key_pb2, embed_pb2
 from sage.errors.v1 import error_reason_pb2
-from sage_runtime.catalogue import public_text
-from sage_runtime.errors import Reason, invalid_field
+from sage.ingest.v1 import media_pb2
+from sage_runtime.api import EnumTable
+from sage_runtime.errors import Reason
+from sage_runtime.errors.catalogue import public_text
 
-from sage_embed.create import CreateRequest
-from sage_embed.engine import ModelInfo
-from sage_embed.key_model import PROVIDER, KeyDescription
-from sage_embed.model import Embedding, Filter, State, StoredSegments
+from sage_embed.embeddings.create import CreateRequest
+from sage_embed.embeddings.model import Embedding, Filter, State, StoredSegments, Video
+from sage_embed.engines.engine import ModelInfo
+from sage_embed.keys.model import PROVIDER, KeyDescription, KeySource, KeyStatus
 
-_STATES = {state: embed_pb2.EmbeddingState.Value(f"EMBEDDING_STATE_{state}") for state in State}
-_STATES_BY_NUMBER = {number: state for state, number in _STATES.items()}
+_STATES = EnumTable(State, embed_pb2.EmbeddingState)
+_REASONS = EnumTable(Reason, error_reason_pb2.ErrorReason)
+_KEY_SOURCES = EnumTable(KeySource, api_key_pb2.ApiKeySource)
+_KEY_STATUSES = EnumTable(KeyStatus, api_key_pb2.ApiKeyStatus)
 
 
 def to_create_request(request: embed_pb2.CreateEmbeddingRequest) -> CreateRequest:
-    """Return what the client asks for."""
+    """Return what the client requests."""
     return CreateRequest(
         video_id=request.video_id,
         model=request.model,
         clip_seconds=request.clip_seconds,
         tracks=tuple(request.tracks),
         request_id=request.request_id,
+        force=request.force,
     )
 
 
 def to_filter(request: embed_pb2.ListEmbeddingsRequest) -> Filter:
-    """Return which embeddings the client wants to see.
-
-    Raises:
-        SageError: FIELD_INVALID where the state is not one of the contract's.
-    """
-    state = None
-    if request.state != embed_pb2.EMBEDDING_STATE_UNSPECIFIED:
-        state = _STATES_BY_NUMBER.get(request.state)
-        if state is None:
-            raise invalid_field("state", f"is {request.state}, which is not a state of an embedding.")
-    return Filter(video_id=request.video_id or None, state=state, model=request.model or None)
+    """Return which embeddings the client requests."""
+    return Filter(
+        video_id=request.video_id or None, state=_STATES.from_message(request.state), model=request.model or None
+    )
 
 
 def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
@@ -48,17 +46,20 @@ def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
     plan = embedding.plan
     failure = None
     if embedding.failure is not None:
-        failure = embed_pb2.Failure(reason=_reason(embedding.failure.reason), message=embedding.failure.message)
+        failure = embed_pb2.Failure(
+            reason=_REASONS.to_message(embedding.failure.reason), message=embedding.failure.message
+        )
     return embed_pb2.Embedding(
         id=embedding.id,
         video_id=plan.video.id,
-        video_duration_seconds=plan.video.duration_seconds,
+        media=_media(plan.video),
         model=plan.model,
         model_revision=plan.model_revision,
         provider=plan.provider,
         dimensions=plan.dimensions,
         clip_seconds=plan.clip_seconds,
-        state=_STATES[embedding.state],
+        requested_tracks=plan.tracks,
+        state=_STATES.to_message(embedding.state),
         progress=embed_pb2.Progress(fraction=embedding.progress.fraction, message=embedding.progress.message),
         tracks=[
             embed_pb2.Track(
@@ -75,18 +76,17 @@ def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
         start_time=_timestamp(embedding.start_time),
         finish_time=_timestamp(embedding.finish_time),
         revision=embedding.revision,
-        requested_tracks=plan.tracks,
     )
 
 
 @lru_cache(maxsize=256)
 def to_watch_response(embedding: Embedding | None) -> embed_pb2.WatchEmbeddingResponse:
-    """Return the message of a watch; None is a heartbeat.
+    """Return the message of a watch; `None` is a heartbeat.
 
-    All who watch an embedding get the very same message, which is made once. It is to be sent and not to be changed.
+    All watches of an embedding share one message object, which is built once. It must not be modified.
     """
     if embedding is None:
-        return embed_pb2.WatchEmbeddingResponse(heartbeat=True)
+        return embed_pb2.WatchEmbeddingResponse(heartbeat=embed_pb2.Heartbeat())
     return embed_pb2.WatchEmbeddingResponse(embedding=from_embedding(embedding), last=embedding.finished)
 
 
@@ -122,25 +122,27 @@ def from_model(model: ModelInfo) -> embed_pb2.Model:
 
 
 def from_key(key: KeyDescription) -> api_key_pb2.ApiKey:
-    """Return the message of what is known of the provider's key."""
+    """Return the message that describes the provider's key."""
     message = api_key_pb2.ApiKey(provider=PROVIDER, present=key.source is not None)
     if key.source is not None:
-        message.source = api_key_pb2.ApiKeySource.Value(f"API_KEY_SOURCE_{key.source}")
+        message.source = _KEY_SOURCES.to_message(key.source)
     if key.facts is not None:
         message.last_four = key.facts.last_four
         if key.facts.status is not None:
-            message.status = api_key_pb2.ApiKeyStatus.Value(f"API_KEY_STATUS_{key.facts.status}")
+            message.status = _KEY_STATUSES.to_message(key.facts.status)
         if key.facts.check_time is not None:
             message.check_time.FromDatetime(key.facts.check_time)
     return message
 
 
+def _media(video: Video) -> media_pb2.Media:
+    if not video.media:
+        return media_pb2.Media(duration_seconds=video.duration_seconds)
+    return media_pb2.Media.FromString(video.media)
+
+
 def _resolution(size: tuple[int, int] | None) -> embed_pb2.Resolution | None:
     return None if size is None else embed_pb2.Resolution(width=size[0], height=size[1])
-
-
-def _reason(reason: Reason) -> error_reason_pb2.ErrorReason.ValueType:
-    return error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
 
 
 def _timestamp(moment: datetime | None) -> Timestamp | None:

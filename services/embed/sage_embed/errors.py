@@ -1,29 +1,29 @@
-"""The errors of embed, with the facts that the catalogue's texts want."""
+"""Domain errors of embed, with the details that the catalogue's texts require."""
 
 from collections.abc import Sequence
 
 from sage_runtime.errors import FieldViolation, Reason, SageError
 
-from sage_embed.model import Embedding, provider_name
+from sage_embed.embeddings.model import Embedding, provider_name
 
-# Something of ours could not be reached.
+# Part of SAGE was unreachable.
 OURS = frozenset({Reason.STORE_UNAVAILABLE, Reason.SERVICE_UNAVAILABLE})
-# What may be different a moment later, though nobody changed the request.
+# The same request may succeed shortly afterwards.
 RETRYABLE = OURS | {Reason.PROVIDER_UNREACHABLE}
 
 
 def embedding_not_found(embedding_id: str) -> SageError:
-    """Return the error for an embedding that is not there, or not any more."""
+    """Return the error for an embedding that does not exist."""
     return SageError(Reason.EMBEDDING_NOT_FOUND, embedding_id=embedding_id)
 
 
 def embedding_finished(embedding: Embedding) -> SageError:
-    """Return the error for cancelling what completed or failed before."""
+    """Return the error for cancelling an embedding that has completed or failed."""
     return SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state=embedding.state)
 
 
 def embedding_not_completed(embedding: Embedding) -> SageError:
-    """Return the error for reading vectors that are not all there."""
+    """Return the error for reading the vectors of an embedding that is not COMPLETED."""
     return SageError(
         Reason.EMBEDDING_NOT_COMPLETED,
         embedding_id=embedding.id,
@@ -33,7 +33,7 @@ def embedding_not_completed(embedding: Embedding) -> SageError:
 
 
 def track_missing(embedding: Embedding, track: str) -> SageError:
-    """Return the error for a track that the embedding was not made with."""
+    """Return the error for a track that the embedding does not have."""
     names = ", ".join(known.name for known in embedding.tracks) or "none"
     return SageError(Reason.TRACK_MISSING, embedding_id=embedding.id, track=track, tracks=names)
 
@@ -46,48 +46,48 @@ def model_unknown(model: str, known: Sequence[str]) -> SageError:
 
 
 def model_unavailable(model: str, why: str) -> SageError:
-    """Return the error for a model that cannot be used now. `why` goes into a sentence and has no full stop."""
+    """Return the error for a model that cannot be used now. `why` becomes part of a sentence."""
     return SageError(Reason.MODEL_UNAVAILABLE, model=model, why=why.rstrip("."))
 
 
 def provider_failed(embedding: Embedding, why: str) -> SageError:
-    """Return the error for work that a provider did not do, or did wrong. `why` has no full stop."""
+    """Return the error for work that a provider failed to do. `why` has no full stop."""
     return SageError(Reason.PROVIDER_FAILED, provider=provider_name(embedding.plan.provider), why=why)
 
 
 def task_taken(provider_task_id: str) -> SageError:
-    """Return the error for a provider's task that was taken for one embedding's and is another's."""
+    """Return the error for a provider's task that already belongs to another embedding."""
     return SageError(
-        Reason.PROVIDER_FAILED, provider="The provider", why=f"its task {provider_task_id} is another embedding's"
+        Reason.PROVIDER_FAILED, provider="The provider", why=f"its task {provider_task_id} belongs to another embedding"
     )
 
 
 def video_rejected(provider: str, why: str) -> SageError:
-    """Return the error for a video that a provider's model does not take. `why` has no full stop."""
+    """Return the error for a video that a provider's model does not accept. `why` has no full stop."""
     return SageError(Reason.PROVIDER_REJECTED_VIDEO, provider=provider_name(provider), why=why)
 
 
 def request_id_reused(request_id: str) -> SageError:
-    """Return the error for an idempotency key that stands for another request."""
-    violation = FieldViolation("request_id", "was used for another request; choose another.")
+    """Return the error for an idempotency key that was used for a different request."""
+    violation = FieldViolation("request_id", "was used for a different request; choose another.")
     return SageError(Reason.REQUEST_ID_REUSED, violations=(violation,), request_id=request_id)
 
 
 def limit_exceeded(*, limit: str, maximum: int, what_to_do: str) -> SageError:
-    """Return the error for a limit of this server that is reached."""
+    """Return the error for reaching a limit of this server."""
     return SageError(Reason.LIMIT_EXCEEDED, limit=limit, max=maximum, what_to_do=what_to_do)
 
 
 def api_key_missing(provider: str) -> SageError:
-    """Return the error for what needs a provider's key where none is set."""
+    """Return the error for a call that requires a provider's key if none is set."""
     return SageError(Reason.API_KEY_MISSING, provider=provider_name(provider))
 
 
 def api_key_invalid(provider: str) -> SageError:
-    """Return the error for a key that its provider refuses."""
+    """Return the error for a key that its provider rejects."""
     return SageError(Reason.API_KEY_INVALID, provider=provider_name(provider))
 
 
 def encryption_key_missing(why: str) -> SageError:
-    """Return the error for a key that cannot be encrypted, or decrypted. `why` has no full stop."""
+    """Return the error for a key that cannot be encrypted or decrypted. `why` has no full stop."""
     return SageError(Reason.ENCRYPTION_KEY_MISSING, why=why, setting="SAGE_KEY_ENCRYPTION_KEYS")

@@ -1,86 +1,90 @@
-"""The gRPC face of embed."""
+"""RPCs of embed."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
 
-from sage_embed import browse, cancel, convert, create, segments, watch
-from sage_embed.engines import Engines
-from sage_embed.ports import ChangeFeed, EmbeddingStore, VideoCatalog
-from sage_embed.shared_reads import SharedReads
+from sage_embed import convert
+from sage_embed.embeddings import create, queries, watch
+from sage_embed.embeddings.ports import ChangeFeed, EmbeddingRepository, VideoCatalog
+from sage_embed.engines.registry import Engines
+from sage_embed.keys import api_keys
+from sage_embed.keys.api_keys import CurrentKey
+from sage_embed.keys.model import ApiKeyRepository, KeyChecker
 
 SERVICE_NAME = embed_pb2.DESCRIPTOR.services_by_name["EmbedService"].full_name
 
-# More wait for their turn: two hundred that come together would else hold up health and every other call.
-_CREATES_AT_ONCE = 8
+# Further calls wait: 200 at once would otherwise delay health checks and every other call.
+_CONCURRENT_CREATES = 8
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What the service works with.
+class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
+    """Serves `sage.embed.v1.EmbedService`.
 
-    Attributes:
-        store: Where embeddings are kept.
-        feed: Tells of changes to them.
-        videos: Knows videos.
-        engines: Who computes.
+    Args:
+        repository: The embeddings.
+        feed: Reports changes to them.
+        videos: The videos.
+        engines: The engines.
         watch_times: How long a watch waits.
-        max_unfinished: Embeddings that may wait or be worked on at once.
+        max_unfinished: Maximum number of PENDING and PROCESSING embeddings.
     """
 
-    store: EmbeddingStore
-    feed: ChangeFeed
-    videos: VideoCatalog
-    engines: Engines
-    watch_times: watch.WatchTimes
-    max_unfinished: int
-
-
-class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
-    """Serves `sage.embed.v1.EmbedService`."""
-
-    def __init__(self, needs: Needs) -> None:
-        self._needs = needs
-        self._creating = asyncio.Semaphore(_CREATES_AT_ONCE)
-        self._reads = SharedReads(needs.store)
+    def __init__(
+        self,
+        *,
+        repository: EmbeddingRepository,
+        feed: ChangeFeed,
+        videos: VideoCatalog,
+        engines: Engines,
+        watch_times: watch.WatchTimes,
+        max_unfinished: int,
+    ) -> None:
+        self._repository = repository
+        self._feed = feed
+        self._videos = videos
+        self._engines = engines
+        self._watch_times = watch_times
+        self._max_unfinished = max_unfinished
+        self._creating = asyncio.Semaphore(_CONCURRENT_CREATES)
+        self._reads = watch.SharedReads(repository)
 
     async def CreateEmbedding(
         self, request: embed_pb2.CreateEmbeddingRequest, context: _Context
     ) -> embed_pb2.CreateEmbeddingResponse:
-        """Record an embedding and queue its work."""
+        """Return the embedding for a recipe, creating it if necessary."""
         async with self._creating:
-            embedding = await create.create(
+            embedding, reused = await create.create(
                 convert.to_create_request(request),
-                store=self._needs.store,
-                videos=self._needs.videos,
-                engines=self._needs.engines,
-                max_unfinished=self._needs.max_unfinished,
+                repository=self._repository,
+                videos=self._videos,
+                engines=self._engines,
+                max_unfinished=self._max_unfinished,
             )
-        return embed_pb2.CreateEmbeddingResponse(embedding=convert.from_embedding(embedding))
+        return embed_pb2.CreateEmbeddingResponse(embedding=convert.from_embedding(embedding), reused=reused)
 
     async def GetEmbedding(
         self, request: embed_pb2.GetEmbeddingRequest, context: _Context
     ) -> embed_pb2.GetEmbeddingResponse:
-        """Answer one embedding."""
-        embedding = await browse.get(request.embedding_id, store=self._needs.store)
+        """Return one embedding."""
+        embedding = await queries.get(request.embedding_id, repository=self._repository)
         return embed_pb2.GetEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
     async def ListEmbeddings(
         self, request: embed_pb2.ListEmbeddingsRequest, context: _Context
     ) -> embed_pb2.ListEmbeddingsResponse:
-        """Answer a page of embeddings."""
-        page, next_page_token = await browse.list_page(
+        """Return a page of embeddings."""
+        page, next_page_token = await queries.list_page(
             convert.to_filter(request),
             page_size=request.page_size,
             page_token=request.page_token,
-            store=self._needs.store,
+            repository=self._repository,
         )
         return embed_pb2.ListEmbeddingsResponse(
             embeddings=[convert.from_embedding(embedding) for embedding in page], next_page_token=next_page_token
@@ -90,7 +94,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         self, request: embed_pb2.DeleteEmbeddingRequest, context: _Context
     ) -> embed_pb2.DeleteEmbeddingResponse:
         """Delete an embedding."""
-        await cancel.delete(request.embedding_id, store=self._needs.store)
+        await queries.delete(request.embedding_id, repository=self._repository)
         return embed_pb2.DeleteEmbeddingResponse()
 
     async def WatchEmbedding(
@@ -101,8 +105,8 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             request.embedding_id,
             after_revision=request.after_revision,
             reads=self._reads,
-            feed=self._needs.feed,
-            times=self._needs.watch_times,
+            feed=self._feed,
+            times=self._watch_times,
         )
         async with aclosing(changes):
             async for embedding in changes:
@@ -112,21 +116,61 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         self, request: embed_pb2.CancelEmbeddingRequest, context: _Context
     ) -> embed_pb2.CancelEmbeddingResponse:
         """Cancel an embedding."""
-        embedding = await cancel.cancel(request.embedding_id, store=self._needs.store)
+        embedding = await queries.cancel(request.embedding_id, repository=self._repository)
         return embed_pb2.CancelEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
     async def ReadSegments(
         self, request: embed_pb2.ReadSegmentsRequest, context: _Context
     ) -> AsyncIterator[embed_pb2.ReadSegmentsResponse]:
         """Send the vectors of a track."""
-        pieces = segments.read_segments(
-            request.embedding_id, track=request.track, first_index=request.first_index, store=self._needs.store
+        chunks = queries.read_segments(
+            request.embedding_id, track=request.track, first_index=request.first_index, repository=self._repository
         )
-        async with aclosing(pieces):
-            async for piece, dimensions in pieces:
-                yield convert.from_segments(piece, dimensions)
+        async with aclosing(chunks):
+            async for chunk, dimensions in chunks:
+                yield convert.from_segments(chunk, dimensions)
 
     async def ListModels(self, request: embed_pb2.ListModelsRequest, context: _Context) -> embed_pb2.ListModelsResponse:
-        """Answer the models."""
-        models = await self._needs.engines.models()
+        """Return the models."""
+        models = await self._engines.models()
         return embed_pb2.ListModelsResponse(models=[convert.from_model(model) for model in models])
+
+
+API_KEY_SERVICE_NAME = api_key_pb2.DESCRIPTOR.services_by_name["ApiKeyService"].full_name
+
+
+class ApiKeyServicer(api_key_pb2_grpc.ApiKeyServiceServicer):
+    """Serves `sage.embed.v1.ApiKeyService`.
+
+    Args:
+        repository: Stores the key.
+        checker: Asks the provider about keys.
+        current: Provides the key in use; notified when it changes.
+    """
+
+    def __init__(self, *, repository: ApiKeyRepository, checker: KeyChecker, current: CurrentKey) -> None:
+        self._repository = repository
+        self._checker = checker
+        self._current = current
+
+    async def SetApiKey(
+        self, request: api_key_pb2.SetApiKeyRequest, context: _Context
+    ) -> api_key_pb2.SetApiKeyResponse:
+        """Check a key and, unless `validate_only` is set, store it."""
+        act = api_keys.check_key if request.validate_only else api_keys.set_key
+        key = await act(request.key, repository=self._repository, checker=self._checker, current=self._current)
+        return api_key_pb2.SetApiKeyResponse(api_key=convert.from_key(key))
+
+    async def GetApiKey(
+        self, request: api_key_pb2.GetApiKeyRequest, context: _Context
+    ) -> api_key_pb2.GetApiKeyResponse:
+        """Return what is known about the key."""
+        key = await api_keys.describe_key(repository=self._repository, current=self._current)
+        return api_key_pb2.GetApiKeyResponse(api_key=convert.from_key(key))
+
+    async def DeleteApiKey(
+        self, request: api_key_pb2.DeleteApiKeyRequest, context: _Context
+    ) -> api_key_pb2.DeleteApiKeyResponse:
+        """Delete the key."""
+        await api_keys.delete_key(repository=self._repository, current=self._current)
+        return api_key_pb2.DeleteApiKeyResponse()

@@ -1,32 +1,31 @@
-"""The stores that the contract holds for: the fake and PostgreSQL."""
+"""The repositories that the contract tests run against: the fake and PostgreSQL."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
-from fakes.embed import InMemoryEmbeddingStore
-from sage_embed.adapters.embeddings import PostgresEmbeddingStore
-from sage_embed.adapters.queue import JobQueue
-from sage_embed.adapters.schema import migrate_all
-from sage_embed.adapters.work import PostgresWorkStore
+from fakes.embedding_repository import FakeEmbeddingRepository
 from sage_embed.config import SCHEMA
-from sage_embed.ports import EmbeddingStore, WorkStore
+from sage_embed.embeddings.ports import EmbeddingRepository, WorkRepository
+from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
+from sage_embed.jobs.postgres import PostgresWorkRepository
+from sage_embed.jobs.queue import JobQueue, migrate_all
 from sage_runtime.postgres import Pool, open_pool
 
 
 @dataclass(frozen=True)
-class Stores:
-    """A store from both sides.
+class Repositories:
+    """Both repositories of the same embeddings.
 
     Attributes:
-        api: As the API uses it.
-        work: As a worker uses it.
-        job_of: Returns the job that may write to an embedding.
-        lose: Makes the worker of a job one that died.
+        api: As the API uses them.
+        work: As a worker uses them.
+        job_of: Returns the ID of the job that owns an embedding.
+        lose: Makes the worker of a job count as dead.
     """
 
-    api: EmbeddingStore
-    work: WorkStore
+    api: EmbeddingRepository
+    work: WorkRepository
     job_of: Callable[[str], Awaitable[int]]
     lose: Callable[[int], Awaitable[None]]
 
@@ -41,7 +40,7 @@ def embed_dsn(make_database) -> str:
 
 @pytest.fixture
 async def pool(embed_dsn) -> AsyncIterator[Pool]:
-    """Return connections to a database with embed's schema and nothing in it."""
+    """Return connections to a database with embed's empty schema."""
     async with await open_pool(embed_dsn, schema=SCHEMA) as pool:
         async with pool.connection() as connection:
             await connection.execute("TRUNCATE embeddings, procrastinate_jobs, procrastinate_workers CASCADE")
@@ -49,8 +48,7 @@ async def pool(embed_dsn) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def postgres_stores(pool) -> Stores:
-    """Return the store over PostgreSQL."""
+def postgres_repositories(pool) -> Repositories:
     queue = JobQueue()
 
     async def job_of(embedding_id: str) -> int:
@@ -69,32 +67,31 @@ def postgres_stores(pool) -> Stores:
                 (job_id,),
             )
 
-    return Stores(PostgresEmbeddingStore(pool, queue), PostgresWorkStore(pool, queue), job_of, lose)
+    return Repositories(PostgresEmbeddingRepository(pool, queue), PostgresWorkRepository(pool, queue), job_of, lose)
 
 
 @pytest.fixture
-def memory_stores() -> Stores:
-    """Return the store in memory."""
-    store = InMemoryEmbeddingStore()
+def fake_repositories() -> Repositories:
+    repository = FakeEmbeddingRepository()
 
     async def job_of(embedding_id: str) -> int:
-        return store.job_of(embedding_id)
+        return repository.job_of(embedding_id)
 
     async def lose(job_id: int) -> None:
-        store.lost_jobs.add(job_id)
+        repository.lost_jobs.add(job_id)
 
-    return Stores(store, store, job_of, lose)
+    return Repositories(repository, repository, job_of, lose)
 
 
-@pytest.fixture(params=["memory", "postgres"])
-def stores(request) -> Stores:
-    """Return each store in turn."""
-    return request.getfixturevalue(f"{request.param}_stores")
+@pytest.fixture(params=["fake", "postgres"])
+def repositories(request) -> Repositories:
+    """Return the fake repositories, then those over PostgreSQL."""
+    return request.getfixturevalue(f"{request.param}_repositories")
 
 
 @pytest.fixture
 def count_jobs(pool) -> Callable[[], Awaitable[dict[str, int]]]:
-    """Return how many jobs there are in the queue, by status."""
+    """Return a function that counts the jobs in the queue by status."""
 
     async def count() -> dict[str, int]:
         async with pool.connection() as connection:

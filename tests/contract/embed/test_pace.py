@@ -1,36 +1,36 @@
-"""The pace of requests under a provider's key: the one in memory and PostgreSQL's, over the same expectations."""
+"""The contract of `ProviderPace`, for the fake and for PostgreSQL."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from fakes.pace import InMemoryProviderPace
-from sage_embed.adapters.pace import PacePolicy, PostgresProviderPace
-from sage_embed.ports import ProviderKey, ProviderPace
+from fakes.pace import FakeProviderPace
+from sage_embed.engines.twelvelabs.pace import PaceOptions, PostgresProviderPace, ProviderPace
+from sage_embed.keys.model import ProviderKey
 
 KEY = ProviderKey("tlk_secret", "fingerprint")
 OTHER_KEY = ProviderKey("tlk_other", "another")
-# Large, so that the milliseconds that a database takes do not matter.
-POLICY = PacePolicy(
+# Large, so that the milliseconds of a database query do not matter.
+OPTIONS = PaceOptions(
     window_s=1000.0, min_interval_s=1.0, relax_after_s=50_000.0, min_rest_s=10.0, first_rest_s=20.0, max_rest_s=60.0
 )
 
 
 async def yes() -> bool:
-    """Return that the key is still the one to use."""
+    """Return true: the key is still in use."""
     return True
 
 
 @dataclass
 class Provider:
-    """A provider that lets so many requests through in any window, and the workers that ask it.
+    """A provider with a limit of requests per window, and the workers that use it.
 
     Attributes:
         paces: One for each worker.
-        now: Reads the clock that the paces go by.
-        advance: Moves it.
-        limit: Requests in a window that go through.
-        retry_after: Whether a refusal says when to come back.
+        now: Reads the clock of the paces.
+        advance: Advances that clock.
+        limit: Requests that succeed within a window.
+        retry_after: Whether a refusal states when to retry.
     """
 
     paces: list[ProviderPace]
@@ -42,16 +42,16 @@ class Provider:
     refused: list[float] = field(default_factory=list)
 
     async def ask(self, worker: int = 0) -> bool:
-        """Send a request when its turn comes; return whether it went through."""
+        """Send a request when its turn is due, and return whether it succeeded."""
         pace = self.paces[worker]
         await pace.wait_turn(KEY, in_use=yes)
         now = self.now()
-        in_window = [at for at in self.passed if at > now - POLICY.window_s]
+        in_window = [at for at in self.passed if at > now - OPTIONS.window_s]
         if len(in_window) < self.limit:
             self.passed.append(now)
             return True
         self.refused.append(now)
-        await pace.limited(KEY, retry_after_s=in_window[0] + POLICY.window_s - now if self.retry_after else None)
+        await pace.limited(KEY, retry_after_s=in_window[0] + OPTIONS.window_s - now if self.retry_after else None)
         return False
 
 
@@ -69,13 +69,13 @@ def memory_provider() -> Provider:
     def advance(seconds: float) -> None:
         clock[0] += seconds
 
-    pace = InMemoryProviderPace(POLICY, now=lambda: clock[0], advance=advance)
+    pace = FakeProviderPace(OPTIONS, now=lambda: clock[0], advance=advance)
     return Provider([pace, pace], now=lambda: clock[0], advance=advance)
 
 
 @pytest.fixture
 async def postgres_provider(pool) -> Provider:
-    """Return a provider whose workers keep their pace in PostgreSQL: for the clock to move, the past does."""
+    """Return a provider whose workers keep their pace in PostgreSQL. Time advances by moving stored times back."""
     async with pool.connection() as connection:
         await connection.execute("TRUNCATE provider_pace CASCADE")
     clock = [0.0]
@@ -94,7 +94,7 @@ async def postgres_provider(pool) -> Provider:
                 "UPDATE provider_requests SET sent_at = sent_at - make_interval(secs => %(by)s)", moved
             )
 
-    paces: list[ProviderPace] = [PostgresProviderPace(pool, POLICY, sleep=sleep) for _ in range(2)]
+    paces: list[ProviderPace] = [PostgresProviderPace(pool, OPTIONS, sleep=sleep) for _ in range(2)]
     return Provider(paces, now=lambda: clock[0], advance=sleep)
 
 
@@ -106,35 +106,32 @@ async def move(provider: Provider, seconds: float) -> None:
 
 
 async def time_for(provider: Provider, *, requests: int) -> float:
-    """Return how long so many requests take."""
+    """Return how long a number of requests takes."""
     begun = provider.now()
     for _ in range(requests):
         assert await provider.ask()
     return provider.now() - begun
 
 
-async def test_before_a_refusal_requests_are_only_kept_apart(provider):
-    """Ten requests take as long as the least interval between them, or what waiting for one adds."""
+async def test_before_a_refusal_requests_only_keep_the_minimum_interval(provider):
     for _ in range(10):
         assert await provider.ask()
-    assert provider.now() <= 9 * 2 * POLICY.min_interval_s
+    assert provider.now() <= 9 * 2 * OPTIONS.min_interval_s
 
 
 @pytest.mark.parametrize("retry_after", [True, False])
-async def test_after_the_first_refusal_no_window_has_more_than_the_limit(provider, retry_after):
-    """Two workers learn the limit by one refusal, and nothing is refused again."""
+async def test_after_the_first_refusal_no_window_exceeds_the_limit(provider, retry_after):
     provider.retry_after = retry_after
     for number in range(130):
         await provider.ask(number % 2)
     assert len(provider.refused) == 1
     after = [at for at in provider.passed if at > provider.refused[0]]
-    assert all(sum(at <= other < at + POLICY.window_s for other in after) <= provider.limit for at in after)
-    # It is not overly careful either: eight tenths of the limit are used.
-    assert after[-1] - after[0] <= len(after) * POLICY.window_s / (0.8 * provider.limit)
+    assert all(sum(at <= other < at + OPTIONS.window_s for other in after) <= provider.limit for at in after)
+    # Nor is it too cautious: eight tenths of the limit are used.
+    assert after[-1] - after[0] <= len(after) * OPTIONS.window_s / (0.8 * provider.limit)
 
 
-async def test_a_refusal_holds_back_every_worker_for_as_long_as_the_provider_says(provider):
-    """After `Retry-After` of 5000 s another worker sends nothing before."""
+async def test_a_refusal_stops_every_worker_for_the_stated_time(provider):
     assert await provider.ask(0)
     await provider.paces[0].limited(KEY, retry_after_s=5000.0)
     before = provider.now()
@@ -142,31 +139,28 @@ async def test_a_refusal_holds_back_every_worker_for_as_long_as_the_provider_say
     assert 4990 <= provider.now() - before <= 5100
 
 
-async def test_a_long_rest_says_nothing_of_the_rate(provider):
-    """A limit for the day leaves the pace within a minute as it was."""
+async def test_a_daily_limit_does_not_change_the_rate(provider):
     assert await provider.ask()
     await provider.paces[0].limited(KEY, retry_after_s=30_000.0)
     assert await provider.ask()
     before = provider.now()
     for _ in range(10):
         assert await provider.ask()
-    assert provider.now() - before <= 10 * 2 * POLICY.min_interval_s
+    assert provider.now() - before <= 10 * 2 * OPTIONS.min_interval_s
 
 
-async def test_refusals_that_were_on_their_way_do_not_make_the_rest_longer(provider):
-    """Three refusals at once are one rest, after which it goes on."""
+async def test_refusals_in_flight_do_not_extend_the_rest(provider):
     for _ in range(10):
         assert await provider.ask()
     before = provider.now()
     for _ in range(3):
         await provider.paces[1].limited(KEY, retry_after_s=None)
     await provider.paces[0].wait_turn(KEY, in_use=yes)
-    # Of ten requests seven went through: six are allowed in a window that has ten.
-    assert provider.now() - before <= POLICY.window_s + 10
+    # Seven of ten requests succeeded, so six are allowed in a window that already has ten.
+    assert provider.now() - before <= OPTIONS.window_s + 10
 
 
-async def test_another_key_is_not_held_back(provider):
-    """A limit of one account is none of another's."""
+async def test_another_key_is_not_affected(provider):
     assert await provider.ask()
     await provider.paces[0].limited(KEY, retry_after_s=5000.0)
     before = provider.now()
@@ -174,8 +168,7 @@ async def test_another_key_is_not_held_back(provider):
     assert provider.now() - before <= 1
 
 
-async def test_who_waits_under_a_key_that_was_replaced_waits_no_longer(provider):
-    """A turn may be hours away: a key that is not in use any more is waited for no longer than one look."""
+async def test_waiting_with_a_replaced_key_ends(provider):
     looks = iter([True, False])
 
     async def in_use() -> bool:
@@ -187,8 +180,7 @@ async def test_who_waits_under_a_key_that_was_replaced_waits_no_longer(provider)
     assert next(looks, None) is None
 
 
-async def test_keys_of_long_ago_are_forgotten(postgres_provider, pool):
-    """With a new key there is no row left of those that were used weeks before, and none missing of the others."""
+async def test_old_keys_are_deleted(postgres_provider, pool):
     await postgres_provider.paces[0].wait_turn(KEY, in_use=yes)
     await postgres_provider.paces[0].wait_turn(OTHER_KEY, in_use=yes)
     query = "UPDATE provider_pace SET next_at = next_at - interval '8 days' WHERE key_fingerprint = %s"
@@ -200,11 +192,10 @@ async def test_keys_of_long_ago_are_forgotten(postgres_provider, pool):
     assert sorted(row["key"] for row in rows) == ["another", "new"]
 
 
-async def test_after_a_long_time_without_a_refusal_more_is_sent(provider):
-    """What was learned is forgotten by little and little."""
+async def test_the_rate_grows_after_a_long_time_without_a_refusal(provider):
     for _ in range(10):
         assert await provider.ask()
     await provider.paces[0].limited(KEY, retry_after_s=None)
     slow = await time_for(provider, requests=12)
-    await move(provider, POLICY.relax_after_s + 20 * POLICY.window_s)
+    await move(provider, OPTIONS.relax_after_s + 20 * OPTIONS.window_s)
     assert await time_for(provider, requests=12) < slow / 5

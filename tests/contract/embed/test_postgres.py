@@ -1,4 +1,4 @@
-"""What only the store over PostgreSQL has: the queue beside the rows, its errors, its migrations, its notifications."""
+"""Behaviour specific to PostgreSQL: the queue next to the rows, errors, migrations and notifications."""
 
 import asyncio
 import importlib.resources
@@ -9,148 +9,139 @@ import psycopg
 import pytest
 from fakes.embed import DIMENSIONS
 from psycopg.rows import dict_row
-from sage_embed.adapters import schema
-from sage_embed.adapters.changes import PostgresChangeFeed
-from sage_embed.adapters.embeddings import PostgresEmbeddingStore
-from sage_embed.adapters.queue import JobQueue
-from sage_embed.adapters.rows import to_embedding
 from sage_embed.config import SCHEMA
-from sage_embed.model import Plan, Video
+from sage_embed.embeddings.changes import PostgresChangeFeed
+from sage_embed.embeddings.model import Plan, Video
+from sage_embed.embeddings.postgres import PostgresEmbeddingRepository, to_embedding
+from sage_embed.jobs import queue as schema
+from sage_embed.jobs.queue import JobQueue
+from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
-from sage_runtime.ids import new_id
-from sage_runtime.migrations import migrate
-from sage_runtime.postgres import open_pool
-
-PLAN = Plan(
-    video=Video(new_id("video"), duration_seconds=9.5, start_offset_seconds=0.0),
-    model="scripted",
-    model_revision="1",
-    provider="tests",
-    dimensions=DIMENSIONS,
-    clip_seconds=2.0,
-    tracks=("visual",),
-)
+from sage_runtime.postgres import migrate, open_pool
 
 
-async def create(stores, request_id: str = "") -> str:
-    """Create an embedding and return its id."""
-    embedding = await stores.api.create(new_id("embed"), PLAN, request_id=request_id, fingerprint="f")
+def make_plan() -> Plan:
+    """Return a plan for a new video."""
+    return Plan(
+        video=Video(new_id("video"), duration_seconds=9.5, start_offset_seconds=0.0),
+        model="scripted",
+        model_revision="1",
+        provider="tests",
+        dimensions=DIMENSIONS,
+        clip_seconds=2.0,
+        tracks=("visual",),
+    )
+
+
+async def create(repositories, request_id: str = "") -> str:
+    """Create an embedding and return its ID."""
+    embedding = await repositories.api.create(new_id("embed"), make_plan(), request_id=request_id, fingerprint="f")
     return embedding.id
 
 
-async def test_the_job_is_queued_in_the_callers_transaction(pool, count_jobs):
-    """A job that was put into the queue by a transaction that is rolled back was never there."""
+async def test_a_job_is_queued_in_the_callers_transaction(pool, count_jobs):
     async with pool.connection() as connection, connection.transaction(force_rollback=True):
         assert await JobQueue().put(connection, new_id("embed"), provider="local") > 0
     assert await count_jobs() == {}
 
 
-async def test_neither_row_nor_job_without_the_other(postgres_stores, pool, count_jobs):
-    """Where the row cannot be stored, no job is left in the queue."""
+async def test_no_job_is_queued_if_the_row_cannot_be_stored(postgres_repositories, pool, count_jobs):
     async with pool.connection() as connection:
         await connection.execute("ALTER TABLE tracks ADD CONSTRAINT broken CHECK (name <> 'visual')")
     try:
         with pytest.raises(psycopg.errors.CheckViolation):
-            await create(postgres_stores)
+            await create(postgres_repositories)
     finally:
         async with pool.connection() as connection:
             await connection.execute("ALTER TABLE tracks DROP CONSTRAINT broken")
     assert await count_jobs() == {}
-    assert await postgres_stores.api.count_unfinished() == 0
+    assert await postgres_repositories.api.count_unfinished() == 0
 
 
 @pytest.mark.parametrize(("provider", "queue"), [("local", "local"), ("twelvelabs", "remote")])
-async def test_work_waits_in_the_queue_of_its_kind(postgres_stores, pool, provider, queue):
-    """What is computed here and what a provider computes have queues of their own, and stay in them when requeued."""
+async def test_local_and_remote_work_wait_in_different_queues(postgres_repositories, pool, provider, queue):
 
     async def queues() -> list[str]:
         async with pool.connection() as connection:
             rows = await (await connection.execute("SELECT queue_name FROM procrastinate_jobs")).fetchall()
         return [row["queue_name"] for row in rows]
 
-    plan = replace(PLAN, provider=provider)
-    created = await postgres_stores.api.create(new_id("embed"), plan, request_id="", fingerprint="f")
+    plan = replace(make_plan(), provider=provider)
+    created = await postgres_repositories.api.create(new_id("embed"), plan, request_id="", fingerprint="f")
     assert await queues() == [queue]
-    job_id = await postgres_stores.job_of(created.id)
-    await postgres_stores.work.requeue(
+    job_id = await postgres_repositories.job_of(created.id)
+    await postgres_repositories.work.requeue(
         created.id, job_id, delay=timedelta(0), message="Again.", counts_as_attempt=False
     )
     assert await queues() == [queue, queue]
 
 
-async def test_one_request_id_queues_one_job(postgres_stores, count_jobs):
-    """Calls at once under one request id leave one job, not one each."""
-    await asyncio.gather(*(create(postgres_stores, "same") for _ in range(8)))
+async def test_one_request_id_queues_one_job(postgres_repositories, count_jobs):
+    await asyncio.gather(*(create(postgres_repositories, "same") for _ in range(8)))
     assert await count_jobs() == {"todo": 1}
 
 
 @pytest.mark.parametrize("end", ["cancel", "delete"])
-async def test_work_that_waits_leaves_the_queue(postgres_stores, count_jobs, end):
-    """Cancelling and deleting take the job out of the queue with them."""
-    embedding_id = await create(postgres_stores)
-    await getattr(postgres_stores.api, end)(embedding_id)
+async def test_ending_waiting_work_removes_its_job(postgres_repositories, count_jobs, end):
+    embedding_id = await create(postgres_repositories)
+    await getattr(postgres_repositories.api, end)(embedding_id)
     assert await count_jobs() == {}
 
 
-async def test_dead_jobs_are_dropped_and_live_work_is_not(postgres_stores, count_jobs):
-    """The job of a dead worker goes once its work has a new one; before that it stays."""
+async def test_jobs_of_dead_workers_are_dropped_once_replaced(postgres_repositories, count_jobs):
     silent_for = timedelta(seconds=60)
-    embedding_id = await create(postgres_stores)
-    old_job = await postgres_stores.job_of(embedding_id)
-    await postgres_stores.lose(old_job)
-    await postgres_stores.work.drop_dead_jobs(silent_for=silent_for)
+    embedding_id = await create(postgres_repositories)
+    old_job = await postgres_repositories.job_of(embedding_id)
+    await postgres_repositories.lose(old_job)
+    await postgres_repositories.work.drop_dead_jobs(silent_for=silent_for)
     assert await count_jobs() == {"doing": 1}
-    await postgres_stores.work.requeue(
+    await postgres_repositories.work.requeue(
         embedding_id, old_job, delay=timedelta(0), message="Again.", counts_as_attempt=True
     )
-    await postgres_stores.work.drop_dead_jobs(silent_for=silent_for)
+    await postgres_repositories.work.drop_dead_jobs(silent_for=silent_for)
     assert await count_jobs() == {"todo": 1}
 
 
-async def test_work_whose_job_is_gone_is_lost(postgres_stores, pool):
-    """An unfinished embedding without any job in the queue is found, so that nothing waits for ever."""
-    embedding_id = await create(postgres_stores)
+async def test_work_whose_job_is_gone_is_lost(postgres_repositories, pool):
+    embedding_id = await create(postgres_repositories)
     async with pool.connection() as connection:
         await connection.execute("DELETE FROM procrastinate_jobs")
-    found = await postgres_stores.work.lost(silent_for=timedelta(seconds=60), limit=10)
+    found = await postgres_repositories.work.lost(silent_for=timedelta(seconds=60), limit=10)
     assert [embedding.id for embedding, _ in found] == [embedding_id]
 
 
-async def test_a_database_that_is_away_is_store_unavailable():
-    """Without a database every method says so in a way that may be tried again."""
+async def test_an_unreachable_database_is_store_unavailable():
     async with await open_pool("postgresql://127.0.0.1:1/none", schema=SCHEMA) as pool:
         pool.timeout = 0.1
-        store = PostgresEmbeddingStore(pool, JobQueue())
+        repository = PostgresEmbeddingRepository(pool, JobQueue())
         for call in (
-            store.get(new_id("embed")),
-            store.create(new_id("embed"), PLAN, request_id="", fingerprint="f"),
+            repository.get(new_id("embed")),
+            repository.create(new_id("embed"), make_plan(), request_id="", fingerprint="f"),
         ):
             with pytest.raises(SageError) as caught:
                 await call
             assert caught.value.reason is Reason.STORE_UNAVAILABLE
 
 
-async def test_a_lost_connection_while_queueing_is_store_unavailable(pool):
-    """The queue's own errors come out as the database's, for the caller to translate."""
+async def test_a_lost_connection_while_queueing_raises_psycopgs_error(pool):
     async with pool.connection() as connection:
         await connection.close()
         with pytest.raises(psycopg.OperationalError):
             await JobQueue().put(connection, new_id("embed"), provider="local")
 
 
-async def test_the_feed_tells_of_changes_and_of_nothing_else(embed_dsn, postgres_stores):
-    """A subscription wakes at a change of its embedding, not at another's, and is gone when its block ends."""
-    watched, other = await create(postgres_stores), await create(postgres_stores)
+async def test_the_feed_reports_changes_of_the_watched_embedding_only(embed_dsn, postgres_repositories):
+    watched, other = await create(postgres_repositories), await create(postgres_repositories)
     feed = PostgresChangeFeed(embed_dsn, max_subscriptions=1)
     async with feed.running():
         with feed.subscribe(watched) as subscription:
-            # The feed wakes everybody when it begins to listen.
+            # The feed wakes every subscription when it starts to listen.
             await subscription.wait(5)
-            await postgres_stores.api.cancel(other)
+            await postgres_repositories.api.cancel(other)
             started = asyncio.get_running_loop().time()
             await subscription.wait(0.2)
             assert asyncio.get_running_loop().time() - started > 0.15
-            await postgres_stores.api.cancel(watched)
+            await postgres_repositories.api.cancel(watched)
             await subscription.wait(30)
             assert asyncio.get_running_loop().time() - started < 5
             with pytest.raises(SageError) as caught, feed.subscribe(other):
@@ -159,9 +150,8 @@ async def test_the_feed_tells_of_changes_and_of_nothing_else(embed_dsn, postgres
     assert feed.subscription_count == 0
 
 
-async def test_the_feed_connects_again_and_wakes_everybody(embed_dsn, postgres_stores, pool):
-    """A feed whose connection was cut listens again, and its watchers look at what they may have missed."""
-    embedding_id = await create(postgres_stores)
+async def test_the_feed_reconnects_and_wakes_every_subscription(embed_dsn, postgres_repositories, pool):
+    embedding_id = await create(postgres_repositories)
     feed = PostgresChangeFeed(embed_dsn, max_subscriptions=10)
     async with feed.running():
         with feed.subscribe(embedding_id) as subscription:
@@ -173,12 +163,11 @@ async def test_the_feed_connects_again_and_wakes_everybody(embed_dsn, postgres_s
                 )
                 assert cursor.rowcount == 1
             await asyncio.wait_for(subscription.wait(60), timeout=10)
-            await postgres_stores.api.cancel(embedding_id)
+            await postgres_repositories.api.cancel(embedding_id)
             await asyncio.wait_for(subscription.wait(60), timeout=10)
 
 
-def test_embeddings_of_before_keep_their_tracks(make_database, tmp_path):
-    """The tracks of embeddings that were made before they were kept apart are those that were asked for."""
+def test_old_embeddings_keep_their_requested_tracks(make_database, tmp_path):
     dsn = make_database()
     ours = importlib.resources.files("sage_embed") / "migrations"
     (tmp_path / "0001_embeddings.sql").write_text((ours / "0001_embeddings.sql").read_text())
@@ -200,7 +189,6 @@ def test_embeddings_of_before_keep_their_tracks(make_database, tmp_path):
 
 
 def test_migrating_again_changes_nothing(make_database):
-    """A second run finds everything as it should be."""
     dsn = make_database()
     schema.migrate_all(dsn, schema=SCHEMA)
     before = _tables(dsn)
@@ -209,8 +197,7 @@ def test_migrating_again_changes_nothing(make_database):
     assert {"embeddings", "segment_chunks", "procrastinate_jobs"} <= {row["relname"] for row in before}
 
 
-def test_the_queues_own_migrations_are_applied_when_it_gains_one(make_database, monkeypatch, tmp_path):
-    """A newer procrastinate brings a migration: it is applied once, the older ones are not applied again."""
+def test_new_migrations_of_procrastinate_are_applied_once(make_database, monkeypatch, tmp_path):
     dsn = make_database()
     schema.migrate_all(dsn, schema=SCHEMA)
     for file in (importlib.resources.files("procrastinate") / "sql" / "migrations").iterdir():

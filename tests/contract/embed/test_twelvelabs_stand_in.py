@@ -1,4 +1,4 @@
-"""The stand-in for TwelveLabs has the wire that the real SDK expects, and misbehaves as it is told."""
+"""The stand-in for TwelveLabs: it speaks the protocol of the real SDK, and misbehaves on request."""
 
 import asyncio
 import json
@@ -26,18 +26,20 @@ from twelvelabs import AsyncTwelveLabs
 from twelvelabs.core.api_error import ApiError
 
 SECONDS = 5
+# Decodes films.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def film() -> Iterator[str]:
-    """Where a silent film of 5 s can be fetched."""
+    """URL of a silent film of 5 s."""
     with FileServer(small_film(frames=24 * SECONDS)).running() as server:
         yield server.url
 
 
 @pytest.fixture
 async def client(twelvelabs: StandIn, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncTwelveLabs]:
-    """The real SDK, led to the stand-in as in production."""
+    """The real SDK, configured as in production to use the stand-in."""
     monkeypatch.setenv("TWELVELABS_BASE_URL", twelvelabs.base_url)
     async with httpx.AsyncClient(timeout=10) as http:
         yield AsyncTwelveLabs(api_key=KEY, httpx_client=http)
@@ -63,7 +65,7 @@ async def create(client: AsyncTwelveLabs, url: str, *, model: str = "marengo3.0"
 async def done(client: AsyncTwelveLabs, task_id: str) -> Any:
     """Return the task once it is no longer processing."""
     async with asyncio.timeout(20):
-        while (task := await client.embed.v_2.tasks.retrieve(task_id)).status == "processing":  # noqa: ASYNC110 - nothing tells of it
+        while (task := await client.embed.v_2.tasks.retrieve(task_id)).status == "processing":  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.02)
     return task
 
@@ -75,8 +77,7 @@ async def error_of(awaitable: Any) -> ApiError:
     return caught.value
 
 
-async def test_v2_answers_what_the_sdk_reads(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
-    """A task is made, followed and listed; its vectors are those of the film, as many as it has clips."""
+async def test_v2_responses_are_read_by_the_sdk(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
     task_id = await create(client, film)
     task = await done(client, task_id)
     assert task.status == "ready"
@@ -93,8 +94,7 @@ async def test_v2_answers_what_the_sdk_reads(client: AsyncTwelveLabs, twelvelabs
     assert twelvelabs.creates_received == len(twelvelabs.tasks) == 1
 
 
-async def test_marengo_3_5_wants_the_segmentation_one_level_deeper(client: AsyncTwelveLabs, film: str) -> None:
-    """Each model takes its own shape, and answers 400 to the other's."""
+async def test_marengo_3_5_expects_the_segmentation_one_level_deeper(client: AsyncTwelveLabs, film: str) -> None:
     flat = {"strategy": "fixed", "fixed": {"duration_sec": 2}}
     assert (await error_of(create(client, film, model="marengo3.5", segmentation=flat))).status_code == 400
     assert (await error_of(create(client, film, segmentation={"temporal": flat}))).status_code == 400
@@ -102,8 +102,7 @@ async def test_marengo_3_5_wants_the_segmentation_one_level_deeper(client: Async
     assert task.status == "ready"
 
 
-async def test_v1_answers_what_the_sdk_reads(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
-    """A task is made from a form, has a status and a result of its own, and loses its short last clip."""
+async def test_v1_responses_are_read_by_the_sdk(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
     task_id = (
         await client.embed.tasks.create(
             model_name="Marengo-retrieval-2.7",
@@ -114,7 +113,7 @@ async def test_v1_answers_what_the_sdk_reads(client: AsyncTwelveLabs, twelvelabs
     ).id
     assert task_id
     async with asyncio.timeout(20):
-        while (await client.embed.tasks.status(task_id)).status != "ready":  # noqa: ASYNC110 - nothing tells of it
+        while (await client.embed.tasks.status(task_id)).status != "ready":  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.02)
     result = await client.embed.tasks.retrieve(task_id, embedding_option=["visual-text"])
     segments = result.video_embedding.segments
@@ -136,34 +135,31 @@ async def test_v1_answers_what_the_sdk_reads(client: AsyncTwelveLabs, twelvelabs
         {"media_source": {"url": "file:///etc/passwd"}},
     ],
 )
-async def test_a_wrong_request_is_400(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str, changes: Any) -> None:
-    """What the real service refuses is refused with its code, and makes no task."""
+async def test_a_malformed_request_is_400_and_creates_no_task(
+    client: AsyncTwelveLabs, twelvelabs: StandIn, film: str, changes: Any
+) -> None:
     error = await error_of(create(client, film, **changes))
     assert (error.status_code, error.body["code"]) == (400, "parameter_invalid")
     assert not twelvelabs.tasks
 
 
 async def test_a_wrong_key_is_401(client: AsyncTwelveLabs, twelvelabs: StandIn) -> None:
-    """An unknown key is told so in a flat body."""
     twelvelabs.keys = {"another"}
     error = await error_of(client.embed.v_2.tasks.list(page=1, page_limit=1))
     assert (error.status_code, error.body["code"]) == (401, "api_key_invalid")
 
 
 async def test_an_unknown_task_is_404_in_v2_and_400_in_v1(client: AsyncTwelveLabs) -> None:
-    """Each API says it in its own way."""
     assert (await error_of(client.embed.v_2.tasks.retrieve("gone"))).status_code == 404
     assert (await error_of(client.embed.tasks.status("gone"))).status_code == 400
 
 
-async def test_a_url_that_leads_nowhere_fails_the_task(client: AsyncTwelveLabs, film: str) -> None:
-    """The task is made, and fails with the service's words."""
+async def test_an_unreachable_url_fails_the_task(client: AsyncTwelveLabs, film: str) -> None:
     task = await done(client, await create(client, film.replace("http://127.0.0.1", "http://127.0.0.1:1/")))
     assert (task.status, task.error.message) == ("failed", UNFETCHABLE)
 
 
-async def test_angles_are_those_of_the_local_model() -> None:
-    """Cosine distances between clips are the same in every model's dimensions, though no vector has length 1."""
+async def test_cosine_distances_are_those_of_the_local_model() -> None:
     with FileServer((SAMPLES / "old.mp4").read_bytes()).running() as server:
         footage = await Studio().look(server.url, 2)
     for model, api in (("marengo3.0", Api.V2), ("Marengo-retrieval-2.7", Api.V1)):
@@ -174,8 +170,7 @@ async def test_angles_are_those_of_the_local_model() -> None:
         assert np.allclose(_cosines(vectors), _cosines(footage.pictures), atol=1e-4)
 
 
-async def test_another_dub_sounds_different_and_another_bit_rate_does_not(tmp_path: Path) -> None:
-    """Sound is told from its real samples: near where it was only encoded anew, far where it is another."""
+async def test_a_dub_is_far_and_a_reencode_is_near(tmp_path: Path) -> None:
     films = {
         "old": SAMPLES / "old.mp4",
         "new": SAMPLES / "new.mp4",
@@ -201,10 +196,9 @@ async def test_another_dub_sounds_different_and_another_bit_rate_does_not(tmp_pa
         (misbehaviour.not_json(202), 202),
     ],
 )
-async def test_an_answer_is_what_it_is_told_to_be(
+async def test_a_response_can_be_replaced_once(
     client: AsyncTwelveLabs, twelvelabs: StandIn, film: str, fault: Fault, status: int
 ) -> None:
-    """A status, headers and a body of any kind are answered once, and all is well after that."""
     twelvelabs.misbehave(fault, Step.CREATE, times=1)
     error = await error_of(create(client, film))
     assert error.status_code == status
@@ -213,10 +207,9 @@ async def test_an_answer_is_what_it_is_told_to_be(
 
 
 @pytest.mark.parametrize(("moment", "effect"), [(Moment.BEFORE, 0), (Moment.AFTER, 1), (Moment.HALF, 1)])
-async def test_a_connection_drops_at_the_moment_it_is_told_to(
+async def test_a_connection_drops_at_the_requested_point(
     client: AsyncTwelveLabs, twelvelabs: StandIn, film: str, moment: Moment, effect: int
 ) -> None:
-    """The client sees a transport error, whether the create took effect or not."""
     twelvelabs.misbehave(Drops(moment), Step.CREATE, times=1)
     with pytest.raises(httpx.TransportError):
         await create(client, film)
@@ -225,7 +218,6 @@ async def test_a_connection_drops_at_the_moment_it_is_told_to(
 
 
 async def test_a_request_waits_at_a_gate(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
-    """A held request goes on when the gate opens, and breaks off when it is dropped."""
     gate = twelvelabs.hold(Step.CREATE, Moment.BEFORE)
     waiting = asyncio.create_task(create(client, film))
     await asyncio.to_thread(gate.reached.wait, 10)
@@ -241,10 +233,9 @@ async def test_a_request_waits_at_a_gate(client: AsyncTwelveLabs, twelvelabs: St
     assert len(twelvelabs.tasks) == 1
 
 
-async def test_a_request_of_a_test_before_has_no_effect(
+async def test_a_request_of_a_previous_test_has_no_effect(
     client: AsyncTwelveLabs, twelvelabs: StandIn, film: str
 ) -> None:
-    """What is still held when everything is forgotten breaks off, and makes no task that the next test would find."""
     gate = twelvelabs.hold(Step.CREATE, Moment.BEFORE)
     waiting = asyncio.create_task(create(client, film))
     assert await asyncio.to_thread(gate.reached.wait, 10)
@@ -255,31 +246,30 @@ async def test_a_request_of_a_test_before_has_no_effect(
     assert not twelvelabs.tasks
 
 
-async def test_a_slow_answer_is_slow(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
-    """A delay is longer than a client waits that has no patience."""
+async def test_a_delay_exceeds_the_timeout_of_the_client(
+    client: AsyncTwelveLabs, twelvelabs: StandIn, film: str
+) -> None:
     twelvelabs.misbehave(Delays(5), Step.CREATE, times=1)
     with pytest.raises(httpx.ReadTimeout):
         await client.embed.v_2.tasks.create(
             input_type="video",
             model_name="marengo3.0",
             video=video(film),
-            # Long enough to connect in.
+            # Long enough to connect.
             request_options={"timeout_in_seconds": 1},
         )
 
 
 @pytest.mark.parametrize("retry_after", [True, False])
 async def test_the_rate_limit_holds(twelvelabs: StandIn, retry_after: bool) -> None:
-    """Within a window no more requests pass than may."""
     twelvelabs.rate_limit = RateLimit(requests=3, window_s=60, retry_after=retry_after)
     async with httpx.AsyncClient(headers={"x-api-key": KEY}) as http:
-        answers = [await http.get(f"{twelvelabs.base_url}/embed-v2/tasks") for _ in range(5)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
-    assert ("Retry-After" in answers[-1].headers) is retry_after
+        responses = [await http.get(f"{twelvelabs.base_url}/embed-v2/tasks") for _ in range(5)]
+    assert [response.status_code for response in responses] == [200, 200, 200, 429, 429]
+    assert ("Retry-After" in responses[-1].headers) is retry_after
 
 
-async def test_results_are_spoilt_as_told(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
-    """Order, number, size and content of vectors can be made wrong, in the answers of either API."""
+async def test_results_can_be_corrupted(client: AsyncTwelveLabs, twelvelabs: StandIn, film: str) -> None:
     task_id = await create(client, film)
     await done(client, task_id)
 
@@ -299,7 +289,6 @@ async def test_results_are_spoilt_as_told(client: AsyncTwelveLabs, twelvelabs: S
 
 
 async def test_footage_without_sound_has_no_audio() -> None:
-    """Sound and speech have vectors only where they are."""
     pictures = np.eye(3, dtype=np.float32)
     order = Order(Api.V2, "marengo3.0", "", 2, ("visual", "audio", "transcription"), ("clip",))
     silent = pieces(order, Footage(6.0, pictures), speech=True)

@@ -1,4 +1,4 @@
-"""What each endpoint does when all is well."""
+"""The normal behaviour of each endpoint."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,7 +16,7 @@ from fakes.twelvelabs.vectors import pieces
 if TYPE_CHECKING:
     from fakes.twelvelabs.server import StandIn
 
-# The words of the real service where it cannot use a URL.
+# The words of the real service if it cannot use a URL.
 UNFETCHABLE = "failed to fetch or materialize source media"
 
 
@@ -25,8 +25,8 @@ class Endpoint:
     """One endpoint.
 
     Attributes:
-        step: Says which step a request is.
-        work: Does the work of a request, once its body is read; returns status and answer, or raises `RefusedError`.
+        step: Returns the step of a request.
+        work: Carries out a request whose body has been read. Returns status and document, or raises `RefusedError`.
         read: Reads and checks the body. Nothing has an effect before `work`.
     """
 
@@ -42,7 +42,7 @@ class Endpoints:
         self._stand_in = stand_in
 
     def of(self, api: Api) -> Iterator[tuple[str, str, Endpoint]]:
-        """Return method, path below the API's, and endpoint, for all of an API."""
+        """Return method, path below the API's prefix, and endpoint, for all endpoints of an API."""
         read = _read_form if api is Api.V1 else _read_json
         status = 200 if api is Api.V1 else 202
         yield "POST", "", Endpoint(lambda _: Step.CREATE, lambda _, order: (status, self._create(order)), read)

@@ -1,4 +1,4 @@
-"""What the wire of TwelveLabs knows: models, options, scopes and the shape of an error."""
+"""Facts about the APIs of TwelveLabs: models, options and the format of errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Api(StrEnum):
 
 @dataclass(frozen=True)
 class Model:
-    """What one model takes and makes.
+    """The properties of a model.
 
     Attributes:
-        apis: Through which APIs it is reached.
-        dimensions: Numbers in a vector.
-        options: What it makes; the first is the picture.
-        nested_segmentation: Whether v2 wants its segmentation under `temporal`.
+        apis: The APIs that serve it.
+        dimensions: Length of a vector.
+        options: The vectors that it makes. The first one is the picture.
+        nested_segmentation: Whether v2 expects its segmentation under `temporal`.
     """
 
     apis: tuple[Api, ...]
@@ -49,12 +49,12 @@ MESSAGES = {
 
 
 class RefusedError(Exception):
-    """The request is answered with an error.
+    """The request is refused.
 
     Args:
-        status: The status.
-        code: The code of the body.
-        message: The body's message; empty: the usual one of the code.
+        status: The HTTP status.
+        code: The code in the body.
+        message: The message in the body; empty for the default message of the code.
     """
 
     def __init__(self, status: int, code: str, message: str = "") -> None:
@@ -70,5 +70,5 @@ class RefusedError(Exception):
 
 
 def invalid(message: str) -> RefusedError:
-    """Return the answer to a parameter that is not as it must be."""
+    """Return the refusal of an invalid parameter."""
     return RefusedError(400, "parameter_invalid", message)

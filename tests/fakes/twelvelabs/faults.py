@@ -1,4 +1,4 @@
-"""How the stand-in misbehaves: what happens instead, at which step, at which moment, and how often."""
+"""The faults of the stand-in: what happens, at which step and point, and how often."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -9,12 +9,12 @@ from fakes.twelvelabs.tasks import Document
 
 
 class Step(StrEnum):
-    """What a request is in the life of a task, whichever API it is of."""
+    """The purpose of a request, in either API."""
 
     CREATE = "create"
-    """It makes the task."""
+    """It creates the task."""
     POLL = "poll"
-    """It asks for the status: v1's status, or v2's retrieve while the task is not ready."""
+    """It requests the status: v1's status, or v2's retrieve while the task is not ready."""
     FETCH = "fetch"
     """It fetches the result: v1's retrieve, or v2's retrieve of a task that is ready."""
     LIST = "list"
@@ -25,15 +25,15 @@ class Moment(StrEnum):
     """When in a request something happens."""
 
     BEFORE = "before"
-    """It has been read and has had no effect."""
+    """It has been read, without any effect yet."""
     AFTER = "after"
-    """It has had its effect, and nothing has been answered."""
+    """It has taken effect, and no response has been sent."""
     HALF = "half"
-    """Half of the answer's body has been sent."""
+    """Half of the response's body has been sent."""
 
 
 class Gate:
-    """Holds a request until a test lets it go, from any thread."""
+    """Holds a request until a test releases it, from any thread."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
@@ -41,23 +41,23 @@ class Gate:
         self.dropped = False
 
     def open(self) -> None:
-        """Let the request go on."""
+        """Let the request continue."""
         self.opened.set()
 
     def drop(self) -> None:
-        """Break the request's connection off; what it was to do after this moment is not done."""
+        """Close the request's connection. Nothing after this point happens."""
         self.dropped = True
         self.opened.set()
 
 
 @dataclass(frozen=True)
 class Answers:
-    """This is answered, whatever is right. After AFTER the request has had its effect all the same.
+    """A response that replaces the correct one. With AFTER, the request still takes effect.
 
     Attributes:
         status: The status.
         body: The body: bytes as they are, everything else as JSON.
-        headers: Headers besides.
+        headers: Additional headers.
         at: BEFORE or AFTER the effect.
     """
 
@@ -69,7 +69,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Drops:
-    """The connection breaks off."""
+    """The connection is closed."""
 
     at: Moment = Moment.BEFORE
 
@@ -84,7 +84,7 @@ class Holds:
 
 @dataclass(frozen=True)
 class Delays:
-    """The request takes so long."""
+    """The request is delayed."""
 
     seconds: float
     at: Moment = Moment.BEFORE
@@ -92,7 +92,7 @@ class Delays:
 
 @dataclass(frozen=True)
 class Changes:
-    """The right answer is changed before it is sent."""
+    """The correct response is changed before it is sent."""
 
     change: Callable[[Document], None]
 
@@ -109,26 +109,26 @@ class _Entry:
 
 
 class FaultBook:
-    """Says which faults a request meets. Written by a test's thread, read by the server's."""
+    """The pending faults. Written by the thread of a test, read by that of the server."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
         self._lock = threading.Lock()
 
     def add(self, fault: Fault, *steps: Step, times: int | None, of: str) -> None:
-        """Add a fault for the next so many requests of these steps whose task's URL has `of` in it; None: for all."""
+        """Add a fault for the next `times` requests (None for all) of these steps whose URL contains `of`."""
         with self._lock:
             self._entries.append(_Entry(frozenset(steps), fault, float("inf") if times is None else times, of))
 
     def clear(self) -> None:
-        """Drop all faults."""
+        """Remove all faults."""
         with self._lock:
             self._entries.clear()
 
     def take(self, step: Step, url: str) -> list[Fault]:
-        """Return the faults that a request meets now, and count them."""
+        """Return the faults of a request, and count them."""
         with self._lock:
-            matching = [one for one in self._entries if step in one.steps and one.left > 0 and one.of in url]
+            matching = [entry for entry in self._entries if step in entry.steps and entry.left > 0 and entry.of in url]
             for entry in matching:
                 entry.left -= 1
             return [entry.fault for entry in matching]

@@ -1,4 +1,4 @@
-"""One request, from its key to its last byte, with the faults that it meets on the way."""
+"""Handling one request, from its key to its last byte, including its faults."""
 
 import asyncio
 import json
@@ -13,12 +13,12 @@ from fakes.twelvelabs.orders import Order
 if TYPE_CHECKING:
     from fakes.twelvelabs.server import Seen, StandIn
 
-# A gate is opened by another thread: there is no event of this loop to wait for.
-_LOOK_S = 0.005
+# A gate is opened by another thread, so there is no asyncio event to wait for.
+_POLL_S = 0.005
 
 
 class _DroppedError(Exception):
-    """The connection is to break off."""
+    """The connection must be closed."""
 
 
 class Handling:
@@ -29,7 +29,7 @@ class Handling:
         self._endpoint = endpoint
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request."""
+        """Respond to a request."""
         seen = self._stand_in.record(request, self._endpoint.step(request))
         try:
             answer, faults = await self._answer(request, seen)
@@ -39,7 +39,7 @@ class Handling:
             seen.status = 0
             if request.transport is not None:
                 request.transport.abort()
-            # Nothing of it is sent: the connection is closed.
+            # Not sent, because the connection is closed.
             return web.Response()
 
     async def _answer(self, request: web.Request, seen: "Seen") -> tuple[Answers, list[Fault]]:
@@ -57,7 +57,7 @@ class Handling:
             if (instead := await _meet(faults, Moment.BEFORE)) is not None:
                 return instead, faults
             if self._stand_in.faults is not book:
-                # It was delayed for longer than its test took: in the next one nobody has asked for this.
+                # It was delayed beyond the end of its test, and must not affect the next one.
                 raise _DroppedError
             status, document = self._endpoint.work(request, order)
         except RefusedError as refusal:
@@ -69,14 +69,14 @@ class Handling:
         return instead or Answers(status, document), faults
 
     def _url(self, request: web.Request, order: Order | None) -> str:
-        """Return the URL of the video that a request is about, if it is about one."""
+        """Return the URL of the video that a request concerns, if any."""
         task = self._stand_in.find(request.match_info.get("id", ""))
         order = task.order if task else order
         return order.url if order else ""
 
 
 async def _meet(faults: list[Fault], moment: Moment) -> Answers | None:
-    """Meet the faults of a moment; return what is answered instead of what is right."""
+    """Apply the faults of a point, and return the response that replaces the correct one, if any."""
     instead: Answers | None = None
     for fault in faults:
         match fault:
@@ -84,8 +84,8 @@ async def _meet(faults: list[Fault], moment: Moment) -> Answers | None:
                 await asyncio.sleep(seconds)
             case Holds(gate, at) if at is moment:
                 gate.reached.set()
-                while not gate.opened.is_set():  # noqa: ASYNC110 - nothing tells of it
-                    await asyncio.sleep(_LOOK_S)
+                while not gate.opened.is_set():  # noqa: ASYNC110 - see _POLL_S
+                    await asyncio.sleep(_POLL_S)
                 if gate.dropped:
                     raise _DroppedError
             case Drops(at) if at is moment:

@@ -1,4 +1,4 @@
-"""The stand-in's ways to misbehave, by name."""
+"""Named faults of the stand-in."""
 
 import math
 from typing import Any
@@ -11,29 +11,29 @@ _HTML = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
 
 
 def refuses(status: int, code: str, message: str = "", *, nested: bool = False) -> Answers:
-    """Answer an error; `nested` in the other of the two shapes."""
+    """Respond with an error, in the nested or the flat format."""
     body = RefusedError(status, code, message).body()
     return Answers(status, {"error": body | {"details": {}}} if nested else body)
 
 
 def limits(*, retry_after: str | None = None, json: bool = True) -> Answers:
-    """Answer 429, with `Retry-After` or without, with a body of JSON or of something else."""
+    """Respond with 429, with or without `Retry-After`, with a body of JSON or plain text."""
     headers = {} if retry_after is None else {"Retry-After": retry_after}
     return Answers(429, RefusedError(429, "too_many_requests").body() if json else b"Too Many Requests", headers)
 
 
 def empty(status: int, *, at: Moment = Moment.AFTER) -> Answers:
-    """Answer a status and no body."""
+    """Respond with a status and no body."""
     return Answers(status, at=at)
 
 
 def not_json(status: int, *, at: Moment = Moment.AFTER) -> Answers:
-    """Answer a status and a page of HTML."""
+    """Respond with a status and a page of HTML."""
     return Answers(status, _HTML, {"Content-Type": "text/html"}, at=at)
 
 
 def says(status: str) -> Changes:
-    """Say that the task has this status, and give no result."""
+    """Report this status of the task, without a result."""
 
     def change(document: Document) -> None:
         document["status"] = status
@@ -44,7 +44,7 @@ def says(status: str) -> Changes:
 
 
 def fails(message: str) -> Changes:
-    """Say that the task failed."""
+    """Report that the task failed."""
 
     def change(document: Document) -> None:
         says("failed").change(document)
@@ -54,12 +54,12 @@ def fails(message: str) -> Changes:
 
 
 def reversed_order() -> Changes:
-    """Give the vectors in the wrong order."""
+    """Return the vectors in reverse order."""
     return Changes(lambda document: _vectors(document).reverse())
 
 
 def without_clip(index: int) -> Changes:
-    """Leave out the clip at an index, of every option."""
+    """Leave out the clip at an index, for every option."""
 
     def change(document: Document) -> None:
         vectors = _vectors(document)
@@ -70,12 +70,12 @@ def without_clip(index: int) -> Changes:
 
 
 def without_vectors() -> Changes:
-    """Give a result that has nothing in it."""
+    """Return an empty result."""
     return Changes(lambda document: _vectors(document).clear())
 
 
 def with_dimensions(dimensions: int) -> Changes:
-    """Give vectors of another size."""
+    """Return vectors of another size."""
 
     def change(document: Document) -> None:
         for one in _vectors(document):
@@ -86,7 +86,7 @@ def with_dimensions(dimensions: int) -> Changes:
 
 
 def with_number(value: float | None) -> Changes:
-    """Put a number that is none into one vector: NaN, infinity, or null."""
+    """Replace a number in one vector with NaN, infinity or null."""
 
     def change(document: Document) -> None:
         one = _vectors(document)[0]
@@ -96,12 +96,12 @@ def with_number(value: float | None) -> Changes:
 
 
 def with_nan() -> Changes:
-    """Put NaN into one vector."""
+    """Replace a number in one vector with NaN."""
     return with_number(math.nan)
 
 
 def lists_nothing() -> Changes:
-    """Give an empty list, as one that lags does."""
+    """Return an empty list, like one that lags."""
 
     def change(document: Document) -> None:
         document["data"] = []
@@ -110,7 +110,7 @@ def lists_nothing() -> Changes:
 
 
 def lists_without_urls() -> Changes:
-    """Give a list that does not say which URLs its tasks are of."""
+    """Return a list without the URLs of its tasks."""
 
     def change(document: Document) -> None:
         for one in _dicts(document["data"]):

@@ -1,4 +1,4 @@
-"""Requests for a task: read from either wire and refused as the real service refuses them."""
+"""Requests that create a task: read and checked like the real service does in both APIs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ _SCOPES = {Api.V1: ("clip", "video"), Api.V2: ("clip", "asset")}
 
 @dataclass(frozen=True)
 class Order:
-    """What a task is to make.
+    """A valid request for a task.
 
     Attributes:
-        api: Where it was asked for.
+        api: The API that received it.
         model: The model's name.
-        url: Where the video is.
+        url: URL of the video.
         clip_seconds: Length of a clip.
-        options: What of the video, in the model's words.
+        options: The model's names of the requested vectors.
         scopes: `clip`, and `asset` (v2) or `video` (v1).
     """
 
@@ -61,7 +61,7 @@ def read_v2(body: bytes) -> Order:
 
 
 def read_v1(content_type: str, fields: Mapping[str, Sequence[str]]) -> Order:
-    """Read the form of `POST /embed/tasks`; a field may be there several times.
+    """Read the form of `POST /embed/tasks`, in which a field may be repeated.
 
     Raises:
         RefusedError: 400 `parameter_invalid`.
@@ -103,8 +103,8 @@ def _url(url: object) -> str:
 
 
 def _fixed(segmentation: object, model: Model) -> object:
-    wanted = "temporal" if model.nested_segmentation else "strategy"
-    if not isinstance(segmentation, dict) or wanted not in segmentation:
+    expected = "temporal" if model.nested_segmentation else "strategy"
+    if not isinstance(segmentation, dict) or expected not in segmentation:
         raise invalid("The segmentation parameter does not match the model version.")
     inner = segmentation["temporal"] if model.nested_segmentation else segmentation
     if not isinstance(inner, dict) or inner.get("strategy") != "fixed" or not isinstance(inner.get("fixed"), dict):

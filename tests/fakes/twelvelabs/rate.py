@@ -1,4 +1,4 @@
-"""The rate limit of an organisation."""
+"""The rate limit of an account."""
 
 import math
 import time
@@ -11,13 +11,13 @@ from fakes.twelvelabs.misbehaviour import limits
 
 @dataclass
 class RateLimit:
-    """Lets so many requests through in any window, and refuses the rest.
+    """Accepts a number of requests in any window and refuses the rest.
 
     Attributes:
-        requests: How many.
+        requests: How many are accepted.
         window_s: Length of the window in seconds.
-        retry_after: Whether a refusal says when to come back.
-        json: Whether a refusal has a body of JSON.
+        retry_after: Whether a refusal states when to retry.
+        json: Whether the body of a refusal is JSON.
     """
 
     requests: int
@@ -27,7 +27,7 @@ class RateLimit:
     _passed: deque[float] = field(default_factory=deque)
 
     def refusal(self) -> Answers | None:
-        """Count a request; return the answer that refuses it, or None."""
+        """Count a request, and return the response that refuses it, or None."""
         now = time.monotonic()
         while self._passed and self._passed[0] <= now - self.window_s:
             self._passed.popleft()

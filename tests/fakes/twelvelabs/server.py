@@ -1,7 +1,7 @@
-"""A stand-in for TwelveLabs: an HTTP server with the wire of both embedding APIs, which misbehaves when told to.
+"""A stand-in for TwelveLabs: an HTTP server with both embedding APIs that misbehaves on request.
 
-It runs in a thread of its own, so that a test may steer it from anywhere while the code under test, in this process or
-another, talks to it through `TWELVELABS_BASE_URL`.
+It runs in a separate thread, so that a test can control it while the code under test, in this or another process, uses
+it through `TWELVELABS_BASE_URL`.
 """
 
 import asyncio
@@ -28,24 +28,24 @@ KEY = "tlk_STANDIN0SECRET0KEY0WXYZ"
 
 
 class Looks(Protocol):
-    """Finds out what is in a video."""
+    """Analyses videos."""
 
     async def look(self, url: str, clip_seconds: int) -> "Footage":
-        """Return what is at a URL."""
+        """Return the footage at a URL."""
         ...
 
 
 @dataclass
 class Seen:
-    """A request that came.
+    """A received request.
 
     Attributes:
-        at: When, in seconds of `time.monotonic`.
-        step: What it was.
+        at: When it arrived, in seconds of `time.monotonic`.
+        step: Its step in the life of a task.
         path: Its path.
-        key: The key that it came with.
-        url: Where the video is that it is about; empty where it is about none, or refused unread.
-        status: What it was answered; 0 where nothing was.
+        key: The key that it was sent with.
+        url: URL of the video that it concerns; empty if it concerns none or was refused unread.
+        status: Status of the response; 0 if there was none.
     """
 
     at: float
@@ -57,18 +57,18 @@ class Seen:
 
 
 class StandIn:
-    """TwelveLabs, as far as embeddings go.
+    """The embedding APIs of TwelveLabs.
 
     Args:
-        studio: Finds out what is in the videos.
+        studio: Analyses the videos.
 
     Attributes:
-        keys: The keys that are valid.
-        tasks: The tasks that took effect, oldest first: what somebody pays for.
-        seen: The requests that came, oldest first.
-        polls_before_ready: How often a new task says that it is not done.
-        speech: Whether somebody speaks in the videos that have sound.
-        rate_limit: The rate limit; None: no limit.
+        keys: The valid keys.
+        tasks: The tasks that were created, oldest first. Each of them would be billed.
+        seen: The received requests, oldest first.
+        polls_before_ready: How often a new task reports that it is not done.
+        speech: Whether videos with sound contain speech.
+        rate_limit: The rate limit; None if unlimited.
     """
 
     def __init__(self, studio: Looks) -> None:
@@ -77,7 +77,7 @@ class StandIn:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: requests, tasks, faults and settings."""
+        """Reset everything: requests, tasks, faults and settings."""
         self.keys = {KEY}
         self.tasks: list[Task] = []
         self.seen: list[Seen] = []
@@ -88,40 +88,40 @@ class StandIn:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment of a process that is to talk to it, with a valid key."""
+        """The environment of a process that uses it, with a valid key."""
         return {"TWELVELABS_BASE_URL": self.base_url, "TWELVELABS_API_KEY": KEY}
 
     @property
     def base_url(self) -> str:
-        """Where it answers."""
+        """Its base URL."""
         return f"http://127.0.0.1:{self._port}{PREFIX}"
 
     @property
     def creates_received(self) -> int:
-        """How many requests for a task came, whatever became of them."""
+        """How many create requests arrived, whatever happened to them."""
         return self.count(Step.CREATE)
 
     def count(self, step: Step, *, of: str = "") -> int:
-        """Return how many requests of a step came whose video's URL has `of` in it."""
+        """Return how many requests of a step arrived for videos whose URL contains `of`."""
         return sum(seen.step is step and of in seen.url for seen in self.seen)
 
     def tasks_of(self, of: str) -> "list[Task]":
-        """Return the tasks whose video's URL has `of` in it."""
+        """Return the tasks of videos whose URL contains `of`."""
         return [task for task in self.tasks if of in task.order.url]
 
     def misbehave(self, fault: Fault, *steps: Step, times: int | None = None, of: str = "") -> None:
         """Misbehave in the next requests of these steps.
 
         Args:
-            fault: How.
-            steps: In which.
-            times: In so many of them; None: in all that come.
-            of: Only in those whose task has this in its URL.
+            fault: What happens.
+            steps: The steps.
+            times: In how many requests; None for all.
+            of: Only for videos whose URL contains this.
         """
         self.faults.add(fault, *steps, times=times, of=of)
 
     def hold(self, step: Step, at: Moment, *, of: str = "") -> Gate:
-        """Hold the next request of a step at a moment; return the gate."""
+        """Hold the next request of a step at a point, and return the gate."""
         gate = Gate()
         self.misbehave(Holds(gate, at), step, times=1, of=of)
         return gate
@@ -131,12 +131,12 @@ class StandIn:
         return next((task for task in self.tasks if task.id == task_id), None)
 
     def forget_tasks(self) -> None:
-        """Make every task gone, as those are whose seven days are over."""
+        """Delete every task, as TwelveLabs does after seven days."""
         self.tasks.clear()
 
     @contextmanager
     def running(self) -> Iterator["StandIn"]:
-        """Serve for the length of the block."""
+        """Serve while the block runs."""
         ready: Future[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         thread = threading.Thread(target=lambda: asyncio.run(self._run(ready)), name="twelvelabs")
         thread.start()
@@ -173,7 +173,7 @@ class StandIn:
             await runner.cleanup()
 
     def record(self, request: web.Request, step: Step) -> Seen:
-        """Note a request."""
+        """Record a request."""
         seen = Seen(time.monotonic(), step, request.path, request.headers.get("x-api-key", ""))
         self.seen.append(seen)
         return seen

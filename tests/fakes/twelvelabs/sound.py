@@ -1,4 +1,4 @@
-"""Vectors of sound: what a film sounds like, clip by clip, from its real samples."""
+"""Vectors of sound, computed from the samples of each clip."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ SIZE = _BANDS * _SLOTS + 1
 
 
 def sound_vectors(path: Path, *, clip_seconds: float, duration_seconds: float, start_seconds: float) -> NDArray | None:
-    """Return a vector for each clip, shape ``(n, SIZE)``, or None where the film has no sound.
+    """Return a vector for each clip, shape ``(n, SIZE)``, or None if the film has no sound.
 
-    It is the clip's spectrogram, coarse, on a logarithmic scale and without its mean: loudness and encoder matter
-    little, another sound matters much. A constant at the end keeps silence from having no direction.
+    A vector is the coarse, logarithmic spectrogram of a clip without its mean: loudness and encoding matter little, a
+    different sound matters much. A constant at the end gives silence a direction.
     """
     samples = _samples(path, duration_seconds, start_seconds)
     if samples is None:

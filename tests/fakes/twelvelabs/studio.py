@@ -1,4 +1,4 @@
-"""Looks at videos as the provider does: fetches them, and computes what each clip shows and sounds like."""
+"""Analyses videos like the provider: fetches them, and computes vectors of each clip's picture and sound."""
 
 import asyncio
 import hashlib
@@ -13,10 +13,9 @@ import av
 import numpy as np
 from fakes.twelvelabs.sound import sound_vectors
 from numpy.typing import NDArray
-from sage_embed.adapters.local.clips import ClipGrid
-from sage_embed.adapters.local.frames import FrameReader
-from sage_embed.adapters.local.network import DIMENSIONS, Network
-from sage_embed.adapters.local.run import LocalRun
+from sage_embed.engines.local.engine import LocalRun
+from sage_embed.engines.local.frames import ClipGrid, FrameReader
+from sage_embed.engines.local.http_source import DIMENSIONS, Network
 
 _THREADS = 2
 _FETCH_TIMEOUT = aiohttp.ClientTimeout(total=30)
@@ -24,12 +23,12 @@ _FETCH_TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 @dataclass(frozen=True)
 class Footage:
-    """A video as the provider saw it.
+    """An analysed video.
 
     Attributes:
         duration_seconds: Its length.
-        pictures: A vector of each clip's picture, shape ``(n, any)``.
-        sounds: A vector of each clip's sound; None where it has none.
+        pictures: A vector for the picture of each clip, shape ``(n, any)``.
+        sounds: A vector for the sound of each clip; None without sound.
     """
 
     duration_seconds: float
@@ -42,17 +41,17 @@ class UnfetchableError(Exception):
 
 
 class Studio:
-    """Fetches videos and looks at them with the local model, each content once."""
+    """Fetches videos and analyses them with the local model, the same content only once."""
 
     def __init__(self) -> None:
         self._network = Network(threads=_THREADS)
         self._seen: dict[tuple[str, int], Footage] = {}
 
     async def look(self, url: str, clip_seconds: int) -> Footage:
-        """Return what is at a URL.
+        """Return the footage at a URL.
 
         Raises:
-            UnfetchableError: It cannot be fetched, or is no video.
+            UnfetchableError: It cannot be fetched, or is not a video.
         """
         with tempfile.NamedTemporaryFile(prefix="twelvelabs-") as file:
             path = Path(file.name)
@@ -80,7 +79,7 @@ class Studio:
 
 
 class FastStudio:
-    """Makes footage up from the URL alone, for tests with hundreds of videos.
+    """Makes up footage from the URL alone, for tests with hundreds of videos.
 
     Args:
         duration_seconds: Length of every video.
@@ -92,7 +91,7 @@ class FastStudio:
         self._sound = sound
 
     async def look(self, url: str, clip_seconds: int) -> Footage:
-        """Return footage that is the same for the same URL, but for its query, which is the signature."""
+        """Return footage that depends only on the URL without its query, which is the signature."""
         seed = int.from_bytes(hashlib.sha256(url.split("?")[0].encode()).digest()[:8])
         shape = (ClipGrid(self._duration_seconds, clip_seconds).count, DIMENSIONS)
         random = np.random.default_rng(seed)
@@ -129,7 +128,7 @@ def _timeline(path: Path) -> tuple[float, float]:
 
 
 class _FileSource:
-    """A file, as the local model's reader wants its source."""
+    """A local file as a source of the local engine's frame reader."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")

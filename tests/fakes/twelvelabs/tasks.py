@@ -1,4 +1,4 @@
-"""Tasks, and how either API shows them."""
+"""Tasks, and their representation in both APIs."""
 
 import asyncio
 import uuid
@@ -16,15 +16,15 @@ Document = dict[str, object]
 
 @dataclass
 class Task:
-    """A task that took effect: somebody pays for it.
+    """A task that was created, and would be billed.
 
     Attributes:
-        order: What it is to make.
-        polls_left: How often it says that it is not done before it is.
-        footage: The video, once it has been looked at.
-        pieces: The result, once it is there.
+        order: The request.
+        polls_left: How often it still reports that it is not done.
+        footage: The video, once it has been analysed.
+        pieces: The result, once it is ready.
         failure: Why it failed.
-        looking: The work.
+        looking: The running analysis.
     """
 
     order: Order
@@ -45,22 +45,22 @@ class Task:
 
 
 def created(task: Task) -> Document:
-    """Return the answer to a create."""
+    """Return the response to a create request."""
     if task.order.api is Api.V1:
         return {"_id": task.id}
     return {"_id": task.id, "status": "processing", "data": None}
 
 
 def status_v1(task: Task) -> Document:
-    """Return the answer of `GET /embed/tasks/{id}/status`."""
+    """Return the response of `GET /embed/tasks/{id}/status`."""
     document = _head(task) | {"video_embedding": {"metadata": _metadata(task)}}
     return document | ({"error": {"message": task.failure}} if task.status == "failed" else {})
 
 
 def result_v1(task: Task, options: Iterable[str]) -> Document:
-    """Return the answer of `GET /embed/tasks/{id}`; without options it has all of them."""
-    # What 2.7 calls visual-text has been called visual since.
-    wanted = {"visual-text" if option == "visual" else option for option in options} | set(options)
+    """Return the response of `GET /embed/tasks/{id}`. Without options it contains all of them."""
+    # Later models call visual-text of 2.7 visual.
+    requested = {"visual-text" if option == "visual" else option for option in options} | set(options)
     segments = [
         {
             "start_offset_sec": piece.start_seconds,
@@ -70,14 +70,14 @@ def result_v1(task: Task, options: Iterable[str]) -> Document:
             "float": piece.vector,
         }
         for piece in task.pieces
-        if not wanted or piece.option in wanted
+        if not requested or piece.option in requested
     ]
     ready = task.status == "ready"
     return _head(task) | {"video_embedding": {"metadata": _metadata(task), "segments": segments if ready else None}}
 
 
 def retrieve_v2(task: Task) -> Document:
-    """Return the answer of `GET /embed-v2/tasks/{id}`: status and result in one."""
+    """Return the response of `GET /embed-v2/tasks/{id}`, which has both status and result."""
     document: Document = {
         "_id": task.id,
         "status": task.status,
@@ -110,7 +110,7 @@ def retrieve_v2(task: Task) -> Document:
 
 
 def listed(tasks: list[Task], *, page: int, limit: int) -> Document:
-    """Return one page of a list, newest first, as both APIs have it."""
+    """Return one page of a list, newest first, in the format of both APIs."""
     newest = tasks[::-1]
     return {
         "data": [

@@ -1,4 +1,4 @@
-"""Vectors as a task's result has them: footage in the dimensions of a model, by option and scope."""
+"""The vectors of a task's result: footage in the dimensions of a model, by option and scope."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from fakes.twelvelabs.orders import Order
 from fakes.twelvelabs.studio import Footage
 from numpy.typing import NDArray
 
-# v1 drops a last clip that is shorter; of v2 nothing is known.
+# v1 drops a shorter last clip. The behaviour of v2 is not documented.
 _SHORTEST_TAIL_S = 2.0
 
 
@@ -26,12 +26,12 @@ class Piece:
 
 
 def pieces(order: Order, footage: Footage, *, speech: bool) -> list[Piece]:
-    """Return the result of a task, in the order of time within each option.
+    """Return the result of a task, ordered by time within each option.
 
     Args:
-        order: What was asked for.
+        order: The request.
         footage: The video.
-        speech: Whether somebody speaks in it: it then has a transcription, which stands in for what is said.
+        speech: Whether it contains speech. Then it has a transcription, made from the sound.
     """
     tracks = {"visual": footage.pictures, "visual-text": footage.pictures}
     if footage.sounds is not None:
@@ -49,7 +49,7 @@ def pieces(order: Order, footage: Footage, *, speech: bool) -> list[Piece]:
 def _track(order: Order, option: str, features: NDArray[np.float32], footage: Footage) -> Iterator[Piece]:
     dimensions = MODELS[order.model].dimensions
     vectors = features @ _projection(features.shape[1], dimensions, option)
-    # Nothing says that they have length 1, so they have not.
+    # The documentation does not promise unit length, so these vectors have other lengths.
     vectors *= (1.5 + np.arange(len(vectors)) % 2)[:, np.newaxis]
     if "clip" in order.scopes:
         for index, vector in enumerate(vectors):
@@ -63,7 +63,7 @@ def _track(order: Order, option: str, features: NDArray[np.float32], footage: Fo
 
 @cache
 def _projection(size: int, dimensions: int, option: str) -> NDArray[np.float32]:
-    """Return rows that are orthonormal: angles and lengths stay as they are, and so do cosine distances."""
+    """Return orthonormal rows, which preserve angles, lengths and cosine distances."""
     seed = sum(option.encode()) * dimensions
     columns, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(dimensions, size)))
     return columns.T.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Embed as it runs: a real server, real workers and PostgreSQL; ingest and the engines are stand-ins."""
+"""A real server, real workers and PostgreSQL; ingest and the engines are fakes."""
 
 import asyncio
 import inspect
@@ -19,13 +19,13 @@ from fakes.embed import FakeIngest, Script, ScriptedEngine
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2_grpc
-from sage_embed.adapters.schema import migrate_all
-from sage_embed.api import registrations
+from sage_embed.app import api_services, running_worker
 from sage_embed.config import SCHEMA, ApiSettings, WorkerSettings
-from sage_embed.worker import working
-from sage_runtime.ids import new_id
+from sage_embed.engines.twelvelabs.key_check import TwelveLabsKeyChecker
+from sage_embed.jobs.queue import migrate_all
+from sage_runtime.api import new_id
+from sage_runtime.process.settings import ServerSettings
 from sage_runtime.server import ServiceRegistration, running_server
-from sage_runtime.settings import ServerSettings
 
 WORKER_PROCESS = Path(__file__).with_name("worker_process.py")
 
@@ -49,7 +49,7 @@ def migrated_dsn(make_database) -> str:
 
 @pytest.fixture
 def database_url(migrated_dsn) -> str:
-    """Return a database with embed's schema and nothing in it."""
+    """Return a database with embed's empty schema."""
     with psycopg.connect(migrated_dsn, options=f"-c search_path={SCHEMA}") as connection:
         connection.execute("TRUNCATE embeddings, procrastinate_jobs, procrastinate_workers CASCADE")
     return migrated_dsn
@@ -57,7 +57,7 @@ def database_url(migrated_dsn) -> str:
 
 @pytest.fixture
 async def ingest() -> AsyncIterator[FakeIngest]:
-    """Return a running stand-in for ingest; `address` says where."""
+    """Return a running fake of ingest; it listens on `address`."""
     servicer = FakeIngest()
     add = partial(ingest_pb2_grpc.add_IngestServiceServicer_to_server, servicer)
 
@@ -90,13 +90,13 @@ def engine(script) -> ScriptedEngine:
 
 @pytest.fixture
 def make_engines(engine) -> Callable:
-    """Return what makes the engines of the server and of the workers in this process."""
+    """Return a factory of the engines of the server and of the workers in this process."""
     return lambda pool, settings, keys: [engine]
 
 
 @pytest.fixture
 def start_replica(database_url, ingest, make_engines) -> Callable[..., AbstractAsyncContextManager[str]]:
-    """Start a replica of the service; keyword arguments are settings; the context gives its address."""
+    """Return a function that starts a replica of the service with settings and yields its address."""
 
     @asynccontextmanager
     async def start(**changes: object) -> AsyncIterator[str]:
@@ -112,7 +112,7 @@ def start_replica(database_url, ingest, make_engines) -> Callable[..., AbstractA
             }
         )
         async with (
-            registrations(settings, make_engines) as services,
+            api_services(settings, make_engines, TwelveLabsKeyChecker()) as services,
             running_server(settings=settings, services=services) as server,
         ):
             yield server.address
@@ -122,11 +122,11 @@ def start_replica(database_url, ingest, make_engines) -> Callable[..., AbstractA
 
 @pytest.fixture
 def start_api(start_replica) -> Callable[..., AbstractAsyncContextManager]:
-    """Start a replica of the service; keyword arguments are settings; the context gives a stub."""
+    """Return a function that starts a replica of the service with settings and yields a stub."""
 
     @asynccontextmanager
     async def start(**changes: object) -> AsyncIterator[embed_pb2_grpc.EmbedServiceStub]:
-        # The channel outlives the server and gives calls time to hear of its end: a test sees how a server ends.
+        # The channel outlives the server, so that a test sees how a stopping server ends calls.
         async with AsyncExitStack() as stack, start_replica(**changes) as address:
             channel = grpc.aio.insecure_channel(address)
             stack.push_async_callback(channel.close, 5.0)
@@ -144,7 +144,7 @@ async def embed(start_api) -> AsyncIterator[embed_pb2_grpc.EmbedServiceStub]:
 
 @pytest.fixture
 def start_worker(database_url, ingest, make_engines) -> Callable[..., AbstractAsyncContextManager]:
-    """Start a worker in this process; keyword arguments are settings."""
+    """Return a function that starts a worker with settings in this process."""
 
     def start(**changes: object) -> AbstractAsyncContextManager:
         settings = WorkerSettings(
@@ -160,27 +160,27 @@ def start_worker(database_url, ingest, make_engines) -> Callable[..., AbstractAs
                 **changes,
             }
         )
-        return working(settings, make_engines)
+        return running_worker(settings, make_engines)
 
     return start
 
 
 @pytest.fixture
 async def worker(start_worker) -> AsyncIterator[None]:
-    """Run a worker in this process for the length of the test."""
+    """Run a worker in this process during the test."""
     async with start_worker():
         yield
 
 
 @pytest.fixture
 def worker_command(tmp_path) -> list[str]:
-    """Return what starts a worker as a process of its own."""
+    """Return the command that starts a worker process."""
     return [sys.executable, str(WORKER_PROCESS), str(tmp_path)]
 
 
 @pytest.fixture
 def spawn(database_url, ingest) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Start a process of embed; keyword arguments are environment variables, and `output` a file for what it prints."""
+    """Return a function that starts a process of embed with environment variables; `output` is a file for its logs."""
     processes: list[subprocess.Popen] = []
 
     def start(command: Sequence[str], *, output: IO[bytes] | None = None, **environment: str) -> subprocess.Popen:
@@ -208,16 +208,19 @@ def spawn(database_url, ingest) -> Iterator[Callable[..., subprocess.Popen]]:
 
 @pytest.fixture
 def spawn_worker(spawn, worker_command) -> Callable[..., subprocess.Popen]:
-    """Start a worker as a process of its own; keyword arguments are as those of `spawn`."""
+    """Return a function that starts a worker process; its arguments are those of `spawn`."""
     return partial(spawn, worker_command)
 
 
 @pytest.fixture
 def create(embed, video) -> Callable:
-    """Create an embedding of the video, with these fields in the request, and return it."""
+    """Return a function that creates a new embedding of the video; keyword arguments are fields of the request.
+
+    Requests are forced, so that each call makes another embedding of the video. `force=False` permits reuse.
+    """
 
     async def call(**fields: object) -> embed_pb2.Embedding:
-        request = embed_pb2.CreateEmbeddingRequest(**{"video_id": video, **fields})
+        request = embed_pb2.CreateEmbeddingRequest(**{"video_id": video, "force": True, **fields})
         return (await embed.CreateEmbedding(request)).embedding
 
     return call
@@ -225,7 +228,7 @@ def create(embed, video) -> Callable:
 
 @pytest.fixture
 def watch(embed) -> Callable:
-    """Watch an embedding to its end and return every message."""
+    """Return a function that watches an embedding until it is finished and returns every message."""
 
     async def call(embedding_id: str) -> list[embed_pb2.WatchEmbeddingResponse]:
         request = embed_pb2.WatchEmbeddingRequest(embedding_id=embedding_id)
@@ -236,7 +239,7 @@ def watch(embed) -> Callable:
 
 @pytest.fixture
 def finish(watch) -> Callable:
-    """Watch an embedding to its end and return it as it is then."""
+    """Return a function that watches an embedding until it is finished and returns it."""
 
     async def call(embedding_id: str) -> embed_pb2.Embedding:
         return (await watch(embedding_id))[-1].embedding
@@ -246,7 +249,7 @@ def finish(watch) -> Callable:
 
 @pytest.fixture
 def until() -> Callable:
-    """Wait until a condition holds, asking often."""
+    """Return a function that waits until a condition holds."""
 
     async def wait(condition: Callable[[], object], *, timeout_s: float = 20.0) -> None:
         async with asyncio.timeout(timeout_s):
@@ -261,7 +264,7 @@ def until() -> Callable:
 
 @pytest.fixture
 def stored(embed, until) -> Callable:
-    """Wait until so many segments are stored: an engine notes a segment just before it hands it over."""
+    """Return a function that waits until `count` segments are stored: an engine notes a segment before it yields it."""
 
     async def wait(embedding_id: str, count: int) -> None:
         async def there() -> bool:
@@ -275,7 +278,7 @@ def stored(embed, until) -> Callable:
 
 @pytest.fixture
 def serving() -> Callable:
-    """Wait until the server behind a channel says that it is SERVING."""
+    """Return a function that waits until the server behind a channel is SERVING."""
 
     async def wait(channel: grpc.aio.Channel) -> None:
         watch = health_pb2_grpc.HealthStub(channel).Watch(

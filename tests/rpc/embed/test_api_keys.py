@@ -1,4 +1,4 @@
-"""ApiKeyService over the wire, with PostgreSQL behind it and a server in TwelveLabs' place."""
+"""ApiKeyService over gRPC, with PostgreSQL and a server in place of TwelveLabs."""
 
 import base64
 import logging
@@ -16,13 +16,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
-from sage_embed.adapters.api_keys import PostgresKeyVault
-from sage_embed.api import registrations
+from sage_embed.app import api_services
 from sage_embed.config import SCHEMA, ApiSettings
-from sage_embed.current_key import CurrentKey
-from sage_runtime import tracing
-from sage_runtime.channel import to_sage_error
+from sage_embed.engines.twelvelabs.key_check import TwelveLabsKeyChecker
+from sage_embed.keys.api_keys import CurrentKey
+from sage_embed.keys.postgres import PostgresApiKeyRepository
+from sage_runtime.client import to_sage_error
 from sage_runtime.errors import Reason
+from sage_runtime.process import telemetry
 from sage_runtime.server import running_server
 from structlog.testing import capture_logs
 from support.leaks import everything_in, leaks
@@ -41,7 +42,7 @@ class Replica:
 
     Attributes:
         stub: To call it.
-        keys: What its engines are given.
+        keys: The keys that its engines get.
         channel: The connection to it.
     """
 
@@ -63,7 +64,7 @@ class Replica:
 
 @pytest.fixture
 async def provider(monkeypatch) -> AsyncIterator[KeyProvider]:
-    """A server in TwelveLabs' place, which takes every key."""
+    """A server in place of TwelveLabs that accepts every key."""
     async with KeyProvider().running() as provider:
         monkeypatch.setenv("TWELVELABS_BASE_URL", provider.base_url)
         yield provider
@@ -79,7 +80,7 @@ def dsn(database_url) -> str:
 
 @pytest.fixture
 def settings(dsn, ingest) -> dict:
-    """The settings of a service that can encrypt and has no key of its own."""
+    """Settings of a service that can encrypt and has no key in its environment."""
     return {
         "listen": "127.0.0.1:0",
         "database_url": dsn,
@@ -104,7 +105,7 @@ def replica(settings, engine, provider):
             return [engine]
 
         async with (
-            registrations(chosen, make_engines) as services,
+            api_services(chosen, make_engines, TwelveLabsKeyChecker()) as services,
             running_server(settings=chosen, services=services) as server,
             grpc.aio.insecure_channel(server.address) as channel,
         ):
@@ -114,7 +115,7 @@ def replica(settings, engine, provider):
 
 
 async def refused(call) -> grpc.aio.AioRpcError:
-    """Return the error that a call is refused with. Nothing of it holds the key."""
+    """Return the error of a call, which must not contain the key."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     error = caught.value
@@ -131,7 +132,6 @@ def reason(error: grpc.aio.AioRpcError) -> Reason:
 
 
 async def test_a_key_is_checked_stored_described_used_and_deleted(replica, provider, dsn):
-    """From none to set to none, and what is in the database is not the key."""
     async with replica() as service:
         assert await service.get() == api_key_pb2.ApiKey(provider="twelvelabs")
         assert await service.in_use() is None
@@ -140,7 +140,7 @@ async def test_a_key_is_checked_stored_described_used_and_deleted(replica, provi
         assert (found.status, found.source, found.HasField("check_time")) == (VALID, STORED, True)
         assert [key for _, _, key in provider.requests] == [WITNESS]
         assert await service.get() == found
-        # At once, not after the second for which other processes may remember that there was none.
+        # At once, although other processes may cache for a second that there was no key.
         assert await service.in_use() == WITNESS
         assert leaks(WITNESS, everything_in(dsn)) == []
         for _ in range(2):
@@ -150,17 +150,15 @@ async def test_a_key_is_checked_stored_described_used_and_deleted(replica, provi
 
 
 async def test_a_refused_key_is_not_stored(replica, provider):
-    """API_KEY_INVALID says whose key it is and what to do, and nothing of the key."""
     provider.say(401, json={"code": "api_key_invalid", "message": f"{WITNESS} is not valid."})
     async with replica() as service:
         error = await refused(service.set(WITNESS))
         assert (error.code(), reason(error)) == (grpc.StatusCode.FAILED_PRECONDITION, Reason.API_KEY_INVALID)
-        assert error.details() == "TwelveLabs refused the API key. Set a valid one with SetApiKey."
+        assert error.details() == "TwelveLabs rejected the API key. Set a valid one with SetApiKey."
         assert not (await service.get()).present
 
 
-async def test_a_key_of_which_nothing_can_be_told_is_stored(replica, provider):
-    """A rate limit, an outage or a closed network is not the key's fault."""
+async def test_a_key_that_cannot_be_checked_is_stored(replica, provider):
     provider.say(429, text="slow down")
     async with replica() as service:
         assert (await service.set(WITNESS)).status == UNKNOWN
@@ -168,8 +166,7 @@ async def test_a_key_of_which_nothing_can_be_told_is_stored(replica, provider):
         assert await service.in_use() == WITNESS
 
 
-async def test_nothing_is_asked_or_stored_without_encryption(replica, provider):
-    """ENCRYPTION_KEY_MISSING names the setting; the key goes nowhere."""
+async def test_without_encryption_the_key_is_neither_sent_nor_stored(replica, provider):
     async with replica(key_encryption_keys=None) as service:
         error = await refused(service.set(WITNESS))
         assert reason(error) is Reason.ENCRYPTION_KEY_MISSING
@@ -178,8 +175,7 @@ async def test_nothing_is_asked_or_stored_without_encryption(replica, provider):
 
 
 @pytest.mark.parametrize("text", ["", "short", f"{WITNESS} {WITNESS}", "x" * 513])
-async def test_what_cannot_be_a_key_is_a_bad_field(replica, provider, text):
-    """FIELD_INVALID names the field."""
+async def test_a_malformed_key_is_field_invalid(replica, provider, text):
     async with replica() as service:
         error = await refused(service.set(text))
         assert (error.code(), reason(error)) == (grpc.StatusCode.INVALID_ARGUMENT, Reason.FIELD_INVALID)
@@ -188,7 +184,7 @@ async def test_what_cannot_be_a_key_is_a_bad_field(replica, provider, text):
 
 
 async def test_a_check_stores_nothing(replica, provider):
-    """It works without encryption too, and a refusal is an answer."""
+    """A check works without encryption too, and a refusal is a result."""
     async with replica(key_encryption_keys=None) as service:
         provider.say(401, text="")
         found = await service.set(WITNESS, validate_only=True)
@@ -198,7 +194,6 @@ async def test_a_check_stores_nothing(replica, provider):
 
 
 async def test_the_key_of_the_environment_is_used_until_one_is_set(replica, provider):
-    """It needs no encryption; nobody has checked it until somebody asks."""
     async with replica(twelvelabs_api_key="tlk_environment_ENVI\n") as service:
         found = await service.get()
         assert (found.present, found.last_four, found.source) == (True, "ENVI", ENVIRONMENT)
@@ -213,8 +208,7 @@ async def test_the_key_of_the_environment_is_used_until_one_is_set(replica, prov
         assert await service.in_use() == "tlk_environment_ENVI"
 
 
-async def test_another_replica_uses_a_key_that_was_set_here(replica, until):
-    """Within a second or so."""
+async def test_another_replica_uses_a_new_key_within_seconds(replica, until):
     async with replica() as first, replica() as second:
         assert await second.in_use() is None
         await first.set(WITNESS)
@@ -225,8 +219,7 @@ async def test_another_replica_uses_a_key_that_was_set_here(replica, until):
         await until(seen, timeout_s=3)
 
 
-async def test_a_key_that_cannot_be_decrypted_is_shown_and_can_be_replaced(replica):
-    """After the server lost what it encrypted with, people still see which key it is, and set it again."""
+async def test_an_undecryptable_key_is_described_and_can_be_replaced(replica):
     async with replica() as service:
         await service.set(WITNESS)
     other = f"main:{base64.b64encode(os.urandom(32)).decode()}"
@@ -237,12 +230,11 @@ async def test_a_key_that_cannot_be_decrypted_is_shown_and_can_be_replaced(repli
         assert await service.in_use() == WITNESS
 
 
-async def test_the_key_is_in_no_log_and_no_span(replica, provider, monkeypatch, caplog):
-    """Set, checked, refused, malformed, crashed: at the most talkative level nothing written holds it."""
+async def test_logs_and_spans_do_not_contain_the_key(replica, provider, monkeypatch, caplog):
     exporter = InMemorySpanExporter()
     traces = TracerProvider(shutdown_on_exit=False)
     traces.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing, "_active", tracing.make_tracing(traces))
+    monkeypatch.setattr(telemetry, "_active", telemetry.make_tracing(traces))
     with caplog.at_level(logging.DEBUG), capture_logs() as events:
         async with replica() as service:
             await service.set(WITNESS)
@@ -254,22 +246,21 @@ async def test_the_key_is_in_no_log_and_no_span(replica, provider, monkeypatch, 
             await refused(call(b"\xff\xff" + WITNESS.encode()))
             provider.say(500, text=WITNESS)
 
-            async def crash(vault, provider, secret, facts) -> None:
-                raise RuntimeError("the vault broke")
+            async def crash(repository, provider, secret, facts) -> None:
+                raise RuntimeError("the repository broke")
 
-            monkeypatch.setattr(PostgresKeyVault, "put", crash)
+            monkeypatch.setattr(PostgresApiKeyRepository, "put", crash)
             assert reason(await refused(service.set(WITNESS))) is Reason.INTERNAL
     traces.shutdown()
     spans = exporter.get_finished_spans()
     assert len(spans) >= 6
     assert leaks(WITNESS, "".join(span.to_json() for span in spans).encode()) == []
-    assert {event["event"] for event in events} >= {"call", "api_key_set", "api_key_not_checked"}
+    assert {event["event"] for event in events} >= {"call_finished", "api_key_set", "api_key_not_checked"}
     assert leaks(WITNESS, repr(events).encode()) == []
     assert leaks(WITNESS, caplog.text.encode()) == []
 
 
-async def test_both_services_answer_at_one_address(replica):
-    """What embeds and what keeps the key are one server."""
+async def test_one_server_serves_both_services(replica):
     async with replica() as service:
         stub = embed_pb2_grpc.EmbedServiceStub(service.channel)
         assert (await stub.ListModels(embed_pb2.ListModelsRequest())).models

@@ -1,4 +1,4 @@
-"""`python -m sage_embed` as it is started."""
+"""The commands of `python -m sage_embed`."""
 
 import asyncio
 import importlib.resources
@@ -14,7 +14,7 @@ from sage_local.ports import free_port
 
 
 def start(command: str, **environment: str) -> subprocess.Popen:
-    """Start a command with these variables and without any other of ours."""
+    """Start a command with these environment variables and no other of SAGE."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SAGE_", "TWELVELABS_"))}
     return subprocess.Popen(
         [sys.executable, "-m", "sage_embed", command],
@@ -24,31 +24,28 @@ def start(command: str, **environment: str) -> subprocess.Popen:
     )
 
 
-def test_migrating_again_is_fine(make_database):
-    """The schema is made once, and a second run ends as well as the first."""
+def test_migrate_can_be_repeated(make_database):
     dsn = make_database()
     ours = sum(
         file.name.endswith(".sql") for file in (importlib.resources.files("sage_embed") / "migrations").iterdir()
     )
-    # The queue's schema is one more.
+    # The queue's schema counts as one more.
     for applied in (ours + 1, 0):
         process = start("migrate", SAGE_DATABASE_URL=dsn)
         _, log = process.communicate(timeout=60)
         assert process.returncode == 0
-        assert log.count('"migrated"') == applied
+        assert log.count('"migration_applied"') == applied
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
-def test_what_is_not_set_is_named(command):
-    """Without a database the process ends with code 2 and a line that names the variable."""
+def test_a_missing_setting_is_named(command):
     process = start(command)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors == "error: SAGE_DATABASE_URL: is required and not set\n"
 
 
-def test_a_database_that_is_away_is_one_line():
-    """Migrating without a database ends with code 2 and a sentence, not with a traceback."""
+def test_an_unreachable_database_is_reported_in_one_line():
     process = start("migrate", SAGE_DATABASE_URL="postgresql://127.0.0.1:1/none")
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
@@ -57,8 +54,7 @@ def test_a_database_that_is_away_is_one_line():
 
 
 @pytest.mark.parametrize(("command", "variable"), [("serve", "SAGE_EMBED_LISTEN"), ("worker", "SAGE_WORKER_LISTEN")])
-async def test_a_process_serves_health_and_ends_when_asked(database_url, serving, command, variable):
-    """It is SERVING with its database, and SIGTERM ends it with code 0."""
+async def test_processes_serve_health_and_stop_on_sigterm(database_url, serving, command, variable):
     address = f"127.0.0.1:{free_port()}"
     process = start(command, SAGE_DATABASE_URL=database_url, SAGE_LOG_LEVEL="error", **{variable: address})
     try:
@@ -67,7 +63,7 @@ async def test_a_process_serves_health_and_ends_when_asked(database_url, serving
             if command == "serve":
                 stub = embed_pb2_grpc.EmbedServiceStub(channel)
                 models = (await stub.ListModels(embed_pb2.ListModelsRequest())).models
-                # Without a key the provider's models are there and cannot be used.
+                # Without a key the provider's models are listed as unusable.
                 assert [model.provider for model in models if model.usable] == ["local"]
                 assert {model.provider for model in models} == {"local", "twelvelabs"}
         process.send_signal(signal.SIGTERM)

@@ -1,13 +1,13 @@
-"""An embedding from its creation to its vectors, and how it ends early."""
+"""An embedding from creation to its vectors, and its early ends."""
 
 import grpc
 import numpy as np
 import pytest
 from fakes.embed import vector
 from sage.embed.v1 import embed_pb2
-from sage_runtime.channel import to_sage_error
+from sage_runtime.api import new_id
+from sage_runtime.client import to_sage_error
 from sage_runtime.errors import Reason
-from sage_runtime.ids import new_id
 
 PENDING = embed_pb2.EMBEDDING_STATE_PENDING
 PROCESSING = embed_pb2.EMBEDDING_STATE_PROCESSING
@@ -16,7 +16,7 @@ CANCELLED = embed_pb2.EMBEDDING_STATE_CANCELLED
 
 
 async def reason_of(call) -> Reason:
-    """Return the reason that a call is refused with."""
+    """Return the reason with which a call fails."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return to_sage_error(caught.value, service="embed").reason
@@ -28,7 +28,6 @@ async def read(embed, **fields) -> list[embed_pb2.ReadSegmentsResponse]:
 
 
 async def test_an_embedding_runs_from_creation_to_its_vectors(embed, worker, create, watch, until, jobs_left):
-    """It is watched to COMPLETED, with progress that never goes back, and its vectors are those of the engine."""
     embedding = await create(tracks=["visual", "audio"])
     messages = await watch(embedding.id)
     assert [message.last for message in messages] == [False] * (len(messages) - 1) + [True]
@@ -41,7 +40,7 @@ async def test_an_embedding_runs_from_creation_to_its_vectors(embed, worker, cre
     done = states[-1]
     assert (done.state, done.progress.fraction) == (COMPLETED, 1.0)
     assert done.create_time.ToDatetime() <= done.start_time.ToDatetime() <= done.finish_time.ToDatetime()
-    assert [(track.name, track.segment_count) for track in done.tracks] == [("visual", 5), ("audio", 5)]
+    assert [(track.name, track.segment_count) for track in done.tracks] == [("audio", 5), ("visual", 5)]
     assert (done.tracks[0].covered_start_seconds, done.tracks[0].covered_end_seconds) == (0.0, 9.5)
     for track in ("", "visual", "audio"):
         (message,) = await read(embed, embedding_id=embedding.id, track=track)
@@ -52,8 +51,7 @@ async def test_an_embedding_runs_from_creation_to_its_vectors(embed, worker, cre
     await until(lambda: jobs_left() == 0)
 
 
-async def test_a_read_goes_on_where_it_broke_off(embed, worker, create, finish):
-    """From any index on the rest is sent; from the end one message with none; beyond it the index is refused."""
+async def test_an_interrupted_read_resumes_at_any_index(embed, worker, create, finish):
     embedding_id = (await create()).id
     await finish(embedding_id)
     (message,) = await read(embed, embedding_id=embedding_id, first_index=3)
@@ -66,7 +64,6 @@ async def test_a_read_goes_on_where_it_broke_off(embed, worker, create, finish):
 
 
 async def test_messages_of_vectors_stay_under_a_mebibyte(embed, worker, create, finish, ingest, engine):
-    """However many vectors there are, no message passes 1 MiB, and together they hold each once."""
     engine.model = type(engine.model)(**{**vars(engine.model), "dimensions": 8192})
     video_id = ingest.add(new_id("video"), duration_seconds=100)
     embedding_id = (await create(video_id=video_id)).id
@@ -78,25 +75,22 @@ async def test_messages_of_vectors_stay_under_a_mebibyte(embed, worker, create, 
     assert starts == [2.0 * index for index in range(50)]
 
 
-async def test_what_is_not_complete_cannot_be_read(embed, create):
-    """Vectors of an embedding that waits are EMBEDDING_NOT_COMPLETED; an unknown one is not found."""
+async def test_an_unfinished_or_unknown_embedding_cannot_be_read(embed, create):
     embedding_id = (await create()).id
     assert await reason_of(read(embed, embedding_id=embedding_id)) is Reason.EMBEDDING_NOT_COMPLETED
     assert await reason_of(read(embed, embedding_id=new_id("embed"))) is Reason.EMBEDDING_NOT_FOUND
     assert await reason_of(read(embed, embedding_id="x")) is Reason.FIELD_INVALID
 
 
-async def test_a_track_that_was_not_made_is_missing(embed, worker, create, finish):
-    """The error names the tracks that there are."""
+async def test_reading_a_track_that_was_not_made_is_track_missing(embed, worker, create, finish):
     embedding_id = (await create()).id
     await finish(embedding_id)
     assert await reason_of(read(embed, embedding_id=embedding_id, track="audio")) is Reason.TRACK_MISSING
 
 
-async def test_cancel_takes_effect_at_once_and_the_worker_stops(
+async def test_cancel_takes_effect_at_once_and_stops_the_worker(
     embed, worker, create, script, engine, until, jobs_left
 ):
-    """The answer says CANCELLED, the engine is closed soon, and it stays CANCELLED."""
     script.allow(2)
     embedding_id = (await create()).id
     await until(lambda: "visual 1" in script.computed())
@@ -104,7 +98,7 @@ async def test_cancel_takes_effect_at_once_and_the_worker_stops(
     cancelled = (await embed.CancelEmbedding(request)).embedding
     assert cancelled.state == CANCELLED
     assert [track.segment_count for track in cancelled.tracks] == [0]
-    # At once, or within a second where the worker does not listen yet; the engine itself would wait for ever.
+    # At once, or within a second if the worker does not listen yet. The engine itself would wait forever.
     await until(lambda: engine.closed == 1, timeout_s=5)
     script.allow(5)
     again = (await embed.CancelEmbedding(request)).embedding
@@ -113,8 +107,7 @@ async def test_cancel_takes_effect_at_once_and_the_worker_stops(
     await until(lambda: jobs_left() == 0)
 
 
-async def test_what_waits_is_cancelled_and_never_begun(embed, create, start_worker, script, finish):
-    """A worker that comes later does the next one and not the cancelled one."""
+async def test_a_cancelled_waiting_embedding_is_never_started(embed, create, start_worker, script, finish):
     cancelled_id = (await create()).id
     await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=cancelled_id))
     next_id = (await create()).id
@@ -124,26 +117,24 @@ async def test_what_waits_is_cancelled_and_never_begun(embed, create, start_work
     assert len(script.computed()) == 5
 
 
-async def test_what_has_completed_cannot_be_cancelled(embed, worker, create, finish):
-    """Cancelling a completed embedding is EMBEDDING_FINISHED; an unknown one is not found."""
+async def test_a_completed_embedding_cannot_be_cancelled(embed, worker, create, finish):
     embedding_id = (await create()).id
     await finish(embedding_id)
-    for wanted, reason in (
+    for requested, reason in (
         (embedding_id, Reason.EMBEDDING_FINISHED),
         (new_id("embed"), Reason.EMBEDDING_NOT_FOUND),
         ("", Reason.FIELD_INVALID),
     ):
-        request = embed_pb2.CancelEmbeddingRequest(embedding_id=wanted)
+        request = embed_pb2.CancelEmbeddingRequest(embedding_id=requested)
         assert await reason_of(embed.CancelEmbedding(request)) is reason
 
 
 async def test_delete_stops_the_work_and_leaves_nothing(embed, worker, create, script, engine, until):
-    """Deleting what is worked on stops the worker; afterwards it is not found, and neither are its vectors."""
     script.allow(2)
     embedding_id = (await create()).id
     await until(lambda: "visual 1" in script.computed())
     await embed.DeleteEmbedding(embed_pb2.DeleteEmbeddingRequest(embedding_id=embedding_id))
-    # At once, or within a second where the worker does not listen yet; the engine itself would wait for ever.
+    # At once, or within a second if the worker does not listen yet. The engine itself would wait forever.
     await until(lambda: engine.closed == 1, timeout_s=5)
     get = embed_pb2.GetEmbeddingRequest(embedding_id=embedding_id)
     assert await reason_of(embed.GetEmbedding(get)) is Reason.EMBEDDING_NOT_FOUND
@@ -153,14 +144,13 @@ async def test_delete_stops_the_work_and_leaves_nothing(embed, worker, create, s
 
 
 async def test_lists_are_paged_and_filtered(embed, create, ingest):
-    """Pages follow each other, newest first, without a gap; filters and a token for others are checked."""
     other = ingest.add(new_id("video"), duration_seconds=4)
     ids = [(await create()).id for _ in range(3)] + [(await create(video_id=other)).id]
     await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=ids[0]))
 
     async def page(**fields: object) -> tuple[list[str], str]:
-        answer = await embed.ListEmbeddings(embed_pb2.ListEmbeddingsRequest(**fields))
-        return [embedding.id for embedding in answer.embeddings], answer.next_page_token
+        response = await embed.ListEmbeddings(embed_pb2.ListEmbeddingsRequest(**fields))
+        return [embedding.id for embedding in response.embeddings], response.next_page_token
 
     assert await page() == (ids[::-1], "")
     first, token = await page(page_size=3)
@@ -170,14 +160,12 @@ async def test_lists_are_paged_and_filtered(embed, create, ingest):
     assert await page(state=CANCELLED) == (ids[:1], "")
     assert await page(model="another") == ([], "")
     assert await reason_of(page(page_token=token, video_id=other)) is Reason.PAGE_TOKEN_INVALID
-    for fields in ({"page_size": 201}, {"page_size": -1}, {"state": 9}, {"video_id": "x"}, {"model": "a\0b"}):
+    assert await page(page_size=201) == (ids[::-1], "")
+    for fields in ({"page_size": -1}, {"state": 9}, {"video_id": "x"}, {"model": "m" * 65}, {"model": "a\0b"}):
         assert await reason_of(page(**fields)) is Reason.FIELD_INVALID
 
 
-async def test_several_are_worked_on_at_once_as_far_as_the_worker_may(
-    embed, create, start_worker, script, finish, until
-):
-    """With a concurrency of two, two embeddings get on side by side."""
+async def test_a_worker_runs_as_many_jobs_as_its_concurrency(embed, create, start_worker, script, finish, until):
     script.allow(1)
     ids = [(await create()).id for _ in range(2)]
     async with start_worker(remote_concurrency=2):

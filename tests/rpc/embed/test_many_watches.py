@@ -1,4 +1,4 @@
-"""A thousand watches at once."""
+"""A thousand concurrent watches."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 import grpc
 import pytest
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
-from sage_embed.adapters.embeddings import PostgresEmbeddingStore
+from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
 from sage_runtime.errors import Reason, SageError
 
 COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
@@ -20,27 +20,23 @@ CONNECTIONS = 10
 
 @pytest.fixture
 def reads(monkeypatch) -> Counter[str]:
-    """Count how often each embedding is read from the database."""
+    """Count the reads of each embedding from the database."""
     counts: Counter[str] = Counter()
-    get = PostgresEmbeddingStore.get
+    get = PostgresEmbeddingRepository.get
 
-    async def counting(store: PostgresEmbeddingStore, embedding_id: str):
+    async def counting(repository: PostgresEmbeddingRepository, embedding_id: str):
         counts[embedding_id] += 1
-        return await get(store, embedding_id)
+        return await get(repository, embedding_id)
 
-    monkeypatch.setattr(PostgresEmbeddingStore, "get", counting)
+    monkeypatch.setattr(PostgresEmbeddingRepository, "get", counting)
     return counts
 
 
-async def test_each_of_a_thousand_watches_sees_how_its_embedding_ended(
+async def test_a_thousand_watches_see_the_final_state_and_share_their_reads(
     start_replica, create, engine, start_worker, reads
 ):
-    """Over two replicas with four connections to the database each, every watch ends with its embedding's end.
-
-    They share their reads: a change that wakes a hundred watches of a replica costs it one.
-    """
     embeddings = [(await create()).id for _ in range(5)]
-    # Whichever comes first to its third segment fails there.
+    # The first embedding to reach its third segment fails there.
     engine.failures = {2: [SageError(Reason.PROVIDER_REJECTED_VIDEO, provider="Scripted", why="it is too dark")]}
     async with AsyncExitStack() as connections, start_replica() as one, start_replica() as other:
         stubs = [await _connect(connections, one if number % 2 else other) for number in range(CONNECTIONS)]
@@ -64,12 +60,12 @@ async def test_each_of_a_thousand_watches_sees_how_its_embedding_ended(
     seen = Counter((end.embedding.id, end.embedding.state) for end in ends)
     assert seen == {(one.embedding.id, one.embedding.state): WATCHES // len(embeddings) for one in expected}
     assert [end.embedding.id for end in ends] == list(calls.values())
-    # A change is at most one read for each replica, and a dozen changes make an embedding.
+    # Each replica reads at most once per change, and an embedding changes about a dozen times.
     assert max(reads.values()) < 50
 
 
 async def _connect(connections: AsyncExitStack, address: str) -> embed_pb2_grpc.EmbedServiceStub:
-    """Return a stub over a connection of its own: channels to one address would else share one."""
+    """Return a stub with a separate connection; channels to one address share one by default."""
     channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
     return embed_pb2_grpc.EmbedServiceStub(await connections.enter_async_context(channel))
 

@@ -1,4 +1,4 @@
-"""Local work and work that waits for a provider: which model is taken, and who does how much at once."""
+"""Local and remote work: the choice of the model, and how many jobs a worker runs of each kind."""
 
 import asyncio
 import contextlib
@@ -12,17 +12,17 @@ import pytest
 from fakes.embed import MODEL, ScriptedEngine
 from sage.embed.v1 import embed_pb2
 from sage_embed.config import WorkerSettings
-from sage_embed.engine import Progressed, Submitting, TaskStarted
-from sage_runtime.channel import to_sage_error
+from sage_embed.engines.engine import Progressed, Submitting, TaskStarted
+from sage_runtime.api import new_id
+from sage_runtime.client import to_sage_error
 from sage_runtime.errors import Reason, SageError
-from sage_runtime.ids import new_id
 
 COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
 CANCELLED = embed_pb2.EMBEDDING_STATE_CANCELLED
 
 
 class WaitingEngine(ScriptedEngine):
-    """Has a task and waits for it, as a provider's engine does: `ready` is its end. Counts those that wait at once."""
+    """Waits for a task until `ready` is set, as a provider's engine does, and counts the waiting ones."""
 
     def __init__(self, script) -> None:
         super().__init__(script, model=replace(MODEL, name="marengo3.0", provider="twelvelabs"))
@@ -30,7 +30,6 @@ class WaitingEngine(ScriptedEngine):
         self.waiting = 0
 
     async def embed(self, request):
-        """See `Engine`."""
         url = await request.video_url()
         yield Submitting(url)
         yield TaskStarted(new_id("task"))
@@ -60,12 +59,11 @@ def engine(script) -> ScriptedEngine:
 
 @pytest.fixture
 def make_engines(remote, engine) -> Callable:
-    """Return what makes both, the provider's first."""
+    """Return a factory of both engines, the provider's first."""
     return lambda pool, settings, keys: [remote, engine]
 
 
-async def test_left_open_the_first_model_that_can_be_used_is_taken(create, remote):
-    """With a key it is the provider's, without one the local one; asked for by name it says that the key is missing."""
+async def test_the_default_is_the_first_usable_model(create, remote):
     usable = remote.model
     remote.model = replace(usable, unusable=SageError(Reason.API_KEY_MISSING, provider="TwelveLabs"))
     assert (await create()).model == "local"
@@ -77,8 +75,7 @@ async def test_left_open_the_first_model_that_can_be_used_is_taken(create, remot
     assert (await create(model="local")).model == "local"
 
 
-async def test_work_that_waits_does_not_hold_up_work_that_computes(create, start_worker, finish, until, remote):
-    """200 tasks wait on two workers at once, the local model goes on beside them, and all of them complete."""
+async def test_waiting_remote_work_does_not_delay_local_work(create, start_worker, finish, until, remote):
     ids = [embedding.id for embedding in await asyncio.gather(*(create(model="marengo3.0") for _ in range(200)))]
     async with start_worker(remote_concurrency=100), start_worker(remote_concurrency=100):
         await until(lambda: remote.waiting == 200)
@@ -91,8 +88,7 @@ async def test_work_that_waits_does_not_hold_up_work_that_computes(create, start
 
 
 @pytest.mark.parametrize("end", ["CancelEmbedding", "DeleteEmbedding"])
-async def test_what_is_ended_frees_its_place_at_once(embed, create, start_worker, until, remote, end):
-    """A worker that waits for one task only takes the next one as soon as the first is cancelled or deleted."""
+async def test_ending_an_embedding_frees_its_slot_at_once(embed, create, start_worker, until, remote, end):
     async with start_worker(remote_concurrency=1):
         first = await create(model="marengo3.0")
         await until(lambda: remote.waiting == 1)
@@ -111,8 +107,7 @@ async def test_what_is_ended_frees_its_place_at_once(embed, create, start_worker
         await until(begun)
 
 
-async def test_a_cancel_says_that_a_task_may_be_billed(embed, create, start_worker, until, remote):
-    """Where the provider has a task it cannot be stopped there; where nothing was begun, nothing is said of it."""
+async def test_cancelling_says_whether_a_task_may_be_billed(embed, create, start_worker, until, remote):
     waiting = await create(model="marengo3.0")
     cancelled = (await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=waiting.id))).embedding
     assert cancelled.progress.message == "Cancelled."
@@ -130,10 +125,9 @@ async def test_a_cancel_says_that_a_task_may_be_billed(embed, create, start_work
 @pytest.mark.parametrize(
     ("local", "remote_jobs", "does", "leaves"), [(1, 0, "local", "marengo3.0"), (0, 1, "marengo3.0", "local")]
 )
-async def test_a_worker_may_do_one_kind_only(
+async def test_a_worker_may_do_one_kind_of_work_only(
     embed, create, start_worker, finish, remote, local, remote_jobs, does, leaves
 ):
-    """With a concurrency of zero work of that kind is left to others."""
     remote.ready.set()
     left = await create(model=leaves)
     async with start_worker(concurrency=local, remote_concurrency=remote_jobs):
@@ -144,14 +138,12 @@ async def test_a_worker_may_do_one_kind_only(
         assert (await finish(left.id)).state == COMPLETED
 
 
-def test_a_worker_of_no_kind_is_refused():
-    """Neither kind at all is a mistake of whoever set it."""
+def test_a_worker_without_any_kind_of_work_is_refused():
     with pytest.raises(pydantic.ValidationError, match="would do nothing"):
         WorkerSettings(database_url="postgresql://", concurrency=0, remote_concurrency=0)
 
 
-async def test_work_of_an_older_release_is_done(create, start_worker, finish, database_url):
-    """What a worker of version 0.1 hands back while it is replaced is taken up."""
+async def test_jobs_of_the_queue_of_version_0_1_are_done(create, start_worker, finish, database_url):
     embedding = await create(model="local")
     with psycopg.connect(database_url, options="-c search_path=embed") as connection:
         connection.execute("UPDATE procrastinate_jobs SET queue_name = 'embed'")
@@ -159,8 +151,7 @@ async def test_work_of_an_older_release_is_done(create, start_worker, finish, da
         assert (await finish(embedding.id)).state == COMPLETED
 
 
-async def test_every_job_reads_through_urls_of_its_own(create, start_worker, finish, ingest, remote):
-    """Two URLs of one video that are signed in one moment differ: each job asks for another validity, 6 h or more."""
+async def test_every_job_has_different_urls(create, start_worker, finish, ingest, remote):
     remote.ready.set()
     ids = [(await create(model="marengo3.0")).id for _ in range(5)]
     async with start_worker():

@@ -6,9 +6,9 @@ import grpc
 import psycopg
 import pytest
 from sage.embed.v1 import embed_pb2
-from sage_runtime.channel import to_sage_error
+from sage_runtime.api import new_id
+from sage_runtime.client import to_sage_error
 from sage_runtime.errors import Reason
-from sage_runtime.ids import new_id
 
 COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
 CANCELLED = embed_pb2.EMBEDDING_STATE_CANCELLED
@@ -21,7 +21,7 @@ def watching(embed, embedding_id: str, *, after_revision: int = 0):
 
 
 async def reason_of(call) -> Reason:
-    """Return the reason that a stream ends with."""
+    """Return the reason with which a stream ends."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _last(call)
     return to_sage_error(caught.value, service="embed").reason
@@ -32,21 +32,19 @@ async def cancel(embed, embedding_id: str) -> None:
     await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id))
 
 
-async def test_quiet_is_filled_with_heartbeats(start_api, create):
-    """While nothing happens heartbeats come, without an embedding and without being the last."""
+async def test_heartbeats_are_sent_while_nothing_changes(start_api, create):
     embedding_id = (await create()).id
     async with start_api(heartbeat_s=0.05) as embed:
         call = watching(embed, embedding_id)
         first = await call.read()
-        assert (first.embedding.id, first.heartbeat, first.last) == (embedding_id, False, False)
+        assert (first.WhichOneof("event"), first.embedding.id, first.last) == ("embedding", embedding_id, False)
         for _ in range(3):
             message = await call.read()
-            assert message == embed_pb2.WatchEmbeddingResponse(heartbeat=True)
+            assert message == embed_pb2.WatchEmbeddingResponse(heartbeat=embed_pb2.Heartbeat())
         call.cancel()
 
 
-async def test_a_watch_goes_on_after_a_revision(embed, create):
-    """States that were seen are not sent again, but the final one always is."""
+async def test_a_watch_resumes_after_a_revision(embed, create):
     embedding = await create()
     call = watching(embed, embedding.id, after_revision=embedding.revision)
     await cancel(embed, embedding.id)
@@ -57,8 +55,7 @@ async def test_a_watch_goes_on_after_a_revision(embed, create):
     assert again == message
 
 
-async def test_another_replica_sees_the_changes(embed, start_api, create):
-    """A change made through one replica reaches the watchers of another at once."""
+async def test_changes_through_one_replica_reach_watches_of_another(embed, start_api, create):
     embedding_id = (await create()).id
     async with start_api() as other:
         call = watching(other, embedding_id)
@@ -68,8 +65,7 @@ async def test_another_replica_sees_the_changes(embed, start_api, create):
             assert (await call.read()).embedding.state == CANCELLED
 
 
-async def test_a_deleted_embedding_ends_its_watches(embed, create):
-    """Whoever watches what is deleted is told that it is not there."""
+async def test_deleting_an_embedding_ends_its_watches(embed, create):
     embedding_id = (await create()).id
     call = watching(embed, embedding_id)
     await call.read()
@@ -77,16 +73,14 @@ async def test_a_deleted_embedding_ends_its_watches(embed, create):
     assert await reason_of(call) is Reason.EMBEDDING_NOT_FOUND
 
 
-async def test_a_watch_of_nothing_is_refused(embed, create):
-    """An unknown id, a malformed one and a negative revision each get their own error."""
+async def test_invalid_watches_are_refused(embed, create):
     assert await reason_of(watching(embed, new_id("embed"))) is Reason.EMBEDDING_NOT_FOUND
     assert await reason_of(watching(embed, "embed_x")) is Reason.FIELD_INVALID
     embedding_id = (await create()).id
     assert await reason_of(watching(embed, embedding_id, after_revision=-1)) is Reason.FIELD_INVALID
 
 
-async def test_many_watchers_need_no_connection_each(start_api, create, start_worker):
-    """A pool of two connections serves a hundred watches, and each sees the end."""
+async def test_a_hundred_watches_share_two_database_connections(start_api, create, start_worker):
     embedding_id = (await create()).id
     async with start_api(database_connections=2) as embed:
         calls = [watching(embed, embedding_id) for _ in range(100)]
@@ -98,7 +92,6 @@ async def test_many_watchers_need_no_connection_each(start_api, create, start_wo
 
 
 async def test_watches_beyond_the_limit_are_refused_until_one_ends(start_api, create):
-    """A client that goes away gives its place back, whether it said goodbye or not."""
     embedding_id = (await create()).id
     async with start_api(max_watches=1) as embed:
         call = watching(embed, embedding_id)
@@ -116,8 +109,7 @@ async def test_watches_beyond_the_limit_are_refused_until_one_ends(start_api, cr
         next_one.cancel()
 
 
-async def test_the_end_is_seen_though_the_notification_was_lost(start_api, create, database_url):
-    """A change that nobody was told of is found by asking now and then."""
+async def test_the_final_state_is_seen_even_if_its_notification_was_lost(start_api, create, database_url):
     embedding_id = (await create()).id
     async with start_api(watch_poll_s=0.1) as embed:
         call = watching(embed, embedding_id)
@@ -130,8 +122,7 @@ async def test_the_end_is_seen_though_the_notification_was_lost(start_api, creat
             assert (await call.read()).last
 
 
-async def test_a_server_that_ends_does_not_wait_for_its_watchers(start_api, create):
-    """Watches are told to try again at once, though the server would wait for calls in flight; no state is lost."""
+async def test_a_stopping_server_does_not_wait_for_watches(start_api, create):
     embedding_id = (await create()).id
     async with asyncio.timeout(10):
         async with start_api(grace_s=60) as embed:

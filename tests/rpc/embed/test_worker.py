@@ -1,4 +1,4 @@
-"""Workers: trouble that passes and trouble that stays, and workers that die in the middle."""
+"""Workers: temporary and permanent errors, and workers that die during a job."""
 
 import asyncio
 import signal
@@ -21,20 +21,18 @@ ALL = [f"visual {index}" for index in range(5)]
 
 
 def unreachable() -> SageError:
-    """Return trouble that may pass."""
+    """Return a retryable error."""
     return SageError(Reason.PROVIDER_UNREACHABLE, provider="Scripted")
 
 
-async def test_trouble_that_passes_costs_no_segment(worker, create, finish, engine, script):
-    """Work goes on after retryable errors, from what is stored."""
+async def test_retryable_errors_cost_no_segment(worker, create, finish, engine, script):
     engine.failures = {2: [unreachable(), SageError(Reason.STORE_UNAVAILABLE, store="store")], 4: [unreachable()]}
     done = await finish((await create()).id)
     assert done.state == COMPLETED
     assert script.computed() == ALL
 
 
-async def test_a_retry_is_announced_as_a_sentence(create, start_worker, engine, watch):
-    """While an embedding waits for its next attempt, its progress says why and for how long."""
+async def test_a_retry_is_announced_with_reason_and_delay(create, start_worker, engine, watch):
     engine.failures = {0: [unreachable()]}
     embedding_id = (await create()).id
     async with start_worker(retry_base_s=1):
@@ -42,8 +40,7 @@ async def test_a_retry_is_announced_as_a_sentence(create, start_worker, engine, 
     assert "Scripted cannot be reached. Try again. The next attempt is in 1 s." in messages
 
 
-async def test_trouble_that_stays_fails_after_the_last_attempt(create, start_worker, finish, engine):
-    """After so many attempts in vain the embedding has failed, with the reason of the last one."""
+async def test_a_persistent_error_fails_after_the_last_attempt(create, start_worker, finish, engine):
     engine.failures = {1: [unreachable() for _ in range(9)]}
     embedding_id = (await create()).id
     async with start_worker(max_attempts=3):
@@ -54,19 +51,17 @@ async def test_trouble_that_stays_fails_after_the_last_attempt(create, start_wor
     assert len(engine.urls) == 3
 
 
-async def test_final_trouble_fails_at_once(worker, create, finish, engine):
-    """What will not change by trying again fails with its reason and its sentence."""
+async def test_a_permanent_error_fails_at_once(worker, create, finish, engine):
     engine.failures = {1: [SageError(Reason.PROVIDER_REJECTED_VIDEO, provider="Scripted", why="it is too dark")]}
     failed = await finish((await create()).id)
     assert failed.state == FAILED
     assert failed.failure.reason == error_reason_pb2.ERROR_REASON_PROVIDER_REJECTED_VIDEO
-    assert failed.failure.message == "Scripted does not take this video: it is too dark."
+    assert failed.failure.message == "Scripted does not accept this video: it is too dark."
     assert failed.HasField("finish_time")
     assert len(engine.urls) == 1
 
 
-async def test_a_crash_of_the_engine_says_nothing_of_its_inside(worker, create, finish, engine):
-    """An unexpected exception is INTERNAL, and its text stays in the log."""
+async def test_a_crash_of_the_engine_reveals_no_internal_details(worker, create, finish, engine):
     engine.failures = {1: [RuntimeError("the secret is 42")]}
     failed = await finish((await create()).id)
     assert failed.failure.reason == error_reason_pb2.ERROR_REASON_INTERNAL
@@ -74,8 +69,7 @@ async def test_a_crash_of_the_engine_says_nothing_of_its_inside(worker, create, 
     assert failed.id in failed.failure.message
 
 
-async def test_a_video_that_is_deleted_meanwhile_fails_the_embedding(create, start_worker, finish, ingest, video):
-    """The failure names the video that is not there any more."""
+async def test_deleting_the_video_fails_the_embedding(create, start_worker, finish, ingest, video):
     embedding_id = (await create()).id
     del ingest.videos[video]
     async with start_worker():
@@ -84,8 +78,7 @@ async def test_a_video_that_is_deleted_meanwhile_fails_the_embedding(create, sta
     assert video in failed.failure.message
 
 
-async def test_a_killed_workers_job_goes_on_elsewhere(spawn_worker, create, finish, script, until, stored):
-    """After kill -9 another worker goes on from the stored segments: each is computed once."""
+async def test_a_new_worker_resumes_the_job_of_a_killed_one(spawn_worker, create, finish, script, until, stored):
     script.allow(3)
     victim = spawn_worker()
     embedding_id = (await create()).id
@@ -101,10 +94,7 @@ async def test_a_killed_workers_job_goes_on_elsewhere(spawn_worker, create, fini
     assert script.computed() == ALL
 
 
-async def test_a_killed_workers_job_is_noticed_by_a_worker_that_runs(
-    spawn_worker, create, finish, script, until, stored
-):
-    """A worker that was there all along takes the work of a killed one over, soon."""
+async def test_a_running_worker_takes_over_the_job_of_a_killed_one(spawn_worker, create, finish, script, until, stored):
     script.allow(2)
     victim = spawn_worker()
     embedding_id = (await create()).id
@@ -119,10 +109,9 @@ async def test_a_killed_workers_job_is_noticed_by_a_worker_that_runs(
     assert script.computed() == ALL
 
 
-async def test_a_stopped_worker_hands_its_job_back_at_once(
+async def test_a_stopped_worker_releases_its_job_at_once(
     spawn_worker, create, finish, script, until, stored, database_url
 ):
-    """SIGTERM ends a worker soon and cleanly, and one that was idle goes on in the same moment."""
 
     def listening() -> int:
         with psycopg.connect(database_url) as connection:
@@ -131,7 +120,7 @@ async def test_a_stopped_worker_hands_its_job_back_at_once(
         return row[0] if row else 0
 
     script.allow(2)
-    # Nobody is missed, looked for or asked for work within ten minutes: the job has to be handed over.
+    # For ten minutes no worker is declared lost and none polls: the job must be handed over.
     slow = {
         "SAGE_WORKER_LOST_AFTER_SECONDS": "600",
         "SAGE_WORKER_SWEEP_SECONDS": "600",
@@ -142,7 +131,7 @@ async def test_a_stopped_worker_hands_its_job_back_at_once(
     await until(lambda: "visual 1" in script.computed())
     await stored(embedding_id, 2)
     spawn_worker(**slow, PGAPPNAME="idle")
-    # For either kind of work.
+    # One for each kind of work.
     await until(lambda: listening() == 2)
     first.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(first.wait, 10) == 0
@@ -152,8 +141,7 @@ async def test_a_stopped_worker_hands_its_job_back_at_once(
     assert script.computed() == ALL
 
 
-async def test_a_providers_task_is_taken_up_again(spawn_worker, create, finish, script, until):
-    """A task that was started is stored before the work goes on, and never started twice."""
+async def test_a_providers_task_is_resumed_and_never_started_twice(spawn_worker, create, finish, script, until):
     script.allow(1)
     victim = spawn_worker(SCRIPT_TASK_ID="task-1")
     embedding_id = (await create()).id
@@ -168,27 +156,27 @@ async def test_a_providers_task_is_taken_up_again(spawn_worker, create, finish, 
     assert "task task-2" not in script.computed()
 
 
-async def test_work_that_kills_workers_fails_in_the_end(create, start_worker, finish, database_url):
-    """An embedding whose worker is lost again and again is not tried for ever."""
+async def test_work_that_kills_workers_fails_eventually(create, start_worker, finish, database_url):
     embedding_id = (await create()).id
     async with start_worker(max_attempts=1):
         with psycopg.connect(database_url, options="-c search_path=embed") as connection:
-            # As a worker that died leaves it: taken, by nobody who lives.
+            # As a dead worker leaves it: fetched, by no live worker.
             connection.execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = NULL")
             connection.execute("UPDATE embeddings SET state = 'PROCESSING', start_time = now()")
         failed = await finish(embedding_id)
     assert failed.state == FAILED
-    assert failed.failure.message == "Workers ended without a word while they worked on this, 1 in a row."
+    assert failed.failure.message == "The worker was lost while it worked on this video, 1 times in a row."
 
 
-async def test_a_worker_outlives_its_database_connections(create, start_worker, finish, script, until, database_url):
-    """When every connection is cut in the middle of the work, it goes on and completes."""
+async def test_a_worker_survives_the_loss_of_its_database_connections(
+    create, start_worker, finish, script, until, database_url
+):
     script.allow(2)
     async with start_worker():
         embedding_id = (await create()).id
         await until(lambda: "visual 1" in script.computed())
         with psycopg.connect(database_url, autocommit=True) as connection:
-            # Waits until they are gone: one that is about to go would still take a call of ours with it.
+            # Waits until they are gone: otherwise this connection's next call could still reach one of them.
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -199,8 +187,7 @@ async def test_a_worker_outlives_its_database_connections(create, start_worker, 
     assert set(script.computed()) == set(ALL)
 
 
-async def test_a_worker_serves_health_where_it_is_told_to(spawn_worker, serving):
-    """With an address to listen on the worker answers health checks, of itself and of its database."""
+async def test_a_worker_serves_health_if_configured(spawn_worker, serving):
     address = f"127.0.0.1:{free_port()}"
     spawn_worker(SAGE_WORKER_LISTEN=address)
     async with grpc.aio.insecure_channel(address) as channel:
@@ -209,7 +196,7 @@ async def test_a_worker_serves_health_where_it_is_told_to(spawn_worker, serving)
 
 @pytest.fixture
 def freeze(database_url, until) -> Callable:
-    """Stop a process, without its end, where it has no transaction open: who needs its locks would wait in vain."""
+    """Return a function that suspends a process outside of any transaction, whose locks would block other workers."""
 
     def transactions() -> int:
         with psycopg.connect(database_url) as connection:
@@ -221,7 +208,7 @@ def freeze(database_url, until) -> Callable:
         while True:
             process.send_signal(signal.SIGSTOP)
             try:
-                # What it had sent before is done soon; what it has begun stays open.
+                # Statements that it has sent finish soon; a transaction that it has started remains open.
                 await until(lambda: not transactions(), timeout_s=1)
             except TimeoutError:
                 process.send_signal(signal.SIGCONT)
@@ -231,10 +218,9 @@ def freeze(database_url, until) -> Callable:
     return stop
 
 
-async def test_a_worker_that_comes_back_from_the_dead_writes_no_more(
+async def test_a_suspended_worker_writes_nothing_after_it_was_replaced(
     spawn_worker, freeze, create, finish, script, until, stored, database_url
 ):
-    """A worker that was frozen until it was replaced changes nothing when it thaws, and is of use again."""
     script.allow(2)
     zombie = spawn_worker(PGAPPNAME="mortal")
     embedding_id = (await create()).id
@@ -246,14 +232,14 @@ async def test_a_worker_that_comes_back_from_the_dead_writes_no_more(
     done = await finish(embedding_id)
     assert done.state == COMPLETED
     with psycopg.connect(database_url, options="-c search_path=embed") as connection:
-        # As a third worker does when it starts.
+        # As a third worker would when it starts.
         connection.execute("DELETE FROM procrastinate_workers WHERE last_heartbeat < now() - interval '1.5 s'")
     zombie.send_signal(signal.SIGCONT)
-    # Frozen at the gate, it computes the segment that it was about to.
+    # It was suspended at the gate, so it computes the segment that it was about to.
     await until(lambda: script.computed().count("visual 2") == 2)
     successor.send_signal(signal.SIGKILL)
     successor.wait()
     assert (await finish((await create()).id)).state == COMPLETED
     assert await finish(embedding_id) == done
-    # It noticed at the first segment, and went no further.
+    # It noticed when it stored the first segment, and stopped.
     assert script.computed().count("visual 3") == 2

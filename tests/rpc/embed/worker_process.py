@@ -1,4 +1,4 @@
-"""A worker with a scripted engine, as a process that a test can kill."""
+"""A worker process with a scripted engine, which a test can kill."""
 
 import asyncio
 import os
@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from fakes.embed import Script, ScriptedEngine
+from sage_embed.app import run_worker
 from sage_embed.config import WorkerSettings
-from sage_embed.worker import run_worker
-from sage_runtime.settings import load
+from sage_runtime.process.settings import load
 
 if __name__ == "__main__":
     script = Script(Path(sys.argv[1]))

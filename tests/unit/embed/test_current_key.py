@@ -1,12 +1,12 @@
-"""The key to use now."""
+"""The key in use."""
 
 import asyncio
 
 import pytest
-from fakes.api_keys import WITNESS, InMemoryKeyVault
-from sage_embed import current_key
-from sage_embed.current_key import CurrentKey, fingerprint
-from sage_embed.key_model import PROVIDER, KeyFacts
+from fakes.api_keys import WITNESS, FakeApiKeyRepository
+from sage_embed.keys import api_keys
+from sage_embed.keys.api_keys import CurrentKey
+from sage_embed.keys.model import PROVIDER, KeyFacts, fingerprint
 from sage_runtime.errors import SageError
 
 FACTS = KeyFacts("LAST")
@@ -14,85 +14,79 @@ FACTS = KeyFacts("LAST")
 
 @pytest.fixture
 def clock(monkeypatch) -> list[float]:
-    """The time that `CurrentKey` sees, to be changed in place."""
+    """The clock of `CurrentKey`, to be changed in place."""
     now = [100.0]
-    monkeypatch.setattr(current_key.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(api_keys.time, "monotonic", lambda: now[0])
     return now
 
 
-async def test_the_store_is_asked_once_a_second(clock):
-    """Within a second a key that was changed elsewhere is not seen, after it is."""
-    vault = InMemoryKeyVault()
-    current = CurrentKey(vault, None)
+async def test_the_repository_is_read_once_a_second(clock):
+    repository = FakeApiKeyRepository()
+    current = CurrentKey(repository, None)
     assert await current.current() is None
-    await vault.put(PROVIDER, WITNESS, FACTS)
+    await repository.put(PROVIDER, WITNESS, FACTS)
     clock[0] += 0.99
     assert await current.current() is None
     clock[0] += 0.02
     assert (await current.current()).secret == WITNESS
-    assert vault.reads == 2
+    assert repository.reads == 2
 
 
-async def test_many_at_once_ask_the_store_once():
-    """A thousand tasks that want the key at the same moment cost one read."""
-    vault = InMemoryKeyVault()
-    current = CurrentKey(vault, WITNESS)
+async def test_concurrent_calls_share_one_read():
+    repository = FakeApiKeyRepository()
+    current = CurrentKey(repository, WITNESS)
     keys = await asyncio.gather(*(current.current() for _ in range(1000)))
     assert {key.secret for key in keys} == {WITNESS}
-    assert vault.reads == 1
+    assert repository.reads == 1
 
 
-async def test_what_is_forgotten_is_read_again_at_once():
-    """A key that this process sets is the one that it uses next."""
-    vault = InMemoryKeyVault()
-    current = CurrentKey(vault, None)
+async def test_forget_makes_the_next_call_read_again():
+    repository = FakeApiKeyRepository()
+    current = CurrentKey(repository, None)
     await current.current()
-    await vault.put(PROVIDER, WITNESS, FACTS)
+    await repository.put(PROVIDER, WITNESS, FACTS)
     current.forget()
     assert (await current.current()).secret == WITNESS
 
 
-async def test_a_read_that_was_overtaken_is_not_kept():
-    """A key that is set while the old one is being read wins."""
-    vault = InMemoryKeyVault()
-    current = CurrentKey(vault, None)
-    original = vault.read
+async def test_a_read_that_was_overtaken_by_a_change_is_not_kept():
+    repository = FakeApiKeyRepository()
+    current = CurrentKey(repository, None)
+    original = repository.read
 
     async def slow_read(provider: str) -> str | None:
         found = await original(provider)
-        if not vault.keys:
-            await vault.put(PROVIDER, WITNESS, FACTS)
+        if not repository.keys:
+            await repository.put(PROVIDER, WITNESS, FACTS)
             current.forget()
         return found
 
-    vault.read = slow_read
+    repository.read = slow_read
     assert await current.current() is None
     assert (await current.current()).secret == WITNESS
 
 
-async def test_trouble_is_not_kept():
-    """An error is told to whoever asked, and the next one asks again."""
-    vault = InMemoryKeyVault()
-    current = CurrentKey(vault, WITNESS)
-    vault.away = True
+async def test_errors_are_not_cached():
+    repository = FakeApiKeyRepository()
+    current = CurrentKey(repository, WITNESS)
+    repository.away = True
     with pytest.raises(SageError):
         await current.current()
-    vault.away = False
+    repository.away = False
     assert (await current.current()).secret == WITNESS
 
 
-async def test_a_stored_key_that_cannot_be_decrypted_is_not_passed_over():
-    """Falling back to another key would bill another account without a word."""
-    vault = InMemoryKeyVault()
-    await vault.put(PROVIDER, WITNESS, FACTS)
-    vault.decrypts = False
+async def test_an_undecryptable_stored_key_is_not_replaced_by_the_environment_key():
+    """Falling back would silently bill another account."""
+    repository = FakeApiKeyRepository()
+    await repository.put(PROVIDER, WITNESS, FACTS)
+    repository.decrypts = False
     with pytest.raises(SageError, match="ENCRYPTION_KEY_MISSING"):
-        await CurrentKey(vault, "tlk_environment_ENVI").current()
+        await CurrentKey(repository, "tlk_environment_ENVI").current()
 
 
-async def test_a_key_does_not_show_itself():
-    """Its repr has the fingerprint alone, which is the same everywhere and nothing of the key."""
-    key = await CurrentKey(InMemoryKeyVault(), WITNESS).current()
+async def test_the_repr_of_a_key_shows_only_its_fingerprint():
+    key = await CurrentKey(FakeApiKeyRepository(), WITNESS).current()
     assert WITNESS not in repr(key)
     assert key.fingerprint == fingerprint(WITNESS) == "8e4c5b4e165ff31c"
     assert fingerprint(WITNESS) != fingerprint(WITNESS + "x")

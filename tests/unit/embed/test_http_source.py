@@ -1,4 +1,4 @@
-"""Reading a remote file through ranged requests."""
+"""Reading a remote file with range requests."""
 
 import io
 import threading
@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from sage_embed.adapters.local import http_source
-from sage_embed.adapters.local.http_source import AbortedError, HttpSource
+from sage_embed.engines.local import http_source
+from sage_embed.engines.local.http_source import AbortedError, HttpSource
 from sage_runtime.errors import Reason, SageError
 from support.file_server import FileServer
 
@@ -23,7 +23,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries follow each other at once."""
+    """Retries do not wait."""
     monkeypatch.setattr(http_source, "_RETRY_WAITS_S", (0.0, 0.0, 0.0))
 
 
@@ -32,7 +32,7 @@ def _read_all(source: HttpSource) -> bytes:
 
 
 def test_a_file_is_read_in_one_request(server: FileServer) -> None:
-    """Reading on, and skipping a little, makes no further request; the signature in the URL is sent."""
+    """Reading on and skipping a little need no further request, and the query of the URL is sent."""
     source = HttpSource(lambda: server.url)
     assert source.read(10) == CONTENT[:10]
     source.seek(1000, io.SEEK_CUR)
@@ -42,8 +42,7 @@ def test_a_file_is_read_in_one_request(server: FileServer) -> None:
     source.close()
 
 
-def test_a_seek_asks_for_the_rest_from_there(server: FileServer) -> None:
-    """Seeking back, and to the end, reads what is there."""
+def test_a_seek_requests_the_rest_from_its_offset(server: FileServer) -> None:
     source = HttpSource(lambda: server.url)
     assert source.seek(-5, io.SEEK_END) == len(CONTENT) - 5
     assert _read_all(source) == CONTENT[-5:]
@@ -52,8 +51,8 @@ def test_a_seek_asks_for_the_rest_from_there(server: FileServer) -> None:
     source.close()
 
 
-def test_a_broken_connection_goes_on_where_it_was(server: FileServer) -> None:
-    """However often the connection breaks, as long as bytes came since, each byte is read once, with a fresh URL."""
+def test_reading_continues_after_broken_connections(server: FileServer) -> None:
+    """As long as bytes arrive in between, any number of them. Each byte is read once, with a fresh URL."""
     server.cut_after = 300_000
     urls = []
 
@@ -68,8 +67,7 @@ def test_a_broken_connection_goes_on_where_it_was(server: FileServer) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404, 500, 503])
-def test_a_server_that_refuses_is_unavailable(server: FileServer, status: int) -> None:
-    """A refusal is tried again, then it is STORE_UNAVAILABLE, which may be retried later."""
+def test_a_server_that_refuses_is_retried_and_then_store_unavailable(server: FileServer, status: int) -> None:
     server.status = status
     source = HttpSource(lambda: server.url)
     with pytest.raises(SageError) as caught:
@@ -80,16 +78,14 @@ def test_a_server_that_refuses_is_unavailable(server: FileServer, status: int) -
     assert len(server.requests) == 4
 
 
-def test_a_signature_never_shows(server: FileServer) -> None:
-    """The text for the log does not carry the presigned URL."""
+def test_errors_do_not_contain_the_presigned_url(server: FileServer) -> None:
     server.status = 403
     with pytest.raises(SageError) as caught:
         HttpSource(lambda: server.url).read(10)
     assert "signature" not in str(caught.value)
 
 
-def test_an_abort_ends_a_read_that_waits(server: FileServer) -> None:
-    """A thread that waits for bytes is free at once, not when its timeout comes."""
+def test_an_abort_interrupts_a_waiting_read(server: FileServer) -> None:
     waiting, release = threading.Event(), threading.Event()
 
     def hold(offset: int) -> None:
@@ -113,7 +109,7 @@ def test_an_abort_ends_a_read_that_waits(server: FileServer) -> None:
     begun_at = time.monotonic()
     source.abort()
     thread.join(20)
-    # Half of the timeout of a read, which is what would free it otherwise.
+    # Half of the read timeout, which would end the read otherwise.
     assert time.monotonic() - begun_at < 5
     assert ended
     release.set()

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from fakes.api_keys import WITNESS
 from pydantic import SecretStr
-from sage_embed.adapters.key_encryption import KeyRing, KeyRingError, load_key_ring, parse_key_ring
-from sage_runtime.catalogue import public_text
+from sage_embed.keys.encryption import KeyRing, KeyRingError, load_key_ring, parse_key_ring
 from sage_runtime.errors import Reason, SageError
+from sage_runtime.errors.catalogue import public_text
 
 OLD, NEW = hashlib.sha256(b"old").digest(), hashlib.sha256(b"new").digest()
 
 
 def encoded(key: bytes) -> str:
-    """Return a key as the settings have it."""
+    """Return a key as it is written in the settings."""
     return base64.b64encode(key).decode()
 
 
 def refusal(ring: KeyRing, sealed, *, provider: str = "twelvelabs") -> SageError:
-    """Return why something is not decrypted; it never holds the key."""
+    """Return the error of a failed decryption, which must not contain the key."""
     with pytest.raises(SageError) as caught:
         ring.decrypt(sealed, provider=provider)
     assert caught.value.reason is Reason.ENCRYPTION_KEY_MISSING
@@ -30,8 +30,7 @@ def refusal(ring: KeyRing, sealed, *, provider: str = "twelvelabs") -> SageError
     return caught.value
 
 
-def test_what_is_encrypted_comes_back_and_is_nowhere_in_clear():
-    """The ciphertext is as long as the key and its tag, and holds no part of it."""
+def test_a_key_survives_encryption_and_is_not_part_of_the_ciphertext():
     ring = KeyRing({"new": NEW})
     sealed = ring.encrypt(WITNESS, provider="twelvelabs")
     assert ring.decrypt(sealed, provider="twelvelabs") == WITNESS
@@ -41,35 +40,31 @@ def test_what_is_encrypted_comes_back_and_is_nowhere_in_clear():
 
 
 def test_no_nonce_is_used_twice():
-    """The same key encrypted again is another ciphertext, under another nonce."""
     ring = KeyRing({"new": NEW})
     several = [ring.encrypt(WITNESS, provider="twelvelabs") for _ in range(50)]
     assert len({sealed.nonce for sealed in several}) == len({sealed.ciphertext for sealed in several}) == 50
 
 
-def test_the_first_encrypts_and_all_decrypt():
-    """That is what makes rotation possible."""
+def test_the_first_key_encrypts_and_all_keys_decrypt():
     before = KeyRing({"old": OLD}).encrypt(WITNESS, provider="twelvelabs")
     ring = KeyRing({"new": NEW, "old": OLD})
     assert ring.decrypt(before, provider="twelvelabs") == WITNESS
     assert ring.encrypt(WITNESS, provider="twelvelabs").encryption_key_id == "new"
 
 
-def test_a_missing_key_is_named():
-    """The error says which key-encryption key is wanted."""
+def test_the_error_names_the_missing_key_encryption_key():
     sealed = KeyRing({"old": OLD}).encrypt(WITNESS, provider="twelvelabs")
     assert "'old'" in refusal(KeyRing({"new": NEW}), sealed).facts["why"]
     assert "'old'" in refusal(KeyRing({}), sealed).facts["why"]
 
 
-def test_another_key_under_the_same_id_does_not_open_it():
-    """It is an error with a reason, never another text."""
+def test_a_different_key_under_the_same_id_cannot_decrypt():
     sealed = KeyRing({"main": OLD}).encrypt(WITNESS, provider="twelvelabs")
     refusal(KeyRing({"main": NEW}), sealed)
 
 
-def test_a_record_that_was_changed_does_not_open():
-    """Provider, id, nonce and ciphertext are all bound together."""
+def test_a_changed_record_cannot_be_decrypted():
+    """Provider, ID, nonce and ciphertext are all authenticated."""
     ring = KeyRing({"main": NEW, "twin": NEW})
     sealed = ring.encrypt(WITNESS, provider="twelvelabs")
     refusal(ring, sealed, provider="another")
@@ -80,19 +75,17 @@ def test_a_record_that_was_changed_does_not_open():
         refusal(ring, replace(sealed, **{field: bytes(changed)}))
 
 
-def test_without_a_key_nothing_is_encrypted():
-    """The error names the setting."""
+def test_an_empty_ring_cannot_encrypt():
     with pytest.raises(SageError) as caught:
         load_key_ring(None, None).encrypt(WITNESS, provider="twelvelabs")
     assert public_text(caught.value) == (
-        "This server cannot keep API keys: it has nothing to encrypt them with. Its operator sets "
-        "SAGE_KEY_ENCRYPTION_KEYS."
+        "This server cannot encrypt or decrypt API keys: it has no key-encryption key. "
+        "Its operator must set SAGE_KEY_ENCRYPTION_KEYS."
     )
 
 
 @pytest.mark.parametrize("separator", [",", "\n", " ,\n ", "\r\n"])
 def test_entries_are_separated_by_commas_or_line_breaks(separator):
-    """White space around them does not count, nor does an empty one at the end."""
     text = f"new:{encoded(NEW)}{separator}old: {encoded(OLD)}{separator}"
     ring = load_key_ring(SecretStr(text), None)
     assert ring.first_id() == "new"
@@ -102,33 +95,32 @@ def test_entries_are_separated_by_commas_or_line_breaks(separator):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (" \n,", "has no key in it"),
+        (" \n,", "contains no key"),
         (encoded(NEW), "entry 1 is not ID:KEY"),
         (f"new:{encoded(NEW)},{encoded(OLD)}", "entry 2 is not ID:KEY"),
         (f"a b:{encoded(NEW)}", "entry 1 is not ID:KEY"),
         (f":{encoded(NEW)}", "entry 1 is not ID:KEY"),
         (f"{'i' * 65}:{encoded(NEW)}", "entry 1 is not ID:KEY"),
         ("new:not base64!", "entry 1: the key is not base64"),
-        (f"new:{encoded(NEW[:16])}", "entry 1: the key has 16 bytes and must have 32"),
-        (f"new:{encoded(NEW + b'x')}", "entry 1: the key has 33 bytes and must have 32"),
-        (f"new:{encoded(NEW)}\nnew:{encoded(OLD)}", "entry 2 has the id of an earlier one"),
+        (f"new:{encoded(NEW[:16])}", "entry 1: the key has 16 bytes instead of 32"),
+        (f"new:{encoded(NEW + b'x')}", "entry 1: the key has 33 bytes instead of 32"),
+        (f"new:{encoded(NEW)}\nnew:{encoded(OLD)}", "entry 2 repeats the ID of an earlier entry"),
     ],
 )
-def test_what_is_wrong_is_said_by_number_and_never_quoted(text, problem):
-    """Any part of an entry may be a key, so none is shown."""
+def test_malformed_entries_are_identified_by_number_and_never_quoted(text, problem):
+    """Any part of an entry may be a key."""
     with pytest.raises(KeyRingError, match=problem) as caught:
         parse_key_ring(text, source="SAGE_KEY_ENCRYPTION_KEYS")
     message = str(caught.value)
     assert message.startswith("SAGE_KEY_ENCRYPTION_KEYS: ")
     assert not any(encoded(key)[:8] in message for key in (NEW, OLD))
     assert "not base64!" not in message
-    # Nor is it in the chain of causes, which a traceback would print.
+    # The chain of causes, which a traceback would print, must not contain it either.
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_a_file_has_the_same_form(tmp_path: Path):
-    """Its errors name it."""
+def test_a_file_has_the_same_format_and_its_errors_name_it(tmp_path: Path):
     file = tmp_path / "keys"
     file.write_text(f"new:{encoded(NEW)}\n")
     assert load_key_ring(None, file).first_id() == "new"
@@ -142,14 +134,12 @@ def test_a_file_has_the_same_form(tmp_path: Path):
         load_key_ring(None, tmp_path / "missing")
 
 
-def test_both_settings_at_once_are_one_too_many(tmp_path: Path):
-    """Which of them counts should not be a guess."""
+def test_variable_and_file_cannot_both_be_set(tmp_path: Path):
     with pytest.raises(KeyRingError, match="both set"):
         load_key_ring(SecretStr(f"new:{encoded(NEW)}"), tmp_path / "keys")
 
 
-def test_a_key_ring_does_not_show_its_keys():
-    """Its repr has none of them."""
+def test_the_repr_of_a_key_ring_shows_no_key():
     ring = KeyRing({"new": NEW})
     assert encoded(NEW) not in repr(ring)
     assert repr(NEW) not in f"{ring!r} {vars(ring)!r}"

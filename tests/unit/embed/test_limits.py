@@ -1,14 +1,14 @@
-"""What a model asks of a video."""
+"""The limits of a model."""
 
 from dataclasses import replace
 
 import pytest
 from fakes.embed import MODEL
-from sage_embed.engine import ModelInfo
-from sage_embed.limits import check_limits
-from sage_embed.model import Video
-from sage_runtime.catalogue import public_text
+from sage_embed.embeddings.model import Video
+from sage_embed.engines.engine import ModelInfo
+from sage_embed.engines.registry import check_limits
 from sage_runtime.errors import Reason, SageError
+from sage_runtime.errors.catalogue import public_text
 
 LIMITED = replace(
     MODEL,
@@ -26,7 +26,7 @@ FITTING = Video(
 
 
 def refused(video: Video, model: ModelInfo = LIMITED) -> str:
-    """Return the sentence that a video is refused with."""
+    """Return the message with which a video is refused."""
     with pytest.raises(SageError) as caught:
         check_limits(video, model)
     assert caught.value.reason is Reason.PROVIDER_REJECTED_VIDEO
@@ -39,16 +39,15 @@ def refused(video: Video, model: ModelInfo = LIMITED) -> str:
         ({"duration_seconds": 3.5}, "it is 3.5 s long", "at least 4 s"),
         ({"duration_seconds": 14401.0}, "it is 14401 s long", "at most 14400 s"),
         ({"size_bytes": 4_000_000_001}, "it has 4000000001 bytes", "at most 4000000000"),
-        ({"width": 640, "height": 352}, "its picture has 640x352 pixels", "at least 360x360"),
-        ({"width": 352, "height": 640}, "its picture has 352x640 pixels", "at least 360x360"),
-        ({"width": 3840, "height": 2400}, "its picture has 3840x2400 pixels", "at most 5184x2160"),
-        ({"width": 2160, "height": 5200}, "its picture has 2160x5200 pixels", "at most 5184x2160"),
+        ({"width": 640, "height": 352}, "it has 640x352 pixels", "at least 360x360"),
+        ({"width": 352, "height": 640}, "it has 352x640 pixels", "at least 360x360"),
+        ({"width": 3840, "height": 2400}, "it has 3840x2400 pixels", "at most 5184x2160"),
+        ({"width": 2160, "height": 5200}, "it has 2160x5200 pixels", "at most 5184x2160"),
     ],
 )
-def test_a_video_outside_of_the_limits_is_refused_with_the_limit(facts, fact, limit):
-    """Each limit is named with the value that broke it and with what to do."""
+def test_a_video_beyond_a_limit_is_refused_with_the_limit_and_what_to_do(facts, fact, limit):
     assert refused(replace(FITTING, **facts)) == (
-        f"TwelveLabs does not take this video: {fact}; model marengo3.0 takes {limit}. Ask for model local instead."
+        f"TwelveLabs does not accept this video: {fact}; model marengo3.0 accepts {limit}. Use model local instead."
     )
 
 
@@ -62,22 +61,19 @@ def test_a_video_outside_of_the_limits_is_refused_with_the_limit(facts, fact, li
         {"width": 360, "height": 360},
         {"width": 5184, "height": 2160},
         {"width": 2160, "height": 5184},
-        # Not known: the provider will tell.
+        # Unknown properties are left to the provider.
         {"width": 0, "height": 0, "size_bytes": 0},
     ],
 )
 def test_a_video_within_the_limits_passes(facts):
-    """The limits themselves are within, whichever way the picture is turned."""
     check_limits(replace(FITTING, **facts), LIMITED)
 
 
-def test_a_model_without_limits_takes_everything():
-    """What a model does not limit is not checked."""
+def test_a_model_without_limits_accepts_everything():
     unlimited = replace(MODEL, max_video_seconds=None)
     check_limits(replace(FITTING, duration_seconds=1e6, size_bytes=10**13, width=16, height=16), unlimited)
 
 
-def test_nobody_is_sent_from_local_to_local():
-    """Where the local model itself refuses, it is not what is recommended."""
+def test_the_local_model_does_not_recommend_itself():
     local = replace(LIMITED, name="local", provider="local")
     assert "instead" not in refused(replace(FITTING, duration_seconds=1.0), local)

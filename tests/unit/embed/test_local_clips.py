@@ -1,9 +1,9 @@
-"""Where clips lie and when they are sampled."""
+"""The clips of a timeline and the times at which they are sampled."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sage_embed.adapters.local.clips import MIN_CLIP_SECONDS, ClipGrid
+from sage_embed.engines.local.frames import MIN_CLIP_SECONDS, ClipGrid
 
 
 @pytest.mark.parametrize(
@@ -19,15 +19,13 @@ from sage_embed.adapters.local.clips import MIN_CLIP_SECONDS, ClipGrid
         (3.3, 1.1, [1.1, 2.2, 3.3]),
     ],
 )
-def test_clips_follow_each_other_to_the_end(duration: float, clip: float, ends: list[float]) -> None:
-    """Clips have one length but for the last, which is left out where it is too short and not alone."""
+def test_clips_cover_the_timeline_except_for_a_tiny_rest(duration: float, clip: float, ends: list[float]) -> None:
     grid = ClipGrid(duration, clip)
     assert [grid.end(index) for index in range(grid.count)] == pytest.approx(ends)
 
 
 @given(st.floats(0.01, 5_000), st.floats(1, 10))
-def test_what_clips_leave_uncovered_is_shorter_than_the_shortest_clip(duration: float, clip: float) -> None:
-    """Clips tile the timeline from 0, and each has moments of its own, in order."""
+def test_the_uncovered_rest_is_shorter_than_the_shortest_clip(duration: float, clip: float) -> None:
     grid = ClipGrid(duration, clip)
     for index in {0, grid.count // 2, grid.count - 1}:
         start, end, moments = grid.start(index), grid.end(index), grid.samples(index)
@@ -38,6 +36,6 @@ def test_what_clips_leave_uncovered_is_shorter_than_the_shortest_clip(duration: 
     assert grid.end(grid.count - 1) > duration - MIN_CLIP_SECONDS - 1e-4 * clip
 
 
-def test_moments_do_not_depend_on_the_duration() -> None:
-    """Two cuts of different length are sampled at the same phase."""
+def test_sample_times_do_not_depend_on_the_duration() -> None:
+    """Two cuts of different lengths are sampled in the same phase."""
     assert ClipGrid(60.0, 2.0).samples(7) == ClipGrid(59.7, 2.0).samples(7)

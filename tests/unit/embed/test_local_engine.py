@@ -12,28 +12,30 @@ from dataclasses import dataclass
 import av
 import numpy as np
 import pytest
-from sage_embed.adapters.local import http_source
-from sage_embed.adapters.local.engine import REVISION, LocalEngine
-from sage_embed.adapters.local.network import MODEL
-from sage_embed.adapters.local.run import THREAD_NAME
-from sage_embed.engine import EngineRequest, Progressed, Resume, SegmentsProduced, Vectors
-from sage_runtime.catalogue import public_text
+from sage_embed.embeddings.model import Progress
+from sage_embed.engines.engine import EngineRequest, Progressed, Resume, SegmentsProduced, Vectors
+from sage_embed.engines.local import http_source
+from sage_embed.engines.local.engine import REVISION, THREAD_NAME, LocalEngine
+from sage_embed.engines.local.http_source import MODEL
 from sage_runtime.errors import Reason, SageError
+from sage_runtime.errors.catalogue import public_text
 from support.file_server import FileServer
 from support.moving_films import moving_film
 from support.small_films import sound_with_cover
 
-# Cosine distance below which two encodes of the same picture, at these sizes and qualities, stay.
+# Upper bound of the cosine distance between two encodes of the same picture at these sizes and qualities.
 SAME = 0.02
+# Encodes and decodes films.
+pytestmark = pytest.mark.slow
 
 
 @dataclass
 class Embedded:
-    """What came of a run."""
+    """The result of a run."""
 
     ranges: list[tuple[float, float]]
     vectors: Vectors
-    progress: list[Progressed]
+    progress: list[Progress]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def engine() -> LocalEngine:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    """Whatever happens in a run, its thread has ended when the run has."""
+    """No thread may outlive its run."""
     yield
     assert not [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
 
@@ -78,9 +80,11 @@ async def _collect(engine: LocalEngine, request: EngineRequest) -> Embedded:
     async with aclosing(engine.embed(request)) as events:
         async for event in events:
             if isinstance(event, Progressed):
-                result.progress.append(event)
+                result.progress.append(Progress(event.fraction, event.message))
             elif isinstance(event, SegmentsProduced):
                 segments = event.segments
+                if event.progress is not None:
+                    result.progress.append(event.progress)
                 assert segments.track == "visual"
                 assert segments.first_index == stored + len(result.ranges)
                 result.ranges += zip(segments.start_seconds, segments.end_seconds, strict=True)
@@ -98,28 +102,25 @@ def _distances(one: Embedded, other: Embedded) -> Vectors:
     return distances
 
 
-async def test_the_model_is_described(engine: LocalEngine) -> None:
-    """The engine offers one model, usable at once, of 112 dimensions."""
+async def test_the_engine_offers_one_usable_model(engine: LocalEngine) -> None:
     (model,) = await engine.models()
     assert (model.name, model.provider, model.dimensions, model.tracks) == ("local", "local", 112, ("visual",))
     assert (model.min_clip_seconds, model.max_clip_seconds, model.unusable) == (1.0, 10.0, None)
 
 
-def test_other_weights_want_another_revision() -> None:
-    """The revision names the weights by their digest, so that no vector of others is ever compared with these."""
+def test_the_revision_contains_the_digest_of_the_weights() -> None:
     assert hashlib.sha256(MODEL.read_bytes()).hexdigest()[:8] in REVISION
 
 
-async def test_a_film_becomes_clips(engine: LocalEngine) -> None:
-    """Clips follow each other to the end, with vectors of length 1 that differ, and progress ends at 1."""
+async def test_a_film_yields_consecutive_unit_vectors(engine: LocalEngine) -> None:
     result = await _embed(engine, moving_film(), 9.0)
     assert result.ranges == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0), (8.0, 9.0)]
     assert np.linalg.norm(result.vectors, axis=1) == pytest.approx(1)
     assert result.vectors.dtype == np.float32
     assert np.isfinite(result.vectors).all()
     assert (1 - result.vectors @ result.vectors.T)[np.triu_indices(5, 1)].min() > 2 * SAME
-    assert result.progress[0] == Progressed(0.0, "Embedded 0 of 9 s.")
-    assert result.progress[-1] == Progressed(1.0, "Embedded 9 of 9 s.")
+    assert result.progress[0] == Progress(0.0, "Embedded 0 of 9 s.")
+    assert result.progress[-1] == Progress(1.0, "Embedded 9 of 9 s.")
 
 
 @pytest.mark.parametrize(
@@ -127,10 +128,9 @@ async def test_a_film_becomes_clips(engine: LocalEngine) -> None:
     [("mp4", "libx264", 0.0), ("matroska", "libx264", 0.0), ("mpegts", "libx264", 1.4), ("avi", "mpeg4", 0.0)],
 )
 @pytest.mark.parametrize("stored", [1, 3, 4, 5])
-async def test_a_resumed_run_gives_the_same_vectors(
+async def test_a_resumed_run_yields_the_same_vectors_to_the_bit(
     engine: LocalEngine, container: str, codec: str, start: float, stored: int
 ) -> None:
-    """A run that begins at any stored count gives, to the bit, what the whole run gives there."""
     options = (("preset", "veryfast"), ("g", "50"), ("bf", "2")) if codec == "libx264" else (("g", "50"),)
     film = moving_film(container=container, codec=codec, start_seconds=start, options=options)
     origin = _first_timestamp(film)
@@ -163,8 +163,9 @@ def _first_timestamp(film: bytes) -> float:
     ],
     ids=lambda other: "-".join(f"{key}={value}" for key, value in other.items())[:40],
 )
-async def test_the_same_picture_in_another_file_is_the_same(engine: LocalEngine, other: dict[str, object]) -> None:
-    """Quality, frame rate, container, first timestamp, rotation, interlace and uneven frames make no difference."""
+async def test_the_same_picture_in_a_different_file_has_close_vectors(
+    engine: LocalEngine, other: dict[str, object]
+) -> None:
     make: Callable[..., bytes] = moving_film
     film = make(**other)
     one = await _embed(engine, moving_film(), 9.0)
@@ -173,15 +174,14 @@ async def test_the_same_picture_in_another_file_is_the_same(engine: LocalEngine,
     assert _distances(one, another).max() < SAME
 
 
-async def test_rotation_matters(engine: LocalEngine) -> None:
-    """The measure of the test above can tell: a film that lies on its side is far from the upright one."""
+async def test_a_rotated_film_is_far_from_the_upright_one(engine: LocalEngine) -> None:
+    """This shows that the previous test can fail."""
     upright = await _embed(engine, moving_film(), 9.0)
     on_its_side = await _embed(engine, moving_film(quarter_turns=1, told=False), 9.0)
     assert _distances(upright, on_its_side).min() > 2 * SAME
 
 
-async def test_frames_that_end_early_are_covered_as_far_as_they_go(engine: LocalEngine) -> None:
-    """A video whose picture ends before its declared length has clips up to where it ends."""
+async def test_a_picture_that_ends_early_is_covered_up_to_its_end(engine: LocalEngine) -> None:
     result = await _embed(engine, moving_film(), 12.5)
     assert result.ranges[:-1] == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0)]
     assert result.ranges[-1] == pytest.approx((8.0, 9.0), abs=0.01)
@@ -189,49 +189,43 @@ async def test_frames_that_end_early_are_covered_as_far_as_they_go(engine: Local
     assert short.ranges == [(0.0, 2.0), (2.0, 4.0), (4.0, 6.0), (6.0, 8.0)]
 
 
-async def test_a_resumed_run_that_finds_no_more_frames_ends(engine: LocalEngine) -> None:
-    """Where the frames ended early and all clips are stored, a further run adds none."""
+async def test_a_resumed_run_without_further_frames_yields_nothing(engine: LocalEngine) -> None:
     result = await _embed(engine, moving_film(), 12.5, stored=5)
     assert result.ranges == []
 
 
-async def test_a_still_of_many_seconds_is_seen_in_every_clip(engine: LocalEngine) -> None:
-    """Where the frame rate varies, a frame stays on screen until the next one."""
+async def test_a_still_is_shown_until_the_next_frame(engine: LocalEngine) -> None:
     result = await _embed(engine, moving_film(times=(0.0, 0.1, 0.2, 7.9, 8.0, 8.9)), 9.0)
     assert len(result.ranges) == 5
     assert result.vectors[1] == pytest.approx(result.vectors[2])
 
 
-async def test_one_frame_is_one_clip(engine: LocalEngine) -> None:
-    """A video shorter than the shortest clip is covered all the same."""
+async def test_a_single_frame_is_one_clip(engine: LocalEngine) -> None:
     result = await _embed(engine, moving_film(times=(0.0,)), 1 / 24)
     assert len(result.ranges) == 1
 
 
-async def test_a_picture_broken_for_long_fails(engine: LocalEngine) -> None:
-    """Where more than a moment cannot be decoded, the run fails and says from where on."""
+async def test_a_long_undecodable_stretch_fails_with_its_start(engine: LocalEngine) -> None:
     with pytest.raises(SageError) as caught:
         await _embed(engine, _broken(moving_film(container="matroska"), 4.0, 7.0), 9.0)
     assert caught.value.reason is Reason.PROVIDER_FAILED
-    assert caught.value.facts == {"provider": "The local engine", "why": "the picture cannot be decoded from 4.0 s on"}
-    assert public_text(caught.value) == "The local engine failed: the picture cannot be decoded from 4.0 s on."
+    assert caught.value.facts == {"provider": "The local engine", "why": "the picture cannot be decoded after 4.0 s"}
+    assert public_text(caught.value) == "The local engine failed: the picture cannot be decoded after 4.0 s."
 
 
-async def test_a_tail_that_is_broken_fails(engine: LocalEngine) -> None:
-    """A picture that cannot be decoded up to the end is no film that ends early."""
+async def test_an_undecodable_tail_fails(engine: LocalEngine) -> None:
     with pytest.raises(SageError) as caught:
         await _embed(engine, _broken(moving_film(container="matroska"), 5.0, 9.0), 9.0)
-    assert caught.value.facts["why"] == "the picture cannot be decoded from 4.9 s on"
+    assert caught.value.facts["why"] == "the picture cannot be decoded after 4.9 s"
 
 
-async def test_a_few_broken_frames_are_passed_over(engine: LocalEngine) -> None:
-    """A short fault, which a player shows as a stutter, costs no more than that."""
+async def test_a_few_undecodable_frames_are_tolerated(engine: LocalEngine) -> None:
     result = await _embed(engine, _broken(moving_film(container="matroska"), 4.0, 4.3), 9.0)
     assert len(result.ranges) == 5
 
 
 def _broken(film: bytes, start: float, end: float) -> bytes:
-    """Return a film whose frames between two times are rubbish, in a container that is whole."""
+    """Return a film with garbage frames between two times, in an intact container."""
     content, at = bytearray(film), 0
     with av.open(io.BytesIO(film)) as container:
         for packet in container.demux(video=0):
@@ -245,8 +239,7 @@ def _broken(film: bytes, start: float, end: float) -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", b"no film at all" * 1000, moving_film()[:5000], sound_with_cover()])
-async def test_what_is_no_film_fails(engine: LocalEngine, content: bytes) -> None:
-    """A file with no picture to decode ends in PROVIDER_FAILED, with a reason in words."""
+async def test_files_without_a_decodable_picture_fail(engine: LocalEngine, content: bytes) -> None:
     with pytest.raises(SageError) as caught:
         await _embed(engine, content, 9.0)
     assert caught.value.reason is Reason.PROVIDER_FAILED
@@ -254,12 +247,12 @@ async def test_what_is_no_film_fails(engine: LocalEngine, content: bytes) -> Non
 
 
 @pytest.mark.parametrize("after", [0, 1])
-async def test_a_store_that_goes_away_may_be_tried_again(
+async def test_an_unavailable_store_is_retryable(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """A store that does not answer, from the start or midway, is STORE_UNAVAILABLE, not a short film."""
+    """From the start or midway. It must not pass for a short film."""
     monkeypatch.setattr(http_source, "_RETRY_WAITS_S", (0.0,))
-    # So large that FFmpeg cannot have it all in its buffers.
+    # Too large for FFmpeg's buffers.
     film = moving_film(options=(("preset", "ultrafast"), ("crf", "1")))
     server = FileServer(film)
     if after:
@@ -276,9 +269,7 @@ async def test_a_store_that_goes_away_may_be_tried_again(
     assert caught.value.reason is Reason.STORE_UNAVAILABLE
 
 
-async def test_the_error_of_a_url_that_cannot_be_made_is_passed_on(engine: LocalEngine) -> None:
-    """Where the video is gone from the catalogue, the caller hears just that."""
-
+async def test_errors_of_the_video_url_are_passed_on(engine: LocalEngine) -> None:
     async def video_url() -> str:
         raise SageError(Reason.VIDEO_NOT_FOUND, video_id="video_1")
 
@@ -289,7 +280,6 @@ async def test_the_error_of_a_url_that_cannot_be_made_is_passed_on(engine: Local
 
 
 async def test_closing_the_events_stops_the_work(engine: LocalEngine) -> None:
-    """A run that is closed after its first segments ends at once, with most of the film unread."""
     film = moving_film(60.0, options=(("preset", "ultrafast"), ("crf", "10")))
     with FileServer(film).running() as server:
         events = engine.embed(_request(server.url, 60.0))
@@ -302,8 +292,7 @@ async def test_closing_the_events_stops_the_work(engine: LocalEngine) -> None:
 
 
 @pytest.mark.parametrize("moment", ["opening", "reading"])
-async def test_cancelling_ends_a_run_that_waits_for_bytes(engine: LocalEngine, moment: str) -> None:
-    """A store that hangs does not hold up a cancelled run, and neither does anything hold up the event loop."""
+async def test_cancelling_interrupts_a_run_that_waits_for_bytes(engine: LocalEngine, moment: str) -> None:
     film = moving_film(options=(("preset", "ultrafast"), ("crf", "1")))
     waiting, release = threading.Event(), threading.Event()
 
@@ -322,14 +311,13 @@ async def test_cancelling_ends_a_run_that_waits_for_bytes(engine: LocalEngine, m
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            # Half of the timeout of a read, which is what would end it otherwise.
+            # Half of the read timeout, which would end the read otherwise.
             assert time.monotonic() - begun_at < 5
         finally:
             release.set()
 
 
-async def test_the_event_loop_stays_free(engine: LocalEngine) -> None:
-    """While a film is embedded, the loop gets its turn."""
+async def test_the_event_loop_is_not_blocked(engine: LocalEngine) -> None:
     longest = 0.0
 
     async def watch() -> None:

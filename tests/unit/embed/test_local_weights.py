@@ -32,16 +32,16 @@ class _Runs:
 
 
 def test_a_pickle_that_runs_code_is_refused(torch_pickle: ModuleType) -> None:
-    """Weights can hold nothing but tensors: a call hidden among them is refused before it is made."""
+    """Weights can contain only tensors: a call hidden among them is rejected before it is made."""
     file = io.BytesIO()
     for part in (_MAGIC, 1001, {}, {"weight": _Runs()}, []):
         pickle.dump(part, file, protocol=2)
-    with pytest.raises(pickle.UnpicklingError, match="system is not a part of a tensor"):
+    with pytest.raises(pickle.UnpicklingError, match="system is not part of a tensor"):
         torch_pickle.read_state(file.getvalue())
 
 
 def test_a_tensor_is_read_in_the_order_of_its_strides(torch_pickle: ModuleType) -> None:
-    """A tensor that was saved as a transposed view comes out with its own rows and columns."""
+    """A tensor that was saved as a transposed view is read with the correct rows and columns."""
     # Protocol 0 as text: a call of torch's constructor for a storage of six numbers, seen as 2 by 3, column by column.
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((Vstorage\nctorch\nFloatStorage\nVkey\nVcpu\nI6\nNtQI0\n"
     tensor += b"(I2\nI3\nt(I1\nI2\ntI00\nNtR"

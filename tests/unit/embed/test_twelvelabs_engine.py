@@ -1,4 +1,4 @@
-"""The engine for TwelveLabs over the real SDK: one task, whatever happens on the way."""
+"""The engine for TwelveLabs with the real SDK: one task, even after errors and restarts."""
 
 import asyncio
 import json
@@ -11,17 +11,16 @@ import httpx
 import numpy as np
 import pytest
 from fakes.marengo import DROPPED, HTML, KEY, URL, Marengo, Outcome, fail, form_of, refusal, request_of, run, vector
-from sage_embed.adapters.twelvelabs.policy import TwelveLabsPolicy
-from sage_embed.engine import Resume, SegmentsProduced
-from sage_embed.ports import ProviderKey
-from sage_runtime.catalogue import public_text
+from sage_embed.config import TwelveLabsSettings
+from sage_embed.engines.engine import Resume, SegmentsProduced
+from sage_embed.keys.model import ProviderKey
 from sage_runtime.errors import Reason
+from sage_runtime.errors.catalogue import public_text
 from support.waiting import until_turned
 
 
 @pytest.mark.parametrize("model", ["marengo3.0", "marengo3.5", "Marengo-retrieval-2.7"])
 async def test_every_model_embeds_the_picture(model):
-    """Each model's clips come with their times and vectors, after its URL and task were told."""
     marengo = Marengo()
     outcome = await run(marengo, request_of(marengo, model=model))
     assert (outcome.submitted, outcome.started) == ([URL], ["t1"])
@@ -33,8 +32,8 @@ async def test_every_model_embeds_the_picture(model):
     assert marengo.seen["create"] == 1
 
 
-async def test_v2_is_asked_for_just_what_is_wanted():
-    """Options, scopes and segmentation of a request are those of its tracks; 3.5 has its segmentation deeper."""
+async def test_v2_requests_exactly_the_options_of_the_tracks():
+    """Marengo 3.5 has its segmentation one level deeper."""
     marengo = Marengo()
     await run(marengo, request_of(marengo, tracks=("visual", "transcription", "video")))
     await run(marengo, request_of(marengo, model="marengo3.5", tracks=("video",)))
@@ -50,8 +49,7 @@ async def test_v2_is_asked_for_just_what_is_wanted():
     assert orders[1]["video"]["embedding_scope"] == ["asset"]
 
 
-async def test_v1_is_asked_with_a_form_without_empty_fields():
-    """The form has the fields that are needed and no other; the whole video comes on top of its clips."""
+async def test_v1_requests_are_forms_without_empty_fields():
     marengo = Marengo()
     outcome = await run(marengo, request_of(marengo, model="Marengo-retrieval-2.7", tracks=("visual", "video")))
     assert form_of(marengo.requests[0]) == {
@@ -63,8 +61,7 @@ async def test_v1_is_asked_with_a_form_without_empty_fields():
     assert outcome.tracks() == ["visual", "video"]
 
 
-async def test_tracks_are_kept_apart():
-    """Picture, sound, speech and the whole video are tracks of their own."""
+async def test_each_track_gets_its_own_vectors():
     marengo = Marengo()
     outcome = await run(marengo, request_of(marengo, tracks=("visual", "audio", "transcription", "video")))
     assert outcome.tracks() == ["visual", "audio", "transcription", "video"]
@@ -72,8 +69,8 @@ async def test_tracks_are_kept_apart():
     assert (outcome.track("video") == [vector("visual", 0)]).all()
 
 
-async def test_a_silent_video_is_not_asked_for_sound():
-    """Without sound only the picture is asked for; where only sound is wanted, nothing is, before it costs."""
+async def test_sound_of_a_silent_video_is_not_requested():
+    """If only sound is requested, nothing is submitted or billed."""
     marengo = Marengo()
     outcome = await run(marengo, request_of(marengo, tracks=("visual", "audio"), has_audio=False))
     assert outcome.tracks() == ["visual"]
@@ -83,8 +80,7 @@ async def test_a_silent_video_is_not_asked_for_sound():
     assert marengo.seen["create"] == 1
 
 
-async def test_waits_between_looks_grow_up_to_the_longest():
-    """The pace of looks slows down, with some chance in it."""
+async def test_intervals_between_polls_grow_up_to_the_longest():
     marengo = Marengo(polls_before_ready=12)
     outcome = await run(marengo)
     waits = marengo.clock.sleeps
@@ -95,8 +91,7 @@ async def test_waits_between_looks_grow_up_to_the_longest():
 
 
 @pytest.mark.parametrize("status", ["processing", "queued", "pending", "validating", "READY_SOON", "something new"])
-async def test_every_other_status_means_not_done(status):
-    """A status that nobody documented is waited through."""
+async def test_undocumented_statuses_mean_not_done(status):
     marengo = Marengo()
     marengo.tell("retrieve", *[httpx.Response(200, json={"_id": "t1", "status": status, "data": None})] * 3)
     assert (await run(marengo)).tracks() == ["visual"]
@@ -122,8 +117,7 @@ TROUBLES = [
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: repr(trouble)[:40])
 @pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
-async def test_trouble_while_polling_is_survived(model, trouble):
-    """Whatever is no answer is asked for again."""
+async def test_errors_while_polling_are_retried(model, trouble):
     marengo = Marengo()
     for step in ("retrieve", "status", "result"):
         marengo.tell(step, trouble, trouble)
@@ -132,30 +126,27 @@ async def test_trouble_while_polling_is_survived(model, trouble):
     assert marengo.seen["create"] == 1
 
 
-async def test_trouble_that_does_not_end_ends_at_the_deadline():
-    """After the deadline the task is given up on, and the user is told that it may be billed."""
+async def test_persistent_errors_fail_at_the_deadline_and_mention_the_bill():
     marengo = Marengo()
     marengo.tell("retrieve", *[httpx.Response(503)] * 5000)
-    error = await fail(marengo, policy=TwelveLabsPolicy(deadline_s=3600))
+    error = await fail(marengo, settings=TwelveLabsSettings(deadline_s=3600))
     assert error.reason is Reason.PROVIDER_FAILED
-    assert "was not done within 1 h" in public_text(error)
-    assert "may still bill" in public_text(error)
+    assert "did not finish within 1 h" in public_text(error)
+    assert "may still be billed" in public_text(error)
     assert marengo.clock.seconds == pytest.approx(3600, abs=20)
 
 
-async def test_an_overdue_task_that_is_ready_is_taken():
-    """A worker that begins again after the deadline looks once before it gives up."""
+async def test_an_overdue_task_is_polled_once_when_its_work_resumes():
     marengo = Marengo(polls_before_ready=0)
     task = marengo.make_task()
     long_ago = marengo.clock.now() - timedelta(days=2)
     assert (await run(marengo, request_of(marengo, resume=Resume(task, None, long_ago, {})))).tracks() == ["visual"]
     marengo.polls_before_ready = 10**6
     error = await fail(marengo, request_of(marengo, resume=Resume(task, None, long_ago, {})))
-    assert "was not done within 4 h" in public_text(error)
+    assert "did not finish within 4 h" in public_text(error)
 
 
-async def test_work_that_begins_again_takes_up_its_task():
-    """With a task's id there is neither a create nor a look at the list, and no URL is asked for."""
+async def test_a_known_task_is_resumed_without_create_list_or_url():
     marengo = Marengo()
     resume = Resume(marengo.make_task(), None, marengo.clock.now(), {})
     outcome = await run(marengo, request_of(marengo, resume=resume, urls=()))
@@ -169,8 +160,8 @@ async def test_work_that_begins_again_takes_up_its_task():
     ("headers", "said"),
     [({"Retry-After": "7"}, 7.0), ({}, None), ({"Retry-After": "11382"}, 11382.0), ({"Retry-After": "soon"}, None)],
 )
-async def test_a_refusal_for_the_rate_holds_the_key_back_and_is_tried_again(step, headers, said):
-    """429 on any request is told to the pace; no task was made, so there is one create that counts."""
+async def test_a_rate_limit_slows_the_key_down_and_the_request_is_repeated(step, headers, said):
+    """A 429 created no task, so only one create request takes effect."""
     marengo = Marengo()
     body = {"json": {"code": "too_many_requests"}} if said else {"text": "Too Many Requests"}
     marengo.tell(step, *[httpx.Response(429, headers=headers, **body) for _ in range(2)])
@@ -193,8 +184,7 @@ async def test_a_refusal_for_the_rate_holds_the_key_back_and_is_tried_again(step
     ],
 )
 @pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
-async def test_a_failed_task_tells_its_own_words(model, error_body, reason):
-    """What TwelveLabs says of the failure is what the user reads."""
+async def test_a_failed_task_is_reported_in_twelvelabs_words(model, error_body, reason):
     marengo = Marengo()
     document = {"_id": "t1", "status": "failed", "data": None, **error_body}
     for step in ("retrieve", "status"):
@@ -207,8 +197,7 @@ async def test_a_failed_task_tells_its_own_words(model, error_body, reason):
 
 
 @pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
-async def test_a_task_that_is_gone_is_missed_several_times_before_it_counts(model):
-    """A task that is not found once may come back; one that never does is gone."""
+async def test_a_task_counts_as_gone_only_after_several_polls(model):
     marengo = Marengo()
     not_found = refusal(404 if model == "marengo3.0" else 400, "resource_not_exists")
     for step in ("retrieve", "status"):
@@ -217,15 +206,14 @@ async def test_a_task_that_is_gone_is_missed_several_times_before_it_counts(mode
     resume = Resume("unknown", None, None, {})
     error = await fail(marengo, request_of(marengo, model=model, resume=resume))
     assert error.reason is Reason.PROVIDER_FAILED
-    assert "its task unknown is gone" in public_text(error)
+    assert "task unknown no longer exists" in public_text(error)
     assert marengo.seen["create"] == 1
 
 
-async def test_a_key_that_was_replaced_meanwhile_is_used():
-    """A 401 for the key of before is asked again under the new one; a 401 for the new one is final."""
+async def test_a_replaced_key_is_used_and_a_refusal_of_the_new_one_is_final():
     new = ProviderKey("tlk_new", "new")
     marengo = Marengo()
-    # Asked for before and after the turn of the create, then of the look.
+    # The key is read before and after waiting for a turn, for the create request and then for the poll.
     marengo.keys.keys = deque([KEY, KEY, KEY, KEY, new])
     marengo.tell("retrieve", refusal(401, "api_key_invalid"))
     await run(marengo)
@@ -234,8 +222,8 @@ async def test_a_key_that_was_replaced_meanwhile_is_used():
     assert (await fail(marengo)).reason is Reason.API_KEY_INVALID
 
 
-async def test_a_key_that_was_replaced_just_now_is_given_a_moment():
-    """A process hears of a new key within a second: a 401 for the one before, meanwhile, throws no task away."""
+async def test_a_refusal_of_a_key_that_was_just_replaced_fails_no_task():
+    """Processes learn of a new key within a second."""
     new = ProviderKey("tlk_new", "new")
     marengo = Marengo()
     marengo.tell("retrieve", refusal(401, "api_key_invalid"))
@@ -245,7 +233,6 @@ async def test_a_key_that_was_replaced_just_now_is_given_a_moment():
 
 
 async def test_without_a_key_nothing_is_sent_and_no_model_is_usable():
-    """No key: every model says so, and work fails with the same reason."""
     marengo = Marengo()
     marengo.keys.keys = deque([None])
     models = await marengo.engine().models()
@@ -257,8 +244,7 @@ async def test_without_a_key_nothing_is_sent_and_no_model_is_usable():
     assert all(model.unusable is None for model in await marengo.engine().models())
 
 
-async def test_work_that_begins_again_stores_what_is_missing():
-    """Of a track with three segments stored the rest comes, of a complete one nothing."""
+async def test_resumed_work_yields_only_missing_segments():
     marengo = Marengo(duration_seconds=700.0)
     task = marengo.make_task()
     marengo.tasks[task] |= {"options": ["visual", "audio"]}
@@ -270,8 +256,7 @@ async def test_work_that_begins_again_stores_what_is_missing():
     assert (produced.segments.vectors[0] == vector("visual", 600)).all()
 
 
-async def test_a_result_that_is_bad_once_is_fetched_again():
-    """A result with a number missing is not stored; the next one is whole."""
+async def test_an_invalid_result_is_fetched_again():
     marengo, spoiled = Marengo(polls_before_ready=0), deque([True])
 
     def change(vectors: list[dict[str, object]]) -> None:
@@ -284,19 +269,18 @@ async def test_a_result_that_is_bad_once_is_fetched_again():
     assert marengo.seen["retrieve"] == 2
 
 
-async def test_a_result_that_stays_bad_fails_with_words():
-    """After three fetches the user is told what is wrong with it."""
+async def test_a_result_that_stays_invalid_fails_after_three_fetches():
     marengo = Marengo(polls_before_ready=0)
     marengo.change = lambda vectors: vectors[2].update(embedding=[float("nan"), *np.zeros(511).tolist()])
     error = await fail(marengo)
     assert error.reason is Reason.PROVIDER_FAILED
-    assert "numbers that are not finite" in public_text(error)
+    assert "are not finite" in public_text(error)
     assert (marengo.seen["retrieve"], marengo.seen["create"]) == (3, 1)
 
 
 @pytest.mark.parametrize("end", ["stored", "closed"])
-async def test_a_result_waits_for_its_place_in_memory(end):
-    """A second result is asked for when the first is stored, or given up."""
+async def test_a_result_waits_for_a_free_slot(end):
+    """The slot is released when the first result is stored or abandoned."""
     marengo = Marengo(polls_before_ready=0)
     engine = marengo.engine()
     first = engine.embed(request_of(marengo))
@@ -323,8 +307,7 @@ async def test_a_result_waits_for_its_place_in_memory(end):
     await engine.aclose()
 
 
-async def test_closing_stops_at_once_and_asks_for_nothing_more():
-    """A cancelled embedding sends nothing after its cancellation, and leaves no connection."""
+async def test_closing_sends_no_further_request():
     marengo = Marengo(polls_before_ready=10**9)
     engine = marengo.engine()
     events = engine.embed(request_of(marengo))
@@ -338,22 +321,19 @@ async def test_closing_stops_at_once_and_asks_for_nothing_more():
     assert marengo.seen.total() == before
 
 
-async def test_a_rate_limit_that_never_ends_ends_at_the_deadline():
-    """Work that gets no turn until the deadline says so."""
-
+async def test_waiting_for_a_turn_ends_at_the_deadline():
     class Never:
         async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.Event().wait()
 
     marengo = Marengo()
     marengo.pace = Never()  # type: ignore[assignment] # only what is called
-    error = await fail(marengo, policy=TwelveLabsPolicy(deadline_s=0.01, grace_s=0.01, timeout_s=0.01))
+    error = await fail(marengo, settings=TwelveLabsSettings(deadline_s=0.01, timeout_s=0.01))
     assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
 
 
 @pytest.mark.parametrize("step", ["create", "retrieve"])
 async def test_a_rate_limit_that_refuses_every_request_ends_at_the_deadline(step):
-    """Turns come, and each request is refused: that is not waited for without end either."""
     marengo = Marengo()
 
     def refuse(_: httpx.Request) -> httpx.Response:
@@ -364,19 +344,17 @@ async def test_a_rate_limit_that_refuses_every_request_ends_at_the_deadline(step
     marengo.tell(step, refuse)
     error = await fail(marengo, request_of(marengo, urls=[URL] * 500))
     assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
-    assert marengo.clock.seconds == pytest.approx(TwelveLabsPolicy().deadline_s, abs=120)
+    assert marengo.clock.seconds == pytest.approx(TwelveLabsSettings().deadline_s, abs=120)
 
 
-async def test_an_overdue_task_gets_its_look_though_the_rate_is_limited():
-    """A limit of a moment is no reason to throw a task away that is ready."""
+async def test_an_overdue_task_is_polled_despite_a_rate_limit():
     marengo = Marengo(polls_before_ready=0)
     resume = Resume(marengo.make_task(), None, marengo.clock.now() - timedelta(days=1), {})
     marengo.tell("retrieve", httpx.Response(429))
     assert (await run(marengo, request_of(marengo, resume=resume))).tracks() == ["visual"]
 
 
-async def test_a_key_that_is_replaced_while_its_turn_is_waited_for_is_not_used():
-    """Nothing is sent under a key that was changed meanwhile."""
+async def test_a_key_replaced_while_waiting_for_a_turn_is_not_used():
     new = ProviderKey("tlk_new", "new")
     marengo = Marengo()
     marengo.keys.keys = deque([KEY, new])
@@ -384,21 +362,19 @@ async def test_a_key_that_is_replaced_while_its_turn_is_waited_for_is_not_used()
     assert {request.headers["x-api-key"] for request in marengo.requests} == {new.secret}
 
 
-async def test_a_limit_is_told_while_it_lasts():
-    """Whoever waits for hours reads why."""
+async def test_a_rate_limit_is_reported_as_progress():
     marengo = Marengo()
     marengo.tell("create", httpx.Response(429))
     outcome = await run(marengo)
-    assert "limits the rate" in outcome.said[1]
+    assert "The rate limit of TwelveLabs is reached" in outcome.said[1]
 
 
-async def test_no_log_has_the_key_or_the_url(caplog, capsys):
-    """Neither our own log nor that of a library has what lets a reader in."""
+async def test_logs_contain_neither_the_key_nor_the_url(caplog, capsys):
     caplog.set_level(logging.DEBUG)
     marengo = Marengo(list_lag=1)
     marengo.create_answers.append(httpx.Response(202, text=f"{URL} {KEY.secret}"))
     marengo.tell("retrieve", httpx.Response(500, text=f"{URL} {KEY.secret}"))
     await run(marengo)
     log = caplog.text + capsys.readouterr().out
-    assert "twelvelabs_trouble" in log
+    assert "twelvelabs_request_failed" in log
     assert not any(secret in log for secret in (KEY.secret, "X-Amz-Signature", "api.twelvelabs.io"))

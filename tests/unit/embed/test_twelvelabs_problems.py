@@ -1,13 +1,13 @@
-"""What goes wrong between us and TwelveLabs, as users are told of it."""
+"""Errors of TwelveLabs, and what users are told about them."""
 
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from sage_embed.adapters.twelvelabs.answers import error_of
-from sage_embed.adapters.twelvelabs.problems import failed, retry_after_s
-from sage_runtime.catalogue import public_text
+from sage_embed.engines.twelvelabs.problems import failed, retry_after_s
+from sage_embed.engines.twelvelabs.results import error_of
+from sage_runtime.errors.catalogue import public_text
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,10 @@ from sage_runtime.catalogue import public_text
     ],
 )
 def test_retry_after_is_read_in_all_its_forms(headers, seconds):
-    """Seconds and dates are read, nonsense is none, and no wait is longer than a day."""
     assert retry_after_s(headers) == seconds
 
 
-def test_moments_to_come_are_read():
-    """A date and a reset in a minute are a minute away."""
+def test_future_dates_and_resets_are_read():
     soon = datetime.now(UTC) + timedelta(minutes=1)
     assert retry_after_s({"Retry-After": format_datetime(soon, usegmt=True)}) == pytest.approx(60, abs=2)
     assert retry_after_s({"X-Ratelimit-Reset": str(time.time() + 60)}) == pytest.approx(60, abs=2)
@@ -53,15 +51,13 @@ def test_moments_to_come_are_read():
         ([], ("", "")),
     ],
 )
-def test_both_shapes_of_an_error_are_read_and_none_trips(body, expected):
-    """Flat and nested bodies give code and message, others give nothing."""
+def test_both_shapes_of_an_error_are_read_and_others_are_empty(body, expected):
     assert error_of(body) == expected
 
 
-def test_messages_are_word_for_word_but_for_what_lets_a_reader_in():
-    """Links lose their signatures, line breaks become spaces, and a flood is cut."""
+def test_messages_are_verbatim_except_for_signatures_and_length():
     message = "cannot read\n'https://s3.example/a.mp4?X-Amz-Signature=abc&x=1'"
     text = public_text(failed("", message))
     assert "cannot read 'https://s3.example/a.mp4'" in text
     assert len(public_text(failed("", "x" * 5000))) < 1000
-    assert "it gives no reason" in public_text(failed("", ""))
+    assert "it gave no reason" in public_text(failed("", ""))

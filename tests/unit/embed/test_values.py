@@ -1,4 +1,4 @@
-"""Values and their conversions: states, pieces of segments, messages, the choice of a model, settings."""
+"""States, chunks of segments, messages, the choice of a model, settings."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,26 +11,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sage.embed.v1 import embed_pb2
 from sage.errors.v1 import error_reason_pb2
+from sage.ingest.v1 import media_pb2
 from sage_embed import convert
-from sage_embed.adapters.rows import from_segments, join_segments
 from sage_embed.config import ApiSettings
-from sage_embed.create import CreateRequest
-from sage_embed.engine import Segments
-from sage_embed.engines import Engines
+from sage_embed.embeddings.create import CreateRequest
+from sage_embed.embeddings.model import (
+    UNFINISHED,
+    Embedding,
+    Failure,
+    Plan,
+    Progress,
+    State,
+    Track,
+    Video,
+    states_before,
+)
+from sage_embed.embeddings.postgres import from_segments, join_segments
+from sage_embed.embeddings.queries import max_segments, to_stored
+from sage_embed.engines.engine import Segments
+from sage_embed.engines.registry import Engines
 from sage_embed.errors import RETRYABLE, encryption_key_missing
-from sage_embed.model import UNFINISHED, Embedding, Failure, Plan, Progress, State, Track, Video, states_before
-from sage_embed.segments import max_segments, to_stored
-from sage_runtime.catalogue import CATALOGUE
+from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
-from sage_runtime.ids import new_id
+from sage_runtime.errors.catalogue import CATALOGUE
+
+MEDIA = media_pb2.Media(duration_seconds=9.5, width=1920, height=1080)
+VIDEO = Video(new_id("video"), 9.5, 0.0, media=MEDIA.SerializeToString())
 
 
 def make_embedding(**changes: object) -> Embedding:
-    """Return an embedding that has completed."""
+    """Return a completed embedding."""
     now = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
     embedding = Embedding(
         id=new_id("embed"),
-        plan=Plan(Video(new_id("video"), 9.5, 0.0), "scripted", "1", "tests", DIMENSIONS, 2.0, ("visual",)),
+        plan=Plan(VIDEO, "scripted", "1", "tests", DIMENSIONS, 2.0, ("visual",)),
         state=State.COMPLETED,
         progress=Progress(1.0, "Done."),
         tracks=(Track("visual", 5, 0.0, 9.5),),
@@ -44,8 +58,7 @@ def make_embedding(**changes: object) -> Embedding:
     return replace(embedding, **changes)
 
 
-def test_what_has_ended_stays_as_it_is():
-    """No state follows COMPLETED, FAILED or CANCELLED, and nothing becomes PENDING again."""
+def test_final_states_have_no_successor():
     assert {State.PENDING, State.PROCESSING} == UNFINISHED
     for state in State:
         assert set(states_before(state)) <= UNFINISHED
@@ -54,8 +67,7 @@ def test_what_has_ended_stays_as_it_is():
 
 
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=6), data=st.data())
-def test_any_part_of_stored_chunks_is_cut_out_exactly(sizes, data):
-    """From any index, of any size, the part that is read is that part of what was stored."""
+def test_any_range_of_stored_chunks_is_returned_exactly(sizes, data):
     count = sum(sizes)
     vectors = np.arange(count * 3, dtype=np.float32).reshape(count, 3)
     starts, ends = np.arange(count) * 2.0, np.arange(count) * 2.0 + 2
@@ -66,33 +78,30 @@ def test_any_part_of_stored_chunks_is_cut_out_exactly(sizes, data):
         rows.append(from_segments(stored))
         begin += size
     first_index = data.draw(st.integers(0, count - 1))
-    wanted = data.draw(st.integers(1, count + 3))
-    piece = join_segments(rows, first_index=first_index, max_segments=wanted)
-    end = min(count, first_index + wanted)
-    np.testing.assert_array_equal(np.frombuffer(piece.vectors, "<f4").reshape(-1, 3), vectors[first_index:end])
-    np.testing.assert_array_equal(piece.start_seconds, starts[first_index:end])
-    np.testing.assert_array_equal(piece.end_seconds, ends[first_index:end])
+    size = data.draw(st.integers(1, count + 3))
+    part = join_segments(rows, first_index=first_index, max_segments=size)
+    end = min(count, first_index + size)
+    np.testing.assert_array_equal(np.frombuffer(part.vectors, "<f4").reshape(-1, 3), vectors[first_index:end])
+    np.testing.assert_array_equal(part.start_seconds, starts[first_index:end])
+    np.testing.assert_array_equal(part.end_seconds, ends[first_index:end])
 
 
 @given(dimensions=st.integers(1, 100_000))
-def test_a_piece_fits_into_a_message_under_a_mebibyte(dimensions):
-    """Whatever the dimensions, a full piece is a message of less than 1 MiB."""
+def test_a_full_chunk_fits_into_a_message_under_a_mebibyte(dimensions):
     count = max_segments(dimensions)
     assert count * (4 * dimensions + 16) + 64 < 1024 * 1024
 
 
-def test_many_segments_are_stored_in_pieces():
-    """A provider's whole answer becomes chunks that each fit into a message, in order."""
+def test_many_segments_are_stored_in_chunks():
     vectors = np.ones((500, 1024), np.float64)
-    pieces = to_stored(Segments("visual", 10, np.arange(500.0), np.arange(500.0) + 1, vectors))
-    assert [piece.first_index for piece in pieces][:2] == [10, 10 + max_segments(1024)]
-    assert sum(len(piece) for piece in pieces) == 500
-    assert len(pieces[0].vectors) == len(pieces[0]) * 1024 * 4
+    chunks = to_stored(Segments("visual", 10, np.arange(500.0), np.arange(500.0) + 1, vectors))
+    assert [chunk.first_index for chunk in chunks][:2] == [10, 10 + max_segments(1024)]
+    assert sum(len(chunk) for chunk in chunks) == 500
+    assert len(chunks[0].vectors) == len(chunks[0]) * 1024 * 4
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_every_reason_can_be_why_an_embedding_failed(reason):
-    """A failure's reason is the contract's, whichever it is."""
+def test_every_reason_can_be_a_failure(reason):
     failed = make_embedding(state=State.FAILED, failure=Failure(reason, "Why."))
     message = convert.from_embedding(failed)
     assert error_reason_pb2.ErrorReason.Name(message.failure.reason) == f"ERROR_REASON_{reason}"
@@ -100,30 +109,27 @@ def test_every_reason_can_be_why_an_embedding_failed(reason):
 
 
 @pytest.mark.parametrize("state", list(State))
-def test_every_state_is_one_of_the_contracts(state):
-    """A state survives the way into a message and, as a filter, back."""
+def test_every_state_has_a_value_in_the_contract(state):
     message = convert.from_embedding(make_embedding(state=state))
     assert embed_pb2.EmbeddingState.Name(message.state) == f"EMBEDDING_STATE_{state}"
     assert convert.to_filter(embed_pb2.ListEmbeddingsRequest(state=message.state)).state is state
 
 
-def test_a_message_has_everything_of_an_embedding():
-    """No field of a completed embedding's message is left out, but for the failure that it does not have."""
+def test_the_message_of_an_embedding_has_every_field():
     message = convert.from_embedding(make_embedding())
     missing = {field.name for field in message.DESCRIPTOR.fields} - {field.name for field, _ in message.ListFields()}
     assert missing == {"failure"}
+    assert message.media == MEDIA
     assert message.create_time.ToDatetime(UTC) == make_embedding().create_time
 
 
-def test_only_the_last_message_of_a_watch_says_so():
-    """An unfinished state is not the last; a heartbeat carries nothing else."""
+def test_only_the_last_message_of_a_watch_has_last_set():
     assert convert.to_watch_response(make_embedding()).last
     assert not convert.to_watch_response(make_embedding(state=State.PROCESSING)).last
-    assert convert.to_watch_response(None) == embed_pb2.WatchEmbeddingResponse(heartbeat=True)
+    assert convert.to_watch_response(None) == embed_pb2.WatchEmbeddingResponse(heartbeat=embed_pb2.Heartbeat())
 
 
-async def test_the_best_usable_model_is_chosen(tmp_path):
-    """Left open, the first usable one is taken, but none in place of one whose key cannot be read."""
+async def test_the_first_usable_model_is_chosen(tmp_path):
     marengo = replace(MODEL, name="marengo", unusable=SageError(Reason.API_KEY_MISSING, provider="Marengo"))
     engines = Engines([ScriptedEngine(Script(tmp_path), model=model) for model in (marengo, MODEL)])
     assert await engines.choose("") == MODEL
@@ -140,20 +146,21 @@ async def test_the_best_usable_model_is_chosen(tmp_path):
     assert caught.value.reason is Reason.MODEL_UNKNOWN
 
 
-def test_defaults_written_out_are_the_same_request():
-    """A fingerprint tells requests apart by what they ask for, not by how."""
+def test_defaults_and_the_order_of_tracks_do_not_change_the_fingerprint():
     request = CreateRequest(video_id="v")
     assert request.fingerprint() == CreateRequest("v", "", 2.0, ("visual",), "r").fingerprint()
-    for other in (CreateRequest("w"), CreateRequest("v", "m"), CreateRequest("v", clip_seconds=3)):
+    tracks = CreateRequest("v", tracks=("visual", "audio"))
+    assert tracks.fingerprint() == CreateRequest("v", tracks=("audio", "visual")).fingerprint()
+    for other in (CreateRequest("w"), CreateRequest("v", "m"), CreateRequest("v", clip_seconds=3), tracks):
+        assert other.fingerprint() != request.fingerprint()
+    for other in (CreateRequest("v", force=True), CreateRequest("v", tracks=("audio",))):
         assert other.fingerprint() != request.fingerprint()
 
 
-def test_what_is_tried_again_is_what_callers_may_try_again():
-    """Every reason that a worker retries is one that the catalogue gives a time for."""
+def test_every_retried_reason_has_a_retry_delay_in_the_catalogue():
     assert all(CATALOGUE[reason].retry_after_s for reason in RETRYABLE)
 
 
-def test_a_heartbeat_later_than_promised_is_refused():
-    """The contract's 15 seconds are a bound of the setting."""
+def test_heartbeats_rarer_than_the_contract_promises_are_refused():
     with pytest.raises(pydantic.ValidationError):
         ApiSettings(database_url="postgresql://", heartbeat_s=16)

@@ -1,15 +1,15 @@
-"""Watching, on its own."""
+"""Watching an embedding."""
 
 import asyncio
 from contextlib import aclosing
 
 import pytest
-from fakes.embed import DIMENSIONS, FlagFeed, InMemoryEmbeddingStore
-from sage_embed.model import Plan, Progress, State, Video
-from sage_embed.shared_reads import SharedReads
-from sage_embed.watch import WatchTimes, watch
+from fakes.embed import DIMENSIONS
+from fakes.embedding_repository import FakeEmbeddingRepository, FlagFeed
+from sage_embed.embeddings.model import Plan, Progress, State, Video
+from sage_embed.embeddings.watch import SharedReads, WatchTimes, watch
+from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
-from sage_runtime.ids import new_id
 
 PLAN = Plan(Video(new_id("video"), 9.5, 0.0), "scripted", "1", "tests", DIMENSIONS, 2.0, ("visual",))
 NEVER = WatchTimes(heartbeat_s=60, poll_s=60)
@@ -17,39 +17,37 @@ NEVER = WatchTimes(heartbeat_s=60, poll_s=60)
 
 @pytest.fixture
 def feed() -> FlagFeed:
-    """Return a feed that the test tells of changes."""
+    """Return a feed that the test controls."""
     return FlagFeed()
 
 
 @pytest.fixture
-async def store(feed) -> InMemoryEmbeddingStore:
-    """Return a store with one embedding, which a worker has claimed."""
-    store = InMemoryEmbeddingStore()
-    embedding = await store.create(new_id("embed"), PLAN, request_id="", fingerprint="")
-    await store.claim(embedding.id, store.job_of(embedding.id))
-    store.changed = feed.tell
-    return store
+async def repository(feed) -> FakeEmbeddingRepository:
+    """Return a repository with one embedding, which a worker has claimed."""
+    repository = FakeEmbeddingRepository()
+    embedding = await repository.create(new_id("embed"), PLAN, request_id="", fingerprint="")
+    await repository.claim(embedding.id, repository.job_of(embedding.id))
+    repository.changed = feed.tell
+    return repository
 
 
 @pytest.fixture
-def embedding_id(store) -> str:
-    """Return the id of the one embedding."""
-    return next(iter(store.records))
+def embedding_id(repository) -> str:
+    """Return the ID of the one embedding."""
+    return next(iter(repository.records))
 
 
-async def test_a_watch_that_is_closed_leaves_no_subscription(store, feed, embedding_id):
-    """However a watch ends, its subscription goes with it."""
+async def test_closing_a_watch_ends_its_subscription(repository, feed, embedding_id):
     async with aclosing(
-        watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
+        watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
     ) as changes:
         await anext(changes)
         assert feed.subscribed == 1
     assert feed.subscribed == 0
 
 
-async def test_a_watch_that_is_cancelled_leaves_no_subscription(store, feed, embedding_id):
-    """A caller that goes while the watch waits takes its subscription along."""
-    changes = watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
+async def test_cancelling_a_watch_ends_its_subscription(repository, feed, embedding_id):
+    changes = watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
     await anext(changes)
     waiting = asyncio.ensure_future(anext(changes))
     await asyncio.sleep(0)
@@ -59,41 +57,38 @@ async def test_a_watch_that_is_cancelled_leaves_no_subscription(store, feed, emb
     assert feed.subscribed == 0
 
 
-async def test_a_change_between_the_subscription_and_the_read_is_seen(store, feed, embedding_id):
-    """What changes while the watch begins is part of what it yields first."""
-    read = store.get
+async def test_a_change_between_subscription_and_first_read_is_seen(repository, feed, embedding_id):
+    read = repository.get
 
-    async def change_then_read(wanted: str):
-        store.get = read
-        await store.save_progress(wanted, store.job_of(wanted), Progress(0.5, "Half."))
-        return await read(wanted)
+    async def change_then_read(requested_id: str):
+        repository.get = read
+        await repository.save_progress(requested_id, repository.job_of(requested_id), Progress(0.5, "Half."))
+        return await read(requested_id)
 
-    store.get = change_then_read
+    repository.get = change_then_read
     async with aclosing(
-        watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
+        watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
     ) as changes:
         assert (await anext(changes)).progress.fraction == 0.5
 
 
-async def test_changes_that_follow_fast_may_be_one_but_the_last_is_there(store, feed, embedding_id):
-    """A slow reader misses states in between, never the final one."""
-    job_id = store.job_of(embedding_id)
+async def test_a_slow_reader_may_miss_states_but_not_the_final_one(repository, feed, embedding_id):
+    job_id = repository.job_of(embedding_id)
     async with aclosing(
-        watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
+        watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
     ) as changes:
         await anext(changes)
         for step in range(10):
-            await store.save_progress(embedding_id, job_id, Progress(step / 10, "On."))
-        await store.complete(embedding_id, job_id, "Done.")
+            await repository.save_progress(embedding_id, job_id, Progress(step / 10, "On."))
+        await repository.complete(embedding_id, job_id, "Done.")
         rest = [embedding async for embedding in changes]
     assert [embedding.state for embedding in rest] == [State.COMPLETED]
 
 
-async def test_wakes_without_a_change_yield_nothing(store, feed, embedding_id):
-    """The same revision is not sent twice, and waking for nothing does not put off a heartbeat."""
+async def test_spurious_wakes_yield_nothing_and_do_not_delay_heartbeats(repository, feed, embedding_id):
     times = WatchTimes(heartbeat_s=0.1, poll_s=0.01)
     async with aclosing(
-        watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=times)
+        watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=times)
     ) as changes:
         await anext(changes)
         started = asyncio.get_running_loop().time()
@@ -101,11 +96,10 @@ async def test_wakes_without_a_change_yield_nothing(store, feed, embedding_id):
         assert 0.08 < asyncio.get_running_loop().time() - started < 1
 
 
-async def test_a_store_that_goes_away_ends_the_watch(store, feed, embedding_id):
-    """The caller is told that it may try again, and the subscription is gone."""
-    changes = watch(embedding_id, after_revision=0, reads=SharedReads(store), feed=feed, times=NEVER)
+async def test_an_unavailable_store_ends_the_watch(repository, feed, embedding_id):
+    changes = watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
     await anext(changes)
-    store.away = 1
+    repository.away = 1
     feed.tell()
     with pytest.raises(SageError) as caught:
         await anext(changes)

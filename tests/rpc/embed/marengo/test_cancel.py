@@ -1,4 +1,4 @@
-"""Cancelling an embedding that TwelveLabs works on."""
+"""Cancelling an embedding with a task at TwelveLabs."""
 
 import pytest
 from fakes.twelvelabs.faults import Moment, Step
@@ -11,13 +11,13 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 
 async def test_cancel_takes_effect_at_once_and_frees_the_worker(create, finish, embed, twelvelabs, until):
-    """The user reads that TwelveLabs may bill all the same; nobody asks for the task again; others get their turn."""
+    """The message says that the task may still be billed, and the task is not polled again."""
     twelvelabs.polls_before_ready = 10_000
     embedding_id = (await create()).id
     await until(lambda: twelvelabs.count(Step.POLL) > 1)
-    answer = await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id))
-    assert answer.embedding.state == CANCELLED
-    assert "bill" in answer.embedding.progress.message
+    response = await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id))
+    assert response.embedding.state == CANCELLED
+    assert "bill" in response.embedding.progress.message
     twelvelabs.polls_before_ready = 1
     cancelled = twelvelabs.tasks[0].id
     assert (await finish((await create()).id)).state == COMPLETED
@@ -26,12 +26,11 @@ async def test_cancel_takes_effect_at_once_and_frees_the_worker(create, finish, 
     assert sum(cancelled in seen.path for seen in twelvelabs.seen) == polls
 
 
-async def test_cancel_while_the_task_is_being_made_says_that_it_may_be_billed(create, embed, twelvelabs, until):
-    """A create that was sent may have taken effect, heard of or not."""
+async def test_cancel_during_the_submission_says_that_it_may_be_billed(create, embed, twelvelabs, until):
     gate = twelvelabs.hold(Step.CREATE, Moment.AFTER)
     embedding_id = (await create()).id
     await until(gate.reached.is_set)
-    answer = await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id))
+    response = await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id))
     gate.open()
-    assert answer.embedding.state == CANCELLED
-    assert "bill" in answer.embedding.progress.message
+    assert response.embedding.state == CANCELLED
+    assert "bill" in response.embedding.progress.message

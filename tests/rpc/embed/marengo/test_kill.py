@@ -1,4 +1,4 @@
-"""`kill -9` of the worker at every step of a task's life: the embedding completes, and one task is paid for."""
+"""`kill -9` of the worker at every step of a task: the embedding completes, and one task is paid for."""
 
 import asyncio
 import itertools
@@ -8,20 +8,20 @@ import psycopg
 from fakes.twelvelabs.faults import Gate, Moment, Step
 from sage.embed.v1 import embed_pb2
 from sage_embed.config import SCHEMA
-from sage_runtime.ids import new_id
+from sage_runtime.api import new_id
 
 COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
 
 
 @dataclass(frozen=True)
 class Point:
-    """Where a worker is when it is killed.
+    """The point at which a worker is killed.
 
     Attributes:
-        name: What it is doing.
-        step: The request that is on its way.
-        at: How far that is.
-        creates: How many creates are sent in all. Only one ever takes effect.
+        name: Name of the case.
+        step: The request in flight.
+        at: How far the request has got.
+        creates: Create requests sent in total. Only one of them takes effect.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Point:
 
 POINTS = [
     Point("before create", Step.CREATE, Moment.BEFORE, creates=2),
-    Point("after create, before its answer", Step.CREATE, Moment.AFTER),
-    Point("while the answer to create arrives", Step.CREATE, Moment.HALF),
+    Point("after create, before its response", Step.CREATE, Moment.AFTER),
+    Point("while the response to create arrives", Step.CREATE, Moment.HALF),
     Point("while polling", Step.POLL, Moment.BEFORE),
-    Point("while the answer to a poll arrives", Step.POLL, Moment.HALF),
+    Point("while the response to a poll arrives", Step.POLL, Moment.HALF),
     Point("before fetching", Step.FETCH, Moment.BEFORE),
     Point("while fetching", Step.FETCH, Moment.HALF),
 ]
@@ -45,7 +45,7 @@ MODELS = ["marengo3.0", "marengo3.5", "Marengo-retrieval-2.7"]
 
 
 async def test_a_killed_worker_costs_no_second_task(spawn_worker, create, finish, ingest, twelvelabs, until, subtests):
-    """One worker is at every point at once with every model, each with an embedding of its own, when it is killed."""
+    """One worker is at every point with every model when it is killed, each with its own embedding."""
     held: dict[str, tuple[Point, Gate]] = {}
     for model, point in itertools.product(MODELS, POINTS):
         video = ingest.add(new_id("video"), duration_seconds=9.5, sound=True)
@@ -68,10 +68,9 @@ async def test_a_killed_worker_costs_no_second_task(spawn_worker, create, finish
     assert len(twelvelabs.tasks) == len(held)
 
 
-async def test_a_worker_that_is_killed_before_it_asks_leaves_nothing_to_look_for(
+async def test_a_worker_killed_before_its_submission_leaves_nothing_to_search(
     spawn_worker, create, finish, ingest, twelvelabs, until
 ):
-    """Killed while it asks for the video's URL: the next one makes the only create there is."""
     gate = ingest.hold_urls()
     embedding_id = (await create()).id
     victim = spawn_worker()
@@ -84,10 +83,9 @@ async def test_a_worker_that_is_killed_before_it_asks_leaves_nothing_to_look_for
     assert (twelvelabs.creates_received, len(twelvelabs.tasks)) == (1, 1)
 
 
-async def test_a_worker_that_is_killed_while_it_stores_fetches_again(
+async def test_a_result_that_was_not_stored_is_fetched_again(
     spawn_worker, create, finish, read, twelvelabs, until, database_url
 ):
-    """The result arrived and was not stored: it is fetched again, and stored once."""
     gate = twelvelabs.hold(Step.FETCH, Moment.AFTER)
     embedding_id = (await create()).id
     victim = spawn_worker()

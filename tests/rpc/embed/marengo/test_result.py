@@ -1,4 +1,4 @@
-"""What an embedding by Marengo holds: tracks kept apart, in the order of time, fetched once."""
+"""The tracks of an embedding by Marengo."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from fakes.twelvelabs.faults import Step
 from fakes.twelvelabs.studio import FastStudio
 from sage.embed.v1 import embed_pb2
 from sage.errors.v1 import error_reason_pb2
-from sage_runtime.ids import new_id
+from sage_runtime.api import new_id
 
 COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
 FAILED = embed_pb2.EMBEDDING_STATE_FAILED
@@ -21,14 +21,13 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 
 def pieces(twelvelabs, option: str, scope: str = "clip") -> np.ndarray:
-    """Return the vectors that the stand-in made, in the order of time."""
+    """Return the vectors that the stand-in made, ordered by time."""
     (task,) = twelvelabs.tasks
     found = [piece for piece in task.pieces if (piece.option, piece.scope) == (option, scope)]
     return np.array([piece.vector for piece in found], dtype=np.float32)
 
 
-async def test_a_model_that_is_left_open_is_marengo_where_there_is_a_key(create, finish, read, twelvelabs):
-    """The answer says which it was; the vectors are those that TwelveLabs made; one task is paid for."""
+async def test_the_default_model_is_marengo_if_there_is_a_key(create, finish, read, twelvelabs):
     asked = await create()
     assert (asked.model, asked.provider, asked.dimensions) == ("marengo3.0", "twelvelabs", 512)
     done = await finish(asked.id)
@@ -45,8 +44,7 @@ async def test_a_model_that_is_left_open_is_marengo_where_there_is_a_key(create,
     ("model", "dimensions", "covered"),
     [("marengo3.0", 512, 9.5), ("marengo3.5", 512, 9.5), ("Marengo-retrieval-2.7", 1024, 8)],
 )
-async def test_tracks_are_kept_apart(create, finish, read, twelvelabs, model, dimensions, covered):
-    """Picture, sound and the whole are tracks of their own, of every model; what v1 does not cover is known."""
+async def test_each_track_has_its_own_vectors(create, finish, read, twelvelabs, model, dimensions, covered):
     done = await finish((await create(model=model, tracks=["visual", "audio", "video"])).id)
     assert done.state == COMPLETED, done.failure
     assert {(track.name, track.segment_count, track.covered_end_seconds) for track in done.tracks} == {
@@ -61,39 +59,35 @@ async def test_tracks_are_kept_apart(create, finish, read, twelvelabs, model, di
         assert np.array_equal(vectors, pieces(twelvelabs, option, scope))
 
 
-async def test_only_what_is_needed_is_asked_for(create, finish, twelvelabs):
-    """The request names the options and scopes of the tracks, the length of clips, and a fresh URL."""
+async def test_only_the_requested_tracks_are_submitted(create, finish, twelvelabs):
     await finish((await create(tracks=["visual", "transcription"], clip_seconds=5)).id)
     (task,) = twelvelabs.tasks
-    assert task.order.options == ("visual", "transcription")
+    assert task.order.options == ("transcription", "visual")
     assert task.order.scopes == ("clip",)
     assert task.order.clip_seconds == 5
 
 
 @pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
 async def test_a_video_without_sound_has_no_audio_track(create, finish, ingest, twelvelabs, monkeypatch, model):
-    """The embedding completes with the tracks that there are."""
     monkeypatch.setattr(twelvelabs, "studio", FastStudio(duration_seconds=9.5, sound=False))
     silent = ingest.add(new_id("video"), duration_seconds=9.5, sound=False)
     done = await finish((await create(video_id=silent, model=model, tracks=["visual", "audio"])).id)
     assert done.state == COMPLETED, done.failure
     assert [track.name for track in done.tracks] == ["visual"]
-    assert list(done.requested_tracks) == ["visual", "audio"]
+    assert list(done.requested_tracks) == ["audio", "visual"]
 
 
-async def test_where_nobody_speaks_there_is_no_transcription(create, finish, twelvelabs, ingest):
-    """A track that is asked for and does not exist is left out; where somebody speaks it is there."""
+async def test_a_video_without_speech_has_no_transcription(create, finish, twelvelabs, ingest):
     asked = {"tracks": ["visual", "transcription"]}
     assert [track.name for track in (await finish((await create(**asked)).id)).tracks] == ["visual"]
     twelvelabs.speech = True
     another = ingest.add(new_id("video"), duration_seconds=9.5, sound=True)
     done = await finish((await create(video_id=another, **asked)).id)
-    assert [track.name for track in done.tracks] == ["visual", "transcription"]
+    assert [track.name for track in done.tracks] == ["transcription", "visual"]
 
 
 @pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
 async def test_vectors_out_of_order_are_sorted(create, finish, read, twelvelabs, model):
-    """The order of the answer means nothing."""
     twelvelabs.misbehave(misbehaviour.reversed_order(), Step.FETCH)
     done = await finish((await create(model=model)).id)
     starts, _, vectors = await read(done, "visual")
@@ -101,7 +95,7 @@ async def test_vectors_out_of_order_are_sorted(create, finish, read, twelvelabs,
     assert np.array_equal(vectors, pieces(twelvelabs, "visual-text" if model.endswith("2.7") else "visual"))
 
 
-SPOILT = {
+CORRUPT = {
     "a clip is missing": misbehaviour.without_clip(2),
     "nothing is there": misbehaviour.without_vectors(),
     "wrong dimensions": misbehaviour.with_dimensions(7),
@@ -110,12 +104,11 @@ SPOILT = {
 }
 
 
-async def test_a_result_that_cannot_be_used_is_not_stored(embed_all, twelvelabs, subtests):
-    """The embedding fails as the provider's fault, holds nothing, and no second task is paid for."""
-    cases = [(model, name) for name in SPOILT for model in ("marengo3.0", "Marengo-retrieval-2.7")]
+async def test_an_unusable_result_is_not_stored_and_not_paid_twice(embed_all, twelvelabs, subtests):
+    cases = [(model, name) for name in CORRUPT for model in ("marengo3.0", "Marengo-retrieval-2.7")]
 
     def meeting(name: str) -> Callable[[str], None]:
-        return lambda video: twelvelabs.misbehave(SPOILT[name], Step.FETCH, of=video)
+        return lambda video: twelvelabs.misbehave(CORRUPT[name], Step.FETCH, of=video)
 
     embeddings = await embed_all([{"meet": meeting(name), "model": model} for model, name in cases])
     for (model, name), failed in zip(cases, embeddings, strict=True):
@@ -130,8 +123,7 @@ async def test_a_result_that_cannot_be_used_is_not_stored(embed_all, twelvelabs,
 @pytest.mark.parametrize(
     ("duration_seconds", "words"), [(3.0, "3"), (5 * 3600.0, "18000")], ids=["too short", "too long"]
 )
-async def test_limits_are_checked_before_money_is_spent(create, ingest, twelvelabs, duration_seconds, words):
-    """A video that the model does not take is refused when it is asked for, and nobody is asked to embed it."""
+async def test_limits_are_checked_before_the_submission(create, ingest, twelvelabs, duration_seconds, words):
     video = ingest.add(new_id("video"), duration_seconds=duration_seconds)
     with pytest.raises(Exception, match=words):
         await create(video_id=video, model="marengo3.0")

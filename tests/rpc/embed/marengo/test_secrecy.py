@@ -1,4 +1,4 @@
-"""The provider's key is nowhere in clear: not in the database, not in the logs, not in the traces."""
+"""The provider's key appears in clear neither in the database nor in logs or traces."""
 
 import asyncio
 import base64
@@ -14,13 +14,14 @@ from fakes.twelvelabs.misbehaviour import empty, not_json
 from fakes.twelvelabs.server import KEY
 from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
 from sage_local.ports import free_port
-from sage_runtime.ids import new_id
+from sage_runtime.api import new_id
 from support.leaks import everything_in, leaks
 
 
-async def test_the_key_is_nowhere_in_clear(spawn, spawn_worker, ingest, serving, twelvelabs, database_url, tmp_path):
-    """After work that went well and badly, at the most talkative level of logging, nothing holds the key."""
-    # An answer that quotes the key, as one may that explains what is wrong with it.
+async def test_database_logs_and_traces_do_not_contain_the_key(
+    spawn, spawn_worker, ingest, serving, twelvelabs, database_url, tmp_path
+):
+    # An error response that quotes the key.
     quoting = RefusedError(401, "api_key_invalid", f"The key {KEY} is not valid.")
     address, log = f"127.0.0.1:{free_port()}", tmp_path / "log"
     settings = {
@@ -37,7 +38,7 @@ async def test_the_key_is_nowhere_in_clear(spawn, spawn_worker, ingest, serving,
             async with grpc.aio.insecure_channel(address) as channel:
                 await serving(channel)
                 keys = api_key_pb2_grpc.ApiKeyServiceStub(channel)
-                answers = [await keys.SetApiKey(api_key_pb2.SetApiKeyRequest(key=KEY))]
+                responses = [await keys.SetApiKey(api_key_pb2.SetApiKeyRequest(key=KEY))]
                 stub = embed_pb2_grpc.EmbedServiceStub(channel)
                 troubles = (
                     (empty(202), Step.CREATE),
@@ -48,19 +49,19 @@ async def test_the_key_is_nowhere_in_clear(spawn, spawn_worker, ingest, serving,
                 videos = [ingest.add(new_id("video"), duration_seconds=9.5) for _ in range(1 + len(troubles))]
                 for video, (fault, step) in zip(videos, troubles, strict=False):
                     twelvelabs.misbehave(fault, step, times=1, of=video)
-                answers += await asyncio.gather(*(_embed(stub, video) for video in videos))
-                answers.append(await keys.GetApiKey(api_key_pb2.GetApiKeyRequest()))
-                answers.append(await stub.ListModels(embed_pb2.ListModelsRequest()))
+                responses += await asyncio.gather(*(_embed(stub, video) for video in videos))
+                responses.append(await keys.GetApiKey(api_key_pb2.GetApiKeyRequest()))
+                responses.append(await stub.ListModels(embed_pb2.ListModelsRequest()))
             for process in (worker, api):
                 process.send_signal(signal.SIGTERM)
-                # The last traces come while it ends.
+                # The last traces are sent during shutdown.
                 await asyncio.to_thread(process.wait, 20)
-    states = [answer.state for answer in answers if isinstance(answer, embed_pb2.Embedding)]
+    states = [response.state for response in responses if isinstance(response, embed_pb2.Embedding)]
     assert sorted(states) == [*[embed_pb2.EMBEDDING_STATE_COMPLETED] * 4, embed_pb2.EMBEDDING_STATE_FAILED]
     assert {seen.key for seen in twelvelabs.seen} == {KEY}
 
-    assert answers[-2].api_key.last_four == KEY[-4:]
-    assert leaks(KEY, repr(answers).encode()) == []
+    assert responses[-2].api_key.last_four == KEY[-4:]
+    assert leaks(KEY, repr(responses).encode()) == []
     stored, logged = everything_in(database_url), log.read_bytes()
     assert KEY[-4:].encode() in stored
     assert leaks(KEY, stored) == []
@@ -71,7 +72,7 @@ async def test_the_key_is_nowhere_in_clear(spawn, spawn_worker, ingest, serving,
 
 
 async def _embed(stub: embed_pb2_grpc.EmbedServiceStub, video_id: str) -> embed_pb2.Embedding:
-    """Embed a video and return the embedding at its end."""
+    """Embed a video and return the finished embedding."""
     created = await stub.CreateEmbedding(embed_pb2.CreateEmbeddingRequest(video_id=video_id))
     watching = stub.WatchEmbedding(embed_pb2.WatchEmbeddingRequest(embedding_id=created.embedding.id), timeout=60)
     return [message.embedding async for message in watching][-1]

@@ -1,4 +1,4 @@
-"""Each way in which TwelveLabs misbehaves: what the user sees, what is stored, and how many tasks are asked for."""
+"""Every way in which TwelveLabs misbehaves: what users see, what is stored, and how many tasks are created."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 @dataclass(frozen=True)
 class Trouble:
-    """Trouble that passes.
+    """A temporary error.
 
     Attributes:
-        name: What it is.
-        fault: What it is to the stand-in.
-        step: Where.
+        name: Name of the case.
+        fault: What the stand-in does.
+        step: In which request.
         times: How often.
-        creates: How many creates are sent in all; never more than one takes effect.
+        creates: Create requests sent in total. Only one of them takes effect.
     """
 
     name: str
@@ -59,11 +59,11 @@ PASSING = [
     Trouble("503 at create", refuses(503, "service_unavailable"), Step.CREATE, creates=2),
     Trouble("empty 500 after the create took effect", empty(500), Step.CREATE),
     Trouble("HTML of a proxy after the create took effect", not_json(504), Step.CREATE),
-    Trouble("empty answer to a create", empty(202), Step.CREATE),
-    Trouble("answer to a create that is not JSON", not_json(202), Step.CREATE),
+    Trouble("empty response to a create", empty(202), Step.CREATE),
+    Trouble("response to a create that is not JSON", not_json(202), Step.CREATE),
     Trouble("connection drops before the create took effect", Drops(), Step.CREATE, creates=2),
     Trouble("connection drops after the create took effect", Drops(Moment.AFTER), Step.CREATE),
-    Trouble("connection drops in the answer to a create", Drops(Moment.HALF), Step.CREATE),
+    Trouble("connection drops in the response to a create", Drops(Moment.HALF), Step.CREATE),
     Trouble("slow create", Delays(1.5, Moment.AFTER), Step.CREATE),
     Trouble("500 while polling", refuses(500, "internal_server_error", nested=True), Step.POLL, 3),
     Trouble("503 while polling", refuses(503, "service_unavailable"), Step.POLL),
@@ -79,13 +79,12 @@ PASSING = [
     Trouble("result that is not JSON", not_json(200), Step.FETCH),
     Trouble("connection drops in the result", Drops(Moment.HALF), Step.FETCH),
     Trouble("slow result", Delays(1.5), Step.FETCH),
-    Trouble("result spoilt once", with_nan(), Step.FETCH),
+    Trouble("result corrupt once", with_nan(), Step.FETCH),
 ]
 
 
 @pytest.mark.parametrize("troubles", [PASSING, LIMITED], ids=["trouble", "rate limits"])
-async def test_trouble_that_passes_is_survived_and_nothing_is_paid_twice(embed_all, twelvelabs, subtests, troubles):
-    """The embedding completes with one task, and no more creates are sent than there is need for."""
+async def test_temporary_errors_are_retried_with_one_task(embed_all, twelvelabs, subtests, troubles):
     cases = [(model, trouble) for trouble in troubles for model in MODELS]
 
     def meeting(trouble: Trouble) -> Callable[[str], None]:
@@ -102,7 +101,6 @@ async def test_trouble_that_passes_is_survived_and_nothing_is_paid_twice(embed_a
 
 @pytest.mark.parametrize("model", MODELS)
 async def test_a_list_that_lags_costs_no_second_task(create, finish, twelvelabs, model):
-    """A task whose answer was lost is looked for again before another is made."""
     twelvelabs.misbehave(Drops(Moment.AFTER), Step.CREATE, times=1)
     twelvelabs.misbehave(lists_nothing(), Step.LIST, times=1)
     done = await finish((await create(model=model)).id)
@@ -110,8 +108,7 @@ async def test_a_list_that_lags_costs_no_second_task(create, finish, twelvelabs,
     assert (twelvelabs.creates_received, len(twelvelabs.tasks)) == (1, 1)
 
 
-async def test_a_list_that_does_not_tell_is_no_reason_to_pay_twice(create, finish, twelvelabs):
-    """Where the list does not say whose task is whose, the embedding fails and says why: no other task is made."""
+async def test_an_inconclusive_list_fails_the_embedding_instead_of_paying_twice(create, finish, twelvelabs):
     twelvelabs.misbehave(Drops(Moment.AFTER), Step.CREATE, times=1)
     twelvelabs.misbehave(lists_without_urls(), Step.LIST)
     failed = await finish((await create()).id)
@@ -123,14 +120,14 @@ async def test_a_list_that_does_not_tell_is_no_reason_to_pay_twice(create, finis
 
 @dataclass(frozen=True)
 class Final:
-    """Trouble that stays.
+    """A permanent error.
 
     Attributes:
-        name: What it is.
-        fault: What it is to the stand-in.
-        step: Where.
-        reason: What programs are told.
-        words: What people are told, as far as it is TwelveLabs' own.
+        name: Name of the case.
+        fault: What the stand-in does.
+        step: In which request.
+        reason: The expected reason.
+        words: TwelveLabs' words in the expected message.
     """
 
     name: str
@@ -171,8 +168,7 @@ FINAL = [
 ]
 
 
-async def test_trouble_that_stays_is_told_in_twelvelabs_own_words(embed_all, twelvelabs, subtests):
-    """The embedding fails at once with the reason of the catalogue, and holds nothing."""
+async def test_permanent_errors_are_reported_with_twelvelabs_message(embed_all, twelvelabs, subtests):
     cases = [(model, trouble) for trouble in FINAL for model in MODELS]
 
     def meeting(trouble: Final) -> Callable[[str], None]:
@@ -189,8 +185,7 @@ async def test_trouble_that_stays_is_told_in_twelvelabs_own_words(embed_all, twe
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_a_task_that_is_gone_fails_and_is_not_made_again(create, finish, twelvelabs, until, model):
-    """404, and v1's 400, several times in a row: it is not taken for a reason to pay again."""
+async def test_a_task_that_is_gone_fails_and_is_not_created_again(create, finish, twelvelabs, until, model):
     twelvelabs.polls_before_ready = 1000
     embedding_id = (await create(model=model)).id
     await until(lambda: twelvelabs.count(Step.POLL) > 1)
@@ -198,13 +193,12 @@ async def test_a_task_that_is_gone_fails_and_is_not_made_again(create, finish, t
     failed = await finish(embedding_id)
     assert failed.state == FAILED
     assert failed.failure.reason == error_reason_pb2.ERROR_REASON_PROVIDER_FAILED
-    assert "gone" in failed.failure.message or "no longer" in failed.failure.message
+    assert "no longer exists" in failed.failure.message
     assert twelvelabs.creates_received == 1
 
 
 @pytest.mark.parametrize("model", MODELS)
-async def test_a_task_that_is_gone_for_a_moment_is_waited_for(create, finish, twelvelabs, model):
-    """A task that its maker does not find at first, as behind a cache that lags, is followed all the same."""
+async def test_a_task_that_is_briefly_not_found_is_waited_for(create, finish, twelvelabs, model):
     gone = refuses(404, "resource_not_exists") if model == V2 else refuses(400, "parameter_invalid")
     twelvelabs.misbehave(gone, Step.POLL, times=2)
     assert (await finish((await create(model=model)).id)).state == COMPLETED

@@ -1,1 +1,0 @@
-"""TwelveLabs: Marengo, over the official SDK."""

@@ -1,0 +1,167 @@
+"""Wiring of embed's processes: the API server, the worker, and the rotation of keys.
+
+The engines are chosen in `__main__`, so that a process with other engines does not load the TwelveLabs SDK and the
+local model, which takes seconds.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import structlog
+from sage.embed.v1 import api_key_pb2_grpc, embed_pb2_grpc
+from sage_runtime.client import open_channel
+from sage_runtime.errors import SageError
+from sage_runtime.errors.catalogue import public_text
+from sage_runtime.postgres import Pool, open_pool, ping
+from sage_runtime.process.commands import stop_on_signals
+from sage_runtime.process.memory import freeze_loaded_objects
+from sage_runtime.process.settings import fail
+from sage_runtime.process.telemetry import configure_logging, tracing
+from sage_runtime.server import ServiceRegistration, StartError, running_server, serve
+
+from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, WorkerSettings
+from sage_embed.embeddings.changes import PostgresChangeFeed
+from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
+from sage_embed.embeddings.videos import IngestVideoCatalog
+from sage_embed.embeddings.watch import WatchTimes
+from sage_embed.engines.engine import Engine
+from sage_embed.engines.registry import Engines
+from sage_embed.jobs.postgres import PostgresWorkRepository
+from sage_embed.jobs.queue import JobQueue, quiet_queue
+from sage_embed.jobs.run import Runner, RunPolicy
+from sage_embed.jobs.worker import working
+from sage_embed.keys.model import KeyChecker, ProviderKeys
+from sage_embed.keys.postgres import open_keys
+from sage_embed.servicer import API_KEY_SERVICE_NAME, SERVICE_NAME, ApiKeyServicer, EmbedServicer
+
+log = structlog.get_logger()
+
+# The service name in the worker's health service. The worker serves no other calls.
+_WORKER_HEALTH_NAME = "sage.embed.worker"
+_MAX_MESSAGE_BYTES = 8192
+
+
+# Returns the engines, the preferred one first, given connections to the database and the providers' keys.
+MakeEngines = Callable[[Pool, EmbedSettings, ProviderKeys], Sequence[Engine]]
+
+
+async def run_api(settings: ApiSettings, make_engines: MakeEngines, checker: KeyChecker) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    if settings.log_level != "debug":
+        quiet_queue()
+    try:
+        async with api_services(settings, make_engines, checker) as services:
+            await serve(service_name="embed", settings=settings, services=services)
+    except StartError as error:
+        fail(str(error))
+
+
+@asynccontextmanager
+async def api_services(
+    settings: ApiSettings, make_engines: MakeEngines, checker: KeyChecker
+) -> AsyncIterator[list[ServiceRegistration]]:
+    """Yield the services of the API server, and free their resources afterwards.
+
+    Raises:
+        StartError: The key-encryption keys of the settings cannot be used.
+    """
+    dsn = settings.database_url.get_secret_value()
+    feed = PostgresChangeFeed(dsn, max_subscriptions=settings.max_watches)
+    async with (
+        await open_pool(dsn, schema=SCHEMA, max_size=settings.database_connections) as pool,
+        open_channel(settings.ingest_address) as channel,
+    ):
+        api_keys, current_key = open_keys(pool, settings)
+        repository = PostgresEmbeddingRepository(pool, JobQueue())
+        embeddings = EmbedServicer(
+            repository=repository,
+            feed=feed,
+            videos=IngestVideoCatalog(channel, url_validity_s=settings.url_validity_s),
+            engines=Engines(make_engines(pool, settings, current_key)),
+            watch_times=WatchTimes(heartbeat_s=settings.heartbeat_s, poll_s=settings.watch_poll_s),
+            max_unfinished=settings.max_unfinished,
+        )
+        keys = ApiKeyServicer(repository=api_keys, checker=checker, current=current_key)
+        add_embeddings = partial(embed_pb2_grpc.add_EmbedServiceServicer_to_server, embeddings)
+        add_keys = partial(api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server, keys)
+        async with feed.running():
+            yield [
+                ServiceRegistration(name=SERVICE_NAME, add=add_embeddings, check=repository.check, drain=feed.close),
+                ServiceRegistration(name=API_KEY_SERVICE_NAME, add=add_keys, check=repository.check),
+            ]
+
+
+async def run_worker(settings: WorkerSettings, make_engines: MakeEngines) -> None:
+    """Work until SIGTERM or SIGINT, then release unfinished work. A second signal ends the process at once."""
+    configure_logging("embed-worker", settings.log_level, settings.log_format)
+    if settings.log_level != "debug":
+        quiet_queue()
+    stop = stop_on_signals()
+    with tracing("embed-worker", settings.otlp_endpoint):
+        try:
+            async with running_worker(settings, make_engines):
+                freeze_loaded_objects()
+                log.info("worker_started", local=settings.concurrency, remote=settings.remote_concurrency)
+                await stop.wait()
+                log.info("stop_requested", stop_after_s=settings.stop_after_s)
+        except StartError as error:
+            fail(str(error))
+    log.info("worker_stopped")
+
+
+@asynccontextmanager
+async def running_worker(settings: WorkerSettings, make_engines: MakeEngines) -> AsyncIterator[None]:
+    """Work while the block runs.
+
+    Raises:
+        StartError: The health service cannot listen, or the key-encryption keys of the settings cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        # A local job writes often, while the queue is polled and heartbeats are sent. Remote jobs mostly wait, so they
+        # share the connections.
+        pool_size = settings.database_connections + settings.concurrency
+        pool = await stack.enter_async_context(
+            await open_pool(settings.database_url.get_secret_value(), schema=SCHEMA, max_size=pool_size)
+        )
+        token = settings.service_token.get_secret_value()
+        channel = await stack.enter_async_context(open_channel(settings.ingest_address, token=token))
+        if settings.listen:
+            health = ServiceRegistration(name=_WORKER_HEALTH_NAME, add=None, check=partial(ping, pool))
+            await stack.enter_async_context(running_server(settings=settings, services=[health]))
+        _, current_key = open_keys(pool, settings)
+        engines = Engines(make_engines(pool, settings, current_key))
+        stack.push_async_callback(engines.aclose)
+        repository = PostgresWorkRepository(pool, JobQueue())
+        runner = Runner(
+            repository=repository,
+            videos=IngestVideoCatalog(channel, url_validity_s=settings.url_validity_s),
+            engines=engines,
+            policy=RunPolicy(
+                max_attempts=settings.max_attempts,
+                retry_base_s=settings.retry_base_s,
+                retry_max_s=settings.retry_max_s,
+            ),
+            describe=describe,
+        )
+        await stack.enter_async_context(working(pool, runner=runner, repository=repository, settings=settings))
+        yield
+
+
+async def rotate_keys(settings: EmbedSettings) -> None:
+    """Encrypt the stored keys under the first key-encryption key."""
+    configure_logging("embed-rotate-keys", settings.log_level, settings.log_format)
+    dsn = settings.database_url.get_secret_value()
+    try:
+        async with await open_pool(dsn, schema=SCHEMA, max_size=1) as pool:
+            api_keys, _ = open_keys(pool, settings)
+            log.info("keys_rotated", count=await api_keys.rotate())
+    except StartError as error:
+        fail(str(error))
+    except SageError as error:
+        fail(f"the keys were not rotated: {public_text(error)}")
+
+
+def describe(error: SageError) -> str:
+    """Return an error's public text for an embedding's failure, which may be longer than the status of a call."""
+    return public_text(error, max_bytes=_MAX_MESSAGE_BYTES)

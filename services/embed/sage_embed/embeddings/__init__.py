@@ -1,0 +1,1 @@
+"""Embeddings as resources: created, read, watched, cancelled, deleted."""

@@ -1,0 +1,373 @@
+"""Embeddings in PostgreSQL, as the API uses them."""
+
+from typing import Any
+
+import numpy as np
+import psycopg
+from sage_runtime.errors import Reason
+from sage_runtime.postgres import Pool, ping, store_errors
+
+from sage_embed.embeddings.model import (
+    Embedding,
+    Failure,
+    Filter,
+    Plan,
+    Progress,
+    Recipe,
+    State,
+    StoredSegments,
+    Track,
+    Video,
+    cancelled_message,
+    states_before,
+)
+from sage_embed.embeddings.ports import EmbeddingRepository
+from sage_embed.errors import request_id_reused
+from sage_embed.jobs.queue import Connection, JobQueue
+
+# Two transactions for one recipe: the second waits here until the first has committed, then inserts nothing. The
+# predicate is that of the index `embeddings_by_recipe`.
+_INSERT = """
+INSERT INTO embeddings (
+    id, job_id, state, progress_message, reusable, video_id, video_duration_seconds, video_start_offset_seconds,
+    video_has_audio, video_size_bytes, video_width, video_height, video_media, model, model_revision, provider,
+    dimensions, clip_seconds, requested_tracks
+) VALUES (
+    %(id)s, %(job_id)s, 'PENDING', 'Waiting for a worker.', true, %(video_id)s, %(video_duration_seconds)s,
+    %(video_start_offset_seconds)s, %(video_has_audio)s, %(video_size_bytes)s, %(video_width)s, %(video_height)s,
+    %(video_media)s, %(model)s, %(model_revision)s, %(provider)s, %(dimensions)s, %(clip_seconds)s, %(requested_tracks)s
+) ON CONFLICT (video_id, model, model_revision, clip_seconds, requested_tracks)
+WHERE reusable AND state IN ('PENDING', 'PROCESSING', 'COMPLETED') DO NOTHING
+"""
+
+_INSERT_TRACKS = """
+INSERT INTO tracks (embedding_id, name) SELECT %(id)s, unnest(%(requested_tracks)s::text[])
+"""
+
+_INSERT_REQUEST = """
+INSERT INTO embedding_requests (request_id, fingerprint, embedding_id)
+VALUES (%(request_id)s, %(fingerprint)s, %(id)s) ON CONFLICT (request_id) DO NOTHING
+"""
+
+_REPLACE = """
+UPDATE embeddings SET reusable = false
+WHERE reusable AND video_id = %(video_id)s AND model = %(model)s AND model_revision = %(model_revision)s
+    AND clip_seconds = %(clip_seconds)s AND requested_tracks = %(requested_tracks)s
+"""
+
+_REUSE = """
+SELECT * FROM embeddings_with_tracks
+WHERE reusable AND state IN ('PENDING', 'PROCESSING', 'COMPLETED')
+    AND video_id = %(video_id)s AND model = %(model)s AND model_revision = %(model_revision)s
+    AND clip_seconds = %(clip_seconds)s AND requested_tracks = %(requested_tracks)s
+"""
+
+_FIND_REQUEST = """
+SELECT e.*, request.fingerprint FROM embedding_requests AS request
+JOIN embeddings_with_tracks AS e ON e.id = request.embedding_id
+WHERE request.request_id = %s
+"""
+
+_LIST = """
+SELECT * FROM embeddings_with_tracks
+WHERE (%(before_id)s::text IS NULL OR id < %(before_id)s)
+    AND (%(video_id)s::text IS NULL OR video_id = %(video_id)s)
+    AND (%(state)s::text IS NULL OR state = %(state)s)
+    AND (%(model)s::text IS NULL OR model = %(model)s)
+ORDER BY id DESC LIMIT %(limit)s
+"""
+
+_LOCK_UNFINISHED = """
+SELECT * FROM embeddings_with_tracks WHERE id = %(id)s AND state = ANY(%(before)s) FOR UPDATE
+"""
+
+_CANCEL = """
+UPDATE embeddings SET
+    state = 'CANCELLED', finish_time = now(), revision = revision + 1, progress_message = %(message)s,
+    submitted_url = ''
+WHERE id = %(id)s
+"""
+
+# The chunk that holds `first_index` and those after it, until there are enough segments.
+_CHUNKS = """
+WITH chunks AS (
+    SELECT *, sum(segment_count) OVER (ORDER BY first_index) - segment_count AS segments_before
+    FROM (
+        SELECT first_index, segment_count, start_seconds, end_seconds, vectors FROM segment_chunks
+        WHERE embedding_id = %(id)s AND track = %(track)s AND first_index >= (
+            SELECT max(first_index) FROM segment_chunks
+            WHERE embedding_id = %(id)s AND track = %(track)s AND first_index <= %(first_index)s
+        )
+        ORDER BY first_index LIMIT %(max_chunks)s
+    ) AS following
+)
+SELECT first_index, segment_count, start_seconds, end_seconds, vectors FROM chunks
+WHERE segments_before < %(max_segments)s ORDER BY first_index
+"""
+_MAX_CHUNKS = 512
+
+
+class PostgresEmbeddingRepository(EmbeddingRepository):
+    """Stores embeddings in PostgreSQL.
+
+    Args:
+        pool: Connections whose search path is embed's schema; the caller closes it.
+        queue: Queues work in the same transaction.
+    """
+
+    def __init__(self, pool: Pool, queue: JobQueue) -> None:
+        self._pool = pool
+        self._queue = queue
+
+    async def create(
+        self, embedding_id: str, plan: Plan, *, request_id: str, fingerprint: str, force: bool = False
+    ) -> Embedding:
+        # Another call may win the race for the recipe or the request ID, and its embedding may be deleted before it is
+        # read here. Each turn of the loop means that another call has made progress.
+        while True:
+            created = await self._insert(
+                embedding_id, plan, request_id=request_id, fingerprint=fingerprint, force=force
+            )
+            if created is not None:
+                return created
+            if request_id:
+                known = await self.find_request(request_id, fingerprint=fingerprint)
+                if known is not None:
+                    return known
+            if not force:
+                existing = await self.reuse(plan.recipe, request_id=request_id, fingerprint=fingerprint)
+                if existing is not None:
+                    return existing
+
+    async def _insert(
+        self, embedding_id: str, plan: Plan, *, request_id: str, fingerprint: str, force: bool
+    ) -> Embedding | None:
+        """Insert an embedding, or nothing and return `None` if its recipe or its request ID is in use."""
+        row = {"id": embedding_id, "request_id": request_id, "fingerprint": fingerprint, **from_plan(plan)}
+        with store_errors():
+            async with self._pool.connection() as connection:
+                async with connection.transaction():
+                    row["job_id"] = await self._queue.put(connection, embedding_id, provider=plan.provider)
+                    if force:
+                        await connection.execute(_REPLACE, row)
+                    if (await connection.execute(_INSERT, row)).rowcount == 0:
+                        raise psycopg.Rollback
+                    await connection.execute(_INSERT_TRACKS, row)
+                    if request_id and (await connection.execute(_INSERT_REQUEST, row)).rowcount == 0:
+                        raise psycopg.Rollback
+                return await _get(connection, embedding_id)
+
+    async def reuse(self, recipe: Recipe, *, request_id: str, fingerprint: str) -> Embedding | None:
+        with store_errors():
+            async with self._pool.connection() as connection, connection.transaction():
+                row = await (await connection.execute(_REUSE, from_recipe(recipe))).fetchone()
+                if row is None:
+                    return None
+                if not request_id:
+                    return to_embedding(row)
+                request = {"request_id": request_id, "fingerprint": fingerprint, "id": row["id"]}
+                try:
+                    async with connection.transaction():
+                        remembered = (await connection.execute(_INSERT_REQUEST, request)).rowcount == 1
+                except psycopg.errors.ForeignKeyViolation:
+                    # It was deleted after it was read.
+                    return None
+        if remembered:
+            return to_embedding(row)
+        # A concurrent call used the request ID first.
+        return await self.find_request(request_id, fingerprint=fingerprint)
+
+    async def find_request(self, request_id: str, *, fingerprint: str) -> Embedding | None:
+        with store_errors():
+            async with self._pool.connection() as connection:
+                row = await (await connection.execute(_FIND_REQUEST, (request_id,))).fetchone()
+        if row is None:
+            return None
+        if row["fingerprint"] != fingerprint:
+            raise request_id_reused(request_id)
+        return to_embedding(row)
+
+    async def count_unfinished(self) -> int:
+        query = "SELECT count(*) AS n FROM embeddings WHERE state IN ('PENDING', 'PROCESSING')"
+        with store_errors():
+            async with self._pool.connection() as connection:
+                row = await (await connection.execute(query)).fetchone()
+        return int(row["n"]) if row else 0
+
+    async def get(self, embedding_id: str) -> Embedding | None:
+        with store_errors():
+            async with self._pool.connection() as connection:
+                return await _get(connection, embedding_id)
+
+    async def list_page(self, matching: Filter, *, before_id: str | None, limit: int) -> list[Embedding]:
+        parameters = {
+            "before_id": before_id,
+            "video_id": matching.video_id,
+            "state": matching.state,
+            "model": matching.model,
+            "limit": limit,
+        }
+        with store_errors():
+            async with self._pool.connection() as connection:
+                rows = await (await connection.execute(_LIST, parameters)).fetchall()
+        return [to_embedding(row) for row in rows]
+
+    async def cancel(self, embedding_id: str) -> Embedding | None:
+        with store_errors():
+            async with self._pool.connection() as connection, connection.transaction():
+                parameters = {"id": embedding_id, "before": states_before(State.CANCELLED)}
+                # Locked until the transaction ends: no task can be started between the read and the change.
+                row = await (await connection.execute(_LOCK_UNFINISHED, parameters)).fetchone()
+                if row is not None:
+                    message = cancelled_message(to_embedding(row))
+                    await connection.execute(_CANCEL, {"id": embedding_id, "message": message})
+                    await drop_segments(connection, embedding_id)
+                    await self._queue.drop(connection, row["job_id"])
+                return await _get(connection, embedding_id)
+
+    async def delete(self, embedding_id: str) -> bool:
+        query = "DELETE FROM embeddings WHERE id = %s RETURNING job_id"
+        with store_errors():
+            async with self._pool.connection() as connection, connection.transaction():
+                row = await (await connection.execute(query, (embedding_id,))).fetchone()
+                if row is not None:
+                    await self._queue.drop(connection, row["job_id"])
+        return row is not None
+
+    async def read_segments(
+        self, embedding_id: str, track: str, *, first_index: int, max_segments: int
+    ) -> StoredSegments | None:
+        parameters = {
+            "id": embedding_id,
+            "track": track,
+            "first_index": first_index,
+            "max_segments": max_segments,
+            "max_chunks": _MAX_CHUNKS,
+        }
+        with store_errors():
+            async with self._pool.connection() as connection:
+                rows = await (await connection.execute(_CHUNKS, parameters, binary=True)).fetchall()
+        return join_segments(rows, first_index=first_index, max_segments=max_segments)
+
+    async def check(self) -> None:
+        await ping(self._pool)
+
+
+async def drop_segments(connection: Connection, embedding_id: str) -> None:
+    """Delete the vectors of an embedding that will never complete."""
+    await connection.execute("DELETE FROM segment_chunks WHERE embedding_id = %s", (embedding_id,))
+    await connection.execute(
+        "UPDATE tracks SET segment_count = 0, covered_start_seconds = 0, covered_end_seconds = 0 "
+        "WHERE embedding_id = %s",
+        (embedding_id,),
+    )
+
+
+async def _get(connection: Connection, embedding_id: str) -> Embedding | None:
+    cursor = await connection.execute("SELECT * FROM embeddings_with_tracks WHERE id = %s", (embedding_id,))
+    row = await cursor.fetchone()
+    return None if row is None else to_embedding(row)
+
+
+Row = dict[str, Any]
+
+
+def to_embedding(row: Row) -> Embedding:
+    """Return the embedding of a row of `embeddings_with_tracks`."""
+    reason = row["failure_reason"]
+    return Embedding(
+        id=row["id"],
+        plan=Plan(
+            video=Video(
+                id=row["video_id"],
+                duration_seconds=row["video_duration_seconds"],
+                start_offset_seconds=row["video_start_offset_seconds"],
+                has_audio=row["video_has_audio"],
+                size_bytes=row["video_size_bytes"],
+                width=row["video_width"],
+                height=row["video_height"],
+                media=bytes(row["video_media"]),
+            ),
+            model=row["model"],
+            model_revision=row["model_revision"],
+            provider=row["provider"],
+            dimensions=row["dimensions"],
+            clip_seconds=row["clip_seconds"],
+            tracks=tuple(row["requested_tracks"]),
+        ),
+        state=State(row["state"]),
+        progress=Progress(row["progress"], row["progress_message"]),
+        tracks=tuple(Track(*track) for track in row["tracks"]),
+        provider_task_id=row["provider_task_id"],
+        failure=None if reason is None else Failure(Reason(reason), row["failure_message"]),
+        create_time=row["create_time"],
+        start_time=row["start_time"],
+        finish_time=row["finish_time"],
+        revision=row["revision"],
+        attempts=row["attempts"],
+        submitted_url=row["submitted_url"],
+        submitted_key=row["submitted_key"],
+        submitted_at=row["submitted_at"],
+    )
+
+
+def from_plan(plan: Plan) -> Row:
+    """Return the columns of a plan."""
+    return {
+        **from_recipe(plan.recipe),
+        "video_duration_seconds": plan.video.duration_seconds,
+        "video_start_offset_seconds": plan.video.start_offset_seconds,
+        "video_has_audio": plan.video.has_audio,
+        "video_size_bytes": plan.video.size_bytes,
+        "video_width": plan.video.width,
+        "video_height": plan.video.height,
+        "video_media": plan.video.media,
+        "provider": plan.provider,
+        "dimensions": plan.dimensions,
+    }
+
+
+def from_recipe(recipe: Recipe) -> Row:
+    """Return the columns of a recipe, which the index `embeddings_by_recipe` covers."""
+    return {
+        "video_id": recipe.video_id,
+        "model": recipe.model,
+        "model_revision": recipe.model_revision,
+        "clip_seconds": recipe.clip_seconds,
+        "requested_tracks": list(recipe.tracks),
+    }
+
+
+def from_segments(chunk: StoredSegments) -> Row:
+    """Return the columns of a chunk."""
+    return {
+        "first_index": chunk.first_index,
+        "segment_count": len(chunk),
+        "start_seconds": chunk.start_seconds.astype("<f8").tobytes(),
+        "end_seconds": chunk.end_seconds.astype("<f8").tobytes(),
+        "vectors": chunk.vectors,
+    }
+
+
+def join_segments(rows: list[Row], *, first_index: int, max_segments: int) -> StoredSegments | None:
+    """Return at most `max_segments` segments of consecutive chunks from `first_index`, or `None` if there are none."""
+    if not rows:
+        return None
+    count = sum(row["segment_count"] for row in rows)
+    vectors = b"".join(row["vectors"] for row in rows)
+    row_bytes = len(vectors) // count
+    begin = first_index - rows[0]["first_index"]
+    end = min(count, begin + max_segments)
+    if not 0 <= begin < end:
+        return None
+    return StoredSegments(
+        first_index=first_index,
+        start_seconds=np.frombuffer(b"".join(row["start_seconds"] for row in rows), "<f8")[begin:end],
+        end_seconds=np.frombuffer(b"".join(row["end_seconds"] for row in rows), "<f8")[begin:end],
+        vectors=vectors[begin * row_bytes : end * row_bytes],
+    )
+
+
+def clean(text: str) -> str:
+    """Return a text that PostgreSQL can store: without NUL and lone surrogates, both of which JSON may contain."""
+    return text.replace("\0", "").encode(errors="replace").decode()

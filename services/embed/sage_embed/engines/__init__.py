@@ -1,0 +1,1 @@
+"""The engines that compute vectors, and the choice between their models."""

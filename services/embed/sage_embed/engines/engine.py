@@ -1,0 +1,191 @@
+"""The engine port: computes the vectors of a video.
+
+An engine is an asynchronous generator of events. The caller stores each event before it asks for the next one, and
+engines rely on that order: once an engine has yielded a provider's task ID, the ID is stored before the engine waits
+for the task, and segments that were yielded are never computed again.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sage_runtime.errors import SageError
+
+from sage_embed.embeddings.model import Progress
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that an engine offers.
+
+    Attributes:
+        name: The name by which users request it.
+        revision: Version of weights and recipe. Vectors of different revisions are not comparable.
+        provider: Who computes the vectors.
+        dimensions: Length of every vector.
+        tracks: The tracks that it can make.
+        min_clip_seconds: The shortest clip.
+        max_clip_seconds: The longest clip.
+        whole_clip_seconds: Whether clip lengths must be whole seconds.
+        min_video_seconds: The shortest video.
+        max_video_seconds: The longest video; None if unlimited.
+        max_video_bytes: The largest file; None if unlimited.
+        min_resolution: Smallest width and height of the picture; None if unlimited.
+        max_resolution: Largest width and height of the picture, in landscape or portrait; None if unlimited.
+        unusable: Why it cannot be used now, as the error that requesting it raises; None if it can be used.
+    """
+
+    name: str
+    revision: str
+    provider: str
+    dimensions: int
+    tracks: tuple[str, ...]
+    min_clip_seconds: float
+    max_clip_seconds: float
+    whole_clip_seconds: bool = False
+    min_video_seconds: float = 0.0
+    max_video_seconds: float | None = None
+    max_video_bytes: int | None = None
+    min_resolution: tuple[int, int] | None = None
+    max_resolution: tuple[int, int] | None = None
+    unusable: SageError | None = None
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The stored results of earlier work on the same embedding.
+
+    Attributes:
+        provider_task_id: The provider's task, if one was started.
+        submitted_url: The URL of the last submission, if it did not yield a task ID: there may be a task whose ID never
+            arrived. No other submission used the same URL.
+        submitted_at: When it was submitted.
+        segment_counts: For each track, the number of stored segments, which is the index of the next one.
+        submitted_key: Fingerprint of the key of that submission, if known. Another account does not see the task.
+    """
+
+    provider_task_id: str | None
+    submitted_url: str | None = field(repr=False)
+    submitted_at: datetime | None
+    segment_counts: Mapping[str, int]
+    submitted_key: str | None = None
+
+
+@dataclass(frozen=True)
+class EngineRequest:
+    """What to embed.
+
+    Attributes:
+        video_url: Makes a fresh URL from which the video can be read with range requests.
+        duration_seconds: Length of the video's timeline.
+        start_offset_seconds: Timestamp of the first frame in the container, which is 0 on the timeline.
+        has_audio: Whether the video has sound.
+        model: One of the engine's models.
+        clip_seconds: Length of a clip. The last one may be shorter.
+        tracks: The tracks to make.
+        resume: The results of earlier work.
+    """
+
+    video_url: Callable[[], Awaitable[str]]
+    duration_seconds: float
+    start_offset_seconds: float
+    has_audio: bool
+    model: str
+    clip_seconds: float
+    tracks: tuple[str, ...]
+    resume: Resume
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Consecutive segments of one track.
+
+    Attributes:
+        track: The track's name.
+        first_index: Index of the first one, counted from 0.
+        start_seconds: Start of each.
+        end_seconds: End of each.
+        vectors: One row for each, shape ``(len(start_seconds), dimensions)``, float32.
+    """
+
+    track: str
+    first_index: int
+    start_seconds: Sequence[float]
+    end_seconds: Sequence[float]
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class Submitting:
+    """The engine is about to submit a task. If the response is lost, this identifies the task.
+
+    Attributes:
+        source_url: The URL that is submitted.
+        key_fingerprint: Fingerprint of the key in use; empty if the provider needs none.
+    """
+
+    source_url: str = field(repr=False)
+    key_fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class TaskStarted:
+    """The provider has a task. From now on it is resumed, never started again."""
+
+    provider_task_id: str
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """Progress without new segments.
+
+    Attributes:
+        fraction: From 0 to 1.
+        message: A sentence for users.
+        lasting: Whether this may remain unchanged for a long time. If so, it is stored at once.
+    """
+
+    fraction: float
+    message: str
+    lasting: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentsProduced:
+    """Segments that are ready to be stored.
+
+    Attributes:
+        segments: The segments.
+        progress: The resulting progress, stored in the same transaction; None to leave it unchanged.
+    """
+
+    segments: Segments
+    progress: Progress | None = None
+
+
+EngineEvent = Submitting | TaskStarted | Progressed | SegmentsProduced
+
+
+class Engine(Protocol):
+    """Computes vectors.
+
+    Failures are raised as `SageError`. PROVIDER_UNREACHABLE and STORE_UNAVAILABLE may be retried from the resume
+    point; every other reason is final.
+    """
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """Return the engine's models, usable or not, best first."""
+        ...
+
+    def embed(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        """Embed a video and yield events. Closing the generator stops the work and frees its resources."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free resources kept between embeddings. The engine cannot be used afterwards."""
+        ...

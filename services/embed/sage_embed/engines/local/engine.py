@@ -1,0 +1,278 @@
+"""The local engine: vectors from a small network on this machine, without an account or an internet connection."""
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from sage_embed.embeddings.model import LOCAL_PROVIDER, Progress
+from sage_embed.engines.engine import (
+    EngineEvent,
+    EngineRequest,
+    ModelInfo,
+    Progressed,
+    Segments,
+    SegmentsProduced,
+    Vectors,
+)
+from sage_embed.engines.local.frames import MIN_CLIP_SECONDS, ClipGrid, End, FrameReader, Sample
+from sage_embed.engines.local.http_source import DIMENSIONS, HttpSource, Network, PictureConverter, Pictures
+
+# The first digits of the weights' SHA-256, and the version of the recipe.
+REVISION = "efficientnet-lite0-112-75dba1d5/1"
+_URL_TIMEOUT_S = 30.0
+
+
+class LocalEngine:
+    """Embeds with EfficientNet-Lite0 on the CPU.
+
+    A clip's vector is the mean of the network's features over its sampled frames, averaged over the picture and scaled
+    to length 1. The work runs in threads; the event loop only waits for them.
+
+    Args:
+        threads: Number of threads for decoding, and for computing; 0 for one per processor.
+    """
+
+    def __init__(self, *, threads: int = 0) -> None:
+        self._threads = threads or os.cpu_count() or 1
+        self._network = Network(threads=self._threads)
+
+    async def models(self) -> Sequence[ModelInfo]:
+        """Return the one model."""
+        return (
+            ModelInfo(
+                name="local",
+                revision=REVISION,
+                provider=LOCAL_PROVIDER,
+                dimensions=DIMENSIONS,
+                tracks=(TRACK,),
+                min_clip_seconds=1.0,
+                max_clip_seconds=10.0,
+            ),
+        )
+
+    async def embed(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        """Embed a video. Closing the generator stops the threads and waits for them.
+
+        Raises:
+            SageError: PROVIDER_FAILED if the video cannot be decoded, STORE_UNAVAILABLE if it cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+
+        def url() -> str:
+            return asyncio.run_coroutine_threadsafe(_awaited(request), loop).result(_URL_TIMEOUT_S)
+
+        grid = ClipGrid(request.duration_seconds, request.clip_seconds)
+        first_clip = request.resume.segment_counts.get(TRACK, 0)
+        progress = _progress(grid, covered=min(grid.start(first_clip), grid.duration_seconds))
+        yield Progressed(progress.fraction, progress.message)
+        source = HttpSource(url)
+        reader = FrameReader(source, start_offset_seconds=request.start_offset_seconds, threads=self._threads)
+        run = LocalRun(source, reader, grid=grid, network=self._network, first_clip=first_clip)
+        run.start()
+        try:
+            while (segments := await asyncio.to_thread(run.next_segments)) is not None:
+                yield SegmentsProduced(segments, _progress(grid, covered=segments.end_seconds[-1]))
+        finally:
+            run.stop()
+            # A second cancellation must not leave the threads running.
+            await asyncio.shield(asyncio.to_thread(run.join))
+
+    async def aclose(self) -> None:
+        """Do nothing: only memory is kept between embeddings."""
+
+
+async def _awaited(request: EngineRequest) -> str:
+    return await request.video_url()
+
+
+def _progress(grid: ClipGrid, *, covered: float) -> Progress:
+    return Progress(covered / grid.duration_seconds, f"Embedded {covered:.0f} of {grid.duration_seconds:.0f} s.")
+
+
+TRACK = "visual"
+THREAD_NAME = "sage-local-decode"
+# Frames between the threads: enough to keep both busy, few enough that an 8K film does not exhaust memory.
+_WAITING_FRAMES = 6
+# Segments are returned after about this much work, the most that a worker that dies loses.
+_CHUNK_SECONDS = 0.5
+_CHUNK_CLIPS = 64
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class _Clip:
+    index: int
+    pictures: list[Pictures]
+
+
+class LocalRun:
+    """Computes the clips of one video, starting with any of them.
+
+    Args:
+        source: The video. Closed at the end of the run.
+        reader: Decodes it.
+        grid: Its clips.
+        network: The model.
+        first_clip: Index of the first clip to compute.
+    """
+
+    def __init__(
+        self, source: HttpSource, reader: FrameReader, *, grid: ClipGrid, network: Network, first_clip: int
+    ) -> None:
+        self._source = source
+        self._reader = reader
+        self._grid = grid
+        self._network = network
+        self._first_clip = first_clip
+        self._samples: Handover[Sample | End] = Handover(_WAITING_FRAMES)
+        self._converter = PictureConverter()
+        self._clip = _Clip(first_clip, [])
+        self._computing = threading.Lock()
+        self._thread = threading.Thread(target=self._decode, name=THREAD_NAME, daemon=True)
+
+    def start(self) -> None:
+        """Start decoding."""
+        self._thread.start()
+
+    def next_segments(self) -> Segments | None:
+        """Return the next segments, or None at the end or after `stop`. Blocks.
+
+        Raises:
+            SageError: PROVIDER_FAILED, STORE_UNAVAILABLE.
+        """
+        with self._computing:
+            return self._compute()
+
+    def stop(self) -> None:
+        """Make `next_segments` and the thread return soon. Does not block; may be called from any thread."""
+        self._samples.close()
+        self._source.abort()
+
+    def join(self) -> None:
+        """Wait until all threads of this run have finished. Blocks. Call `stop` first."""
+        self._thread.join()
+        with self._computing:
+            pass
+
+    def _compute(self) -> Segments | None:
+        first = self._clip.index
+        ends: list[float] = []
+        vectors: list[Vectors] = []
+        begun_at = monotonic()
+        while not ends or (len(ends) < _CHUNK_CLIPS and monotonic() - begun_at < _CHUNK_SECONDS):
+            sample = self._samples.get()
+            if sample is None:
+                break
+            # A clip is complete once a sample of another clip, or the end, follows.
+            complete = self._clip
+            end = self._grid.end(complete.index)
+            if isinstance(sample, Sample):
+                picture = self._converter.convert(sample.frame)
+                if sample.clip == complete.index:
+                    complete.pictures.append(picture)
+                    continue
+                self._clip = _Clip(sample.clip, [picture])
+            else:
+                end = min(end, sample.at_seconds)
+                too_short = complete.index and end - self._grid.start(complete.index) < MIN_CLIP_SECONDS
+                if too_short or not complete.pictures:
+                    break
+            # The pictures of one clip always form one batch: the rest of a batch can change the last bits of a result.
+            vectors.append(self._network.vectors(np.stack(complete.pictures)).mean(axis=0))
+            ends.append(end)
+        if not ends:
+            return None
+        return Segments(
+            track=TRACK,
+            first_index=first,
+            start_seconds=[self._grid.start(index) for index in range(first, first + len(ends))],
+            end_seconds=ends,
+            vectors=_unit_length(np.stack(vectors)),
+        )
+
+    def _decode(self) -> None:
+        error: Exception | None = None
+        try:
+            samples = self._reader.samples(self._grid, first_clip=self._first_clip)
+            for sample in samples:
+                if not self._samples.put(sample):
+                    break
+            samples.close()
+        except Exception as caught:
+            # Raised in the thread that consumes the samples.
+            error = caught
+        finally:
+            self._source.close()
+            self._samples.finish(error)
+
+
+class Handover(Generic[_Item]):
+    """A bounded queue between two threads that either side can close at once.
+
+    It blocks its writer when full and its reader when empty.
+
+    Args:
+        size: How many items may wait.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._finished = False
+        self._error: Exception | None = None
+
+    def put(self, item: _Item) -> bool:
+        """Add an item once there is room. Return False if the reader has closed the queue."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._items) < self._size)
+            if not self._closed:
+                self._items.append(item)
+                self._changed.notify_all()
+            return not self._closed
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Close the queue from the writer's side, normally or with an error."""
+        with self._changed:
+            self._finished, self._error = True, error
+            self._changed.notify_all()
+
+    def get(self) -> _Item | None:
+        """Return the next item once there is one, or None at the end or after `close`.
+
+        Raises:
+            Exception: The writer's error, after all items that came before it.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._finished or self._items)
+            if self._closed:
+                return None
+            if self._items:
+                item = self._items.popleft()
+                self._changed.notify_all()
+                return item
+            if self._error is not None:
+                raise self._error
+            return None
+
+    def close(self) -> None:
+        """Close the queue from the reader's side: drop all items, and wake both sides."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+
+def _unit_length(vectors: Vectors) -> Vectors:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit

@@ -1,0 +1,1 @@
+"""The engine for TwelveLabs: Marengo, through the official SDK."""

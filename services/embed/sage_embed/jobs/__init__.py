@@ -1,0 +1,1 @@
+"""The work behind embeddings: queue, workers, and recovery from lost workers."""

@@ -1,0 +1,280 @@
+"""One job: run the engine on an embedding, store each of its events, and finish, fail or requeue the embedding."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+
+import numpy as np
+import structlog
+from sage_runtime.errors import Reason, SageError
+
+from sage_embed.embeddings.model import SOUND_TRACKS, Embedding, Failure, Progress, WorkLostError
+from sage_embed.embeddings.ports import VideoCatalog, WorkRepository
+from sage_embed.embeddings.queries import to_stored
+from sage_embed.engines.engine import (
+    EngineEvent,
+    EngineRequest,
+    Progressed,
+    Resume,
+    SegmentsProduced,
+    Submitting,
+    TaskStarted,
+)
+from sage_embed.engines.registry import Engines
+from sage_embed.errors import OURS, RETRYABLE, provider_failed
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class RunPolicy:
+    """When a worker retries, and how often it stores progress.
+
+    Attributes:
+        max_attempts: Failed runs, without anything new stored in between, after which the embedding fails.
+        retry_base_s: The wait after the first failed run. Each further one doubles it.
+        retry_max_s: The longest wait.
+        progress_interval_s: Shortest interval between two writes of progress without segments.
+    """
+
+    max_attempts: int
+    retry_base_s: float
+    retry_max_s: float
+    progress_interval_s: float = 0.5
+
+    def wait(self, attempts: int) -> timedelta:
+        """Return how long to wait after a failed run that follows this many others."""
+        return timedelta(seconds=min(self.retry_max_s, self.retry_base_s * 2.0 ** min(attempts, 30)))
+
+
+class Recorder:
+    """Stores events in order. Progress without segments is dropped if it arrives too often.
+
+    Args:
+        repository: Stores the work.
+        embedding: The embedding, with the results of earlier work.
+        job_id: The fencing token of every write.
+        policy: How often progress is stored, and how long to wait while the database is unavailable.
+
+    Attributes:
+        stored: The tracks that have segments.
+        advanced: Whether this run has stored segments or a task.
+    """
+
+    def __init__(self, repository: WorkRepository, embedding: Embedding, job_id: int, policy: RunPolicy) -> None:
+        self._repository = repository
+        self._embedding = embedding
+        self._job_id = job_id
+        self._policy = policy
+        self.stored = {track.name for track in embedding.tracks if track.segment_count}
+        self.advanced = False
+        self._written: Progress | None = None
+        self._written_at = float("-inf")
+
+    async def record(self, event: EngineEvent) -> None:
+        """Store one event."""
+        match event:
+            case Submitting():
+                await self._repository.save_submission(
+                    self._embedding.id, self._job_id, event.source_url, key_fingerprint=event.key_fingerprint
+                )
+            case TaskStarted():
+                await self._save_task(event.provider_task_id)
+                self.advanced = True
+            case Progressed():
+                await self._save_progress(event)
+            case SegmentsProduced():
+                await self._append(event)
+
+    async def _save_task(self, provider_task_id: str) -> None:
+        """Store a task, however long the database is unavailable: only this run knows its ID."""
+        for attempt in itertools.count():
+            try:
+                await self._repository.save_task(self._embedding.id, self._job_id, provider_task_id)
+            except SageError as error:
+                if error.reason is not Reason.STORE_UNAVAILABLE:
+                    raise
+                log.warning("task_not_stored", embedding_id=self._embedding.id, detail=error.detail, attempts=attempt)
+            else:
+                return
+            await asyncio.sleep(self._policy.wait(attempt).total_seconds())
+
+    async def _save_progress(self, event: Progressed) -> None:
+        progress = _within_bounds(Progress(event.fraction, event.message))
+        # A waiting task reports the same progress repeatedly.
+        due = event.lasting or monotonic() - self._written_at >= self._policy.progress_interval_s
+        if due and progress != self._written:
+            await self._repository.save_progress(self._embedding.id, self._job_id, progress)
+            self._note_write(progress)
+
+    async def _append(self, event: SegmentsProduced) -> None:
+        segments = event.segments
+        expected = (len(segments.start_seconds), self._embedding.plan.dimensions)
+        if segments.vectors.shape != expected or len(segments.end_seconds) != expected[0]:
+            raise ValueError(f"vectors have shape {segments.vectors.shape} instead of {expected}")
+        if not np.isfinite(segments.vectors).all():
+            raise provider_failed(self._embedding, "it returned vectors that are not finite")
+        progress = None if event.progress is None else _within_bounds(event.progress)
+        # One transaction: segments and the resulting progress are stored together or not at all.
+        await self._repository.append(
+            self._embedding.id, self._job_id, segments.track, to_stored(segments), progress=progress
+        )
+        if len(segments.start_seconds):
+            self.stored.add(segments.track)
+            self.advanced = True
+        self._note_write(progress)
+
+    def _note_write(self, progress: Progress | None) -> None:
+        self._written = progress or self._written
+        self._written_at = monotonic()
+
+
+def _within_bounds(progress: Progress) -> Progress:
+    return Progress(min(1.0, max(0.0, progress.fraction)), progress.message)
+
+
+class Runner:
+    """Runs embeddings.
+
+    Args:
+        repository: Stores the work.
+        videos: Provides the videos.
+        engines: Compute the vectors.
+        policy: When to retry.
+        describe: Returns the user-facing text of an error.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: WorkRepository,
+        videos: VideoCatalog,
+        engines: Engines,
+        policy: RunPolicy,
+        describe: Callable[[SageError], str],
+    ) -> None:
+        self._repository = repository
+        self._videos = videos
+        self._engines = engines
+        self._policy = policy
+        self._describe = describe
+
+    async def run(self, embedding_id: str, job_id: int) -> None:
+        """Complete an embedding, fail it, or requeue it if the error may be temporary.
+
+        Returns normally if another job has taken over. Cancelling stops the engine; the caller then decides whether to
+        `release` the work.
+        """
+        try:
+            embedding = await self._repository.claim(embedding_id, job_id)
+            log.info("embedding_claimed", embedding_id=embedding_id, job_id=job_id, attempts=embedding.attempts)
+            recorder = Recorder(self._repository, embedding, job_id, self._policy)
+            try:
+                await self._work(embedding, job_id, recorder)
+                await self._repository.complete(embedding_id, job_id, _completed_message(embedding))
+                log.info("embedding_completed", embedding_id=embedding_id, job_id=job_id)
+            except SageError as error:
+                # A run that stored a task or segments before it failed restarts the count.
+                attempts = 0 if recorder.advanced else embedding.attempts
+                await self._fail_or_requeue(embedding, job_id, error, attempts=attempts)
+            except asyncio.CancelledError:
+                log.info("embedding_interrupted", embedding_id=embedding_id, job_id=job_id)
+                raise
+            except WorkLostError:
+                raise
+            except Exception:
+                log.exception("embedding_crashed", embedding_id=embedding_id, job_id=job_id)
+                message = f"Internal error. See the worker's log for {embedding_id}."
+                await self._repository.fail(embedding_id, job_id, Failure(Reason.INTERNAL, message))
+        except WorkLostError:
+            log.info("embedding_lost", embedding_id=embedding_id, job_id=job_id)
+        except SageError as error:
+            # Neither success nor failure could be stored. The job keeps the embedding until it is released.
+            log.warning("outcome_not_stored", embedding_id=embedding_id, job_id=job_id, detail=error.detail)
+            await self._release_when_possible(embedding_id, job_id)
+
+    async def release(self, embedding_id: str, job_id: int) -> None:
+        """Requeue the work for another worker to continue at once, because this one is about to stop.
+
+        Raises:
+            SageError: STORE_UNAVAILABLE.
+        """
+        try:
+            await self._repository.requeue(
+                embedding_id,
+                job_id,
+                delay=timedelta(0),
+                message="The worker is stopping; another one will continue.",
+                counts_as_attempt=False,
+            )
+        except WorkLostError:
+            log.info("embedding_lost", embedding_id=embedding_id, job_id=job_id)
+
+    async def _release_when_possible(self, embedding_id: str, job_id: int) -> None:
+        for attempt in itertools.count():
+            await asyncio.sleep(self._policy.wait(attempt).total_seconds())
+            try:
+                await self.release(embedding_id, job_id)
+            except SageError:
+                continue
+            return
+
+    async def _work(self, embedding: Embedding, job_id: int, recorder: Recorder) -> None:
+        plan = embedding.plan
+        engine = await self._engines.engine_of(plan.model, plan.model_revision)
+        request = EngineRequest(
+            # Job IDs increase across all workers, so no two active jobs use the same URL.
+            video_url=lambda: self._videos.url(plan.video.id, variant=job_id),
+            duration_seconds=plan.video.duration_seconds,
+            start_offset_seconds=plan.video.start_offset_seconds,
+            has_audio=plan.video.has_audio,
+            model=plan.model,
+            clip_seconds=plan.clip_seconds,
+            tracks=plan.tracks,
+            resume=Resume(
+                provider_task_id=embedding.provider_task_id or None,
+                submitted_url=embedding.submitted_url or None,
+                submitted_at=embedding.submitted_at,
+                segment_counts={track.name: track.segment_count for track in embedding.tracks},
+                submitted_key=embedding.submitted_key or None,
+            ),
+        )
+        async with aclosing(engine.embed(request)) as events:
+            async for event in events:
+                await recorder.record(event)
+        for track in plan.tracks:
+            if track not in recorder.stored and track not in SOUND_TRACKS:
+                raise provider_failed(embedding, f"it returned no vectors for track {track}")
+
+    async def _fail_or_requeue(self, embedding: Embedding, job_id: int, error: SageError, *, attempts: int) -> None:
+        """Store the failure, or requeue the work if it may be retried."""
+        embedding_id = embedding.id
+        # A paid task is not abandoned because a SAGE service was unavailable. It has its own deadline.
+        counts = not (embedding.provider_task_id and error.reason in OURS)
+        log.warning(
+            "embedding_attempt_failed",
+            embedding_id=embedding_id,
+            job_id=job_id,
+            reason=error.reason,
+            detail=error.detail,
+            attempts=attempts,
+        )
+        if error.reason in RETRYABLE and (not counts or attempts + 1 < self._policy.max_attempts):
+            wait = self._policy.wait(attempts)
+            await self._repository.requeue(
+                embedding_id,
+                job_id,
+                delay=wait,
+                message=f"{self._describe(error)} The next attempt is in {wait.total_seconds():.0f} s.",
+                counts_as_attempt=counts,
+            )
+        else:
+            await self._repository.fail(embedding_id, job_id, Failure(error.reason, self._describe(error)))
+
+
+def _completed_message(embedding: Embedding) -> str:
+    return f"Embedded {embedding.plan.video.duration_seconds:.0f} s of video."
