@@ -1,1 +1,1 @@
-"""Compare: finds where two embeddings differ."""
+"""The compare service: finds where two embeddings differ."""

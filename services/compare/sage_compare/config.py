@@ -1,22 +1,24 @@
 """The settings of the compare service."""
 
 from pydantic import Field
-from sage_runtime.settings import MIB, ListenAddress, ServerSettings
+from sage_runtime.process.settings import MIB, ListenAddress, ServerSettings
 
 
 class CompareSettings(ServerSettings):
-    """Settings of the compare service, besides those of every server.
+    """Settings of the compare service, in addition to those of every server.
 
     Attributes:
         listen: HOST:PORT to serve on.
         embed_address: HOST:PORT of the embed service.
-        embed_timeout_s: Seconds that reading from the embed service may take, where the caller waits longer.
-        cache_bytes: What the clips that are kept in memory may take. Two hours of 2 s clips with 1,024 dimensions take
-            15 MB. 0 keeps none.
-        max_segments: How many segments of an embedding may be compared at once, a second track's included. An answer
-            grows with them; with 30,000 (16 hours of 2 s clips) it fits in the 4 MiB that gRPC clients take, whatever
-            differs.
-        max_reads: How many tracks may be read from the embed service at once; each is in memory while it is.
+        embed_timeout_s: Seconds allowed for reading a track from the embed service. The caller's deadline applies if it
+            is earlier.
+        cache_bytes: Memory for cached segments. Two hours of 2 s segments with 1,024 dimensions need 15 MB. 0 disables
+            the cache.
+        max_segments: Maximum number of segments per embedding that one call may compare, over all tracks. The response
+            grows with them; with 30,000 (16 hours of 2 s segments) it stays below 4 MiB, the most that gRPC clients
+            accept by default.
+        max_reads: Maximum number of tracks read from the embed service at once; each is held in memory while it is
+            read.
     """
 
     listen: ListenAddress = Field(default="127.0.0.1:50053", validation_alias="SAGE_COMPARE_LISTEN")

@@ -1,4 +1,4 @@
-"""The gRPC face of the comparison."""
+"""The RPCs of `sage.compare.v1.CompareService`."""
 
 import asyncio
 
@@ -6,9 +6,7 @@ import grpc
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
 
 from sage_compare import convert
-from sage_compare.compare import Comparer
-
-SERVICE_NAME = compare_pb2.DESCRIPTOR.services_by_name["CompareService"].full_name
+from sage_compare.comparer import Comparer
 
 _Context = grpc.aio.ServicerContext[compare_pb2.CompareEmbeddingsRequest, compare_pb2.CompareEmbeddingsResponse]
 
@@ -24,5 +22,5 @@ class CompareServicer(compare_pb2_grpc.CompareServiceServicer):
     ) -> compare_pb2.CompareEmbeddingsResponse:
         """Compare two embeddings."""
         comparison = await self._comparer.compare(convert.to_request(request))
-        # A message of a long film that differs everywhere takes longer to build than the event loop should wait.
+        # Building the message for a long film with differences throughout would block the event loop for too long.
         return await asyncio.to_thread(convert.to_response, comparison)

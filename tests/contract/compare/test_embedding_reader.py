@@ -1,27 +1,29 @@
-"""The `EmbeddingReader` port: the same suite over the fake and over gRPC."""
+"""The `EmbeddingReader` port: one suite, run against the fake and over gRPC."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from fakes.compare import FakeEmbedServicer, InMemoryEmbeddingReader, Segments, StoredEmbedding, segments, stored
-from sage_compare.adapters.embed import GrpcEmbeddingReader
-from sage_compare.model import TimeRange
-from sage_compare.ports import EmbeddingReader
-from sage_runtime.channel import open_channel
+from fakes.compare import FakeEmbedServicer, InMemoryEmbeddingReader, StoredEmbedding, StoredTrack, stored, stored_track
+from sage.ingest.v1 import media_pb2
+from sage_compare.inputs.client import GrpcEmbeddingReader
+from sage_compare.inputs.embedding import FrameClock, TimeRange
+from sage_compare.inputs.segments import EmbeddingReader
+from sage_runtime.api import new_id
+from sage_runtime.client import open_channel
 from sage_runtime.errors import Reason, SageError
-from sage_runtime.ids import new_id
+from sage_runtime.process.settings import ServerSettings
 from sage_runtime.server import running_server
-from sage_runtime.settings import ServerSettings
 
 VECTORS = np.random.default_rng(0).standard_normal((10, 5)).astype(np.float32)
-NONE = Segments(np.zeros(0), np.zeros(0), np.zeros((0, 5), np.float32))
+EMPTY = StoredTrack(np.zeros(0), np.zeros(0), np.zeros((0, 5), np.float32))
 
 
 @asynccontextmanager
 async def reading_from(servicer: FakeEmbedServicer) -> AsyncIterator[GrpcEmbeddingReader]:
-    """Serve a stand-in of the embed service and read from it over gRPC."""
+    """Serve a fake of the embed service and yield a reader for it."""
     async with (
         running_server(settings=ServerSettings(grace_s=0), services=[servicer.registration()]) as server,
         open_channel(server.address) as channel,
@@ -31,7 +33,7 @@ async def reading_from(servicer: FakeEmbedServicer) -> AsyncIterator[GrpcEmbeddi
 
 @pytest.fixture(params=["in memory", "grpc"])
 async def reader_of(request):
-    """Return what makes a reader of these embeddings."""
+    """Return a function that makes a reader of some embeddings."""
     async with AsyncExitStack() as stack:
 
         async def make(*embeddings: StoredEmbedding) -> EmbeddingReader:
@@ -43,7 +45,6 @@ async def reader_of(request):
 
 
 async def test_embedding_is_described(reader_of):
-    """What the embedding is made of arrives as it was stored."""
     one = stored(VECTORS, duration=21.5, model="marengo3.0", model_revision="3", revision=12)
     found = await (await reader_of(one)).get(one.id)
     assert (found.id, found.video_id, found.duration) == (one.id, one.video_id, 21.5)
@@ -52,46 +53,59 @@ async def test_embedding_is_described(reader_of):
     track = found.track("visual")
     assert (track.segment_count, track.covered) == (10, TimeRange(0.0, 20.0))
     assert found.track("audio") is None
-    assert (found.asked_for("visual"), found.asked_for("audio")) == (True, False)
+    assert (found.has_requested("visual"), found.has_requested("audio")) == (True, False)
 
 
-async def test_track_that_was_asked_for_and_is_not_there_is_known_as_such(reader_of):
-    """What was asked for arrives beside what is there."""
+async def test_requested_track_is_known_even_if_it_is_absent(reader_of):
     one = stored(VECTORS, requested_tracks=("visual", "audio"))
     found = await (await reader_of(one)).get(one.id)
-    assert (found.track("audio"), found.asked_for("audio"), found.asked_for("transcription")) == (None, True, False)
+    assert found.track("audio") is None
+    assert (found.has_requested("audio"), found.has_requested("transcription")) == (True, False)
 
 
-async def test_clips_have_their_times_and_unit_vectors(reader_of):
-    """Every segment becomes a clip in order, its vector scaled to length 1."""
-    one = stored(VECTORS).but(tracks={"visual": segments(VECTORS, end=19.25)})
+@pytest.mark.parametrize(
+    ("fields", "rate", "stated_count"),
+    [
+        ({"frame_rate": Fraction(30000, 1001), "frame_count": 599}, Fraction(30000, 1001), 599),
+        ({"frame_rate": Fraction(25)}, Fraction(25), None),
+        ({"frame_rate": Fraction(25), "frame_count": 498, "frame_rate_mode": "VARIABLE"}, Fraction(25), None),
+        ({"frame_rate": Fraction(25), "frame_count": 498, "frame_rate_mode": "UNSPECIFIED"}, Fraction(25), None),
+        ({"frame_rate": None}, None, None),
+    ],
+)
+async def test_media_is_passed_through_and_says_how_frames_are_counted(reader_of, fields, rate, stated_count):
+    one = stored(VECTORS, **fields)
+    found = await (await reader_of(one)).get(one.id)
+    assert media_pb2.Media.FromString(found.media) == one.media
+    assert found.clock == FrameClock(20.0, rate=rate, stated_count=stated_count)
+
+
+async def test_segments_have_their_times_and_unit_vectors(reader_of):
+    one = stored(VECTORS).but(tracks={"visual": stored_track(VECTORS, end=19.25)})
     reader = await reader_of(one)
-    clips = await reader.read_clips(await reader.get(one.id), "visual")
-    assert clips.starts.tolist() == [2.0 * i for i in range(10)]
-    assert clips.ends.tolist() == [*(2.0 * i for i in range(1, 10)), 19.25]
-    np.testing.assert_allclose(clips.units, VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True), rtol=1e-6)
-    assert clips.zero is None
+    segments = await reader.read_segments(await reader.get(one.id), "visual")
+    assert segments.starts.tolist() == [2.0 * i for i in range(10)]
+    assert segments.ends.tolist() == [*(2.0 * i for i in range(1, 10)), 19.25]
+    np.testing.assert_allclose(segments.units, VECTORS / np.linalg.norm(VECTORS, axis=1, keepdims=True), rtol=1e-6)
+    assert segments.zero is None
 
 
-async def test_track_is_the_one_asked_for(reader_of):
-    """Tracks are kept apart."""
-    one = stored(VECTORS).but(tracks={"visual": segments(VECTORS), "audio": segments(VECTORS[:2] * 0)})
+async def test_only_the_named_track_is_read(reader_of):
+    one = stored(VECTORS).but(tracks={"visual": stored_track(VECTORS), "audio": stored_track(VECTORS[:2] * 0)})
     reader = await reader_of(one)
-    clips = await reader.read_clips(await reader.get(one.id), "audio")
-    assert (len(clips), clips.zero.tolist()) == (2, [True, True])
+    segments = await reader.read_segments(await reader.get(one.id), "audio")
+    assert (len(segments), segments.zero.tolist()) == (2, [True, True])
 
 
-async def test_track_without_segments_has_no_clips(reader_of):
-    """A track that is empty is read as empty."""
-    one = StoredEmbedding(tracks={"visual": NONE}, duration=3.0, dimensions=5)
+async def test_track_without_segments_is_read_as_empty(reader_of):
+    one = StoredEmbedding(tracks={"visual": EMPTY}, duration=3.0, dimensions=5)
     reader = await reader_of(one)
     embedding = await reader.get(one.id)
     assert embedding.track("visual").covered is None
-    assert len(await reader.read_clips(embedding, "visual")) == 0
+    assert len(await reader.read_segments(embedding, "visual")) == 0
 
 
 async def test_unknown_embedding_is_not_found(reader_of):
-    """An id that nothing has is EMBEDDING_NOT_FOUND with the id."""
     reader = await reader_of()
     missing = new_id("embed")
     with pytest.raises(SageError) as refused:
@@ -104,20 +118,22 @@ async def test_unknown_embedding_is_not_found(reader_of):
     ("change", "reason"),
     [({"state": "PROCESSING"}, Reason.EMBEDDING_NOT_COMPLETED), ({"tracks": {}}, Reason.TRACK_MISSING)],
 )
-async def test_vectors_that_are_not_there_are_refused(reader_of, change, reason):
-    """Reading what is not there is an error with the embedding's own reason, not an empty track."""
+async def test_reading_absent_vectors_is_an_error_and_not_an_empty_track(reader_of, change, reason):
     one = stored(VECTORS).but(**change)
     reader = await reader_of(one)
     with pytest.raises(SageError) as refused:
-        await reader.read_clips(await reader.get(one.id), "visual")
+        await reader.read_segments(await reader.get(one.id), "visual")
     assert refused.value.reason is reason
 
 
-async def test_track_that_arrives_short_is_not_taken_for_the_track():
-    """Segments that are missing at the end of the stream are an error, never clips of whatever memory held."""
+async def test_check_passes_while_embeddings_can_be_read(reader_of):
+    await (await reader_of()).check()
+
+
+async def test_track_that_ends_early_is_refused():
     one = stored(VECTORS)
     servicer = FakeEmbedServicer(one)
     servicer.tamper = lambda message: type(message)() if message.first_index else message
     async with reading_from(servicer) as reader:
         with pytest.raises(ValueError, match="3 of 10 segments"):
-            await reader.read_clips(await reader.get(one.id), "visual")
+            await reader.read_segments(await reader.get(one.id), "visual")

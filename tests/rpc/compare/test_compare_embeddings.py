@@ -2,19 +2,23 @@
 
 import asyncio
 import math
+from fractions import Fraction
 
 import grpc
 import numpy as np
 import pytest
-from fakes.compare import StoredEmbedding, segments, stored
+from fakes.compare import StoredEmbedding, stored, stored_track
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sage.compare.v1 import compare_pb2
-from sage_runtime.ids import new_id
+from sage_runtime.api import new_id
 
 OLD = np.random.default_rng(0).standard_normal((10, 16)).astype(np.float32)
 NEW = OLD.copy()
 NEW[3:5] *= -1
+
+VISUAL = compare_pb2.TrackSpec(name="visual")
+AUDIO = compare_pb2.TrackSpec(name="audio")
 
 
 async def compare(stack, a: StoredEmbedding, b: StoredEmbedding, **fields: object):
@@ -25,8 +29,15 @@ async def compare(stack, a: StoredEmbedding, b: StoredEmbedding, **fields: objec
     )
 
 
+async def compare_visual(stack, a: StoredEmbedding, b: StoredEmbedding, *, threshold: float | None = None):
+    """Compare the picture alone and return the comparison of that track."""
+    spec = compare_pb2.TrackSpec(name="visual", threshold=threshold)
+    (track,) = (await compare(stack, a, b, tracks=[spec])).tracks
+    return track
+
+
 class Refusal:
-    """An error as a client sees it: status, reason, facts, fields, and when to try again."""
+    """An error as a client sees it: status, reason, metadata, fields, and when to try again."""
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
         self.code = error.code()
@@ -42,126 +53,140 @@ class Refusal:
 
 
 async def refusal(stack, a: StoredEmbedding, b: StoredEmbedding, **fields: object) -> Refusal:
-    """Return the error that comparing them ends with."""
+    """Return the error that comparing them raises."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await compare(stack, a, b, **fields)
     return Refusal(refused.value)
 
 
 async def health_after_check(stack) -> int:
-    """Return the health of the compare service after it looked around."""
+    """Return the health of the compare service after it has checked its dependencies."""
     await stack.server.health.check_all()
     request = health_pb2.HealthCheckRequest(service="sage.compare.v1.CompareService")
     return (await health_pb2_grpc.HealthStub(stack.channel).Check(request)).status
 
 
-async def test_comparison_says_what_was_used_and_what_was_found(stack):
-    """The answer has what was used, both sides, the counts, the differences and the whole series."""
+def frames(first: int, end: int, *, rate: Fraction = Fraction(24)) -> compare_pb2.FrameRange:
+    """Return a range that begins and ends where a frame does."""
+    return compare_pb2.FrameRange(first_frame=first, end_frame=end, start_seconds=first / rate, end_seconds=end / rate)
+
+
+async def test_response_states_what_was_used_and_what_was_found(stack):
     a, b = stored(OLD), stored(NEW).but(duration=23.0)
-    answer = await compare(stack, a, b)
-    assert (answer.mode, answer.metric) == (compare_pb2.COMPARE_MODE_TIME, compare_pb2.METRIC_COSINE)
-    assert (answer.track, answer.model) == ("visual", "local")
-    assert 0 < answer.threshold < 2
-    assert answer.a == compare_pb2.Side(
-        embedding_id=a.id,
-        video_id=a.video_id,
-        duration_seconds=20,
-        covered=compare_pb2.TimeRange(start_seconds=0, end_seconds=20),
-    )
-    assert (answer.b.embedding_id, answer.b.duration_seconds) == (b.id, 23)
-    assert (answer.compared_count, answer.differing_count) == (10, 2)
-    assert answer.similarity_percent == pytest.approx(100 * 16 / 23)
-    changed, ending = answer.differences
+    response = await compare(stack, a, b)
+    assert (response.mode, response.metric) == (compare_pb2.COMPARE_MODE_TIME, compare_pb2.METRIC_COSINE)
+    assert response.model == "local"
+    assert response.a == compare_pb2.Side(embedding_id=a.id, video_id=a.video_id, media=a.media)
+    assert response.b == compare_pb2.Side(embedding_id=b.id, video_id=b.video_id, media=b.media)
+    (track,) = response.tracks
+    assert (track.name, track.WhichOneof("result")) == ("visual", "time")
+    assert (track.a_covered, track.b_covered) == (frames(0, 480), frames(0, 480))
+    assert track.similarity_percent == pytest.approx(100 * 16 / 23)
+    assert 0 < track.time.threshold < 2
+    assert (track.time.compared_count, track.time.differing_count) == (10, 2)
+    changed, ending = track.time.differences
     assert changed == compare_pb2.Difference(
         kind=compare_pb2.DIFFERENCE_KIND_CHANGED,
-        a=compare_pb2.TimeRange(start_seconds=6, end_seconds=10),
-        b=compare_pb2.TimeRange(start_seconds=6, end_seconds=10),
+        a=frames(144, 240),
+        b=frames(144, 240),
         max_distance=2,
         mean_distance=2,
     )
-    assert ending == compare_pb2.Difference(
-        kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_B, b=compare_pb2.TimeRange(start_seconds=20, end_seconds=23)
-    )
-    assert list(answer.series.a_start_seconds) == list(answer.series.b_start_seconds) == [2.0 * i for i in range(10)]
-    assert list(answer.series.length_seconds) == [2.0] * 10
-    assert list(answer.series.distances) == [0, 0, 0, 2, 2, 0, 0, 0, 0, 0]
+    assert ending == compare_pb2.Difference(kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_B, b=frames(480, 552))
+    series = track.time.series
+    assert list(series.a_start_seconds) == list(series.b_start_seconds) == [2.0 * i for i in range(10)]
+    assert list(series.length_seconds) == [2.0] * 10
+    assert list(series.distances) == [0, 0, 0, 2, 2, 0, 0, 0, 0, 0]
 
 
-async def test_euclidean_and_a_threshold_of_ones_own(stack):
-    """The metric and the threshold of the request are used and answered."""
-    answer = await compare(
-        stack, stored(OLD), stored(NEW), metric=compare_pb2.METRIC_EUCLIDEAN, threshold=2.0, track="visual"
-    )
-    assert (answer.metric, answer.threshold) == (compare_pb2.METRIC_EUCLIDEAN, 2.0)
-    assert (answer.differing_count, answer.similarity_percent) == (0, 100)
-    assert answer.series.distances[3] == 2.0
+async def test_each_side_counts_frames_at_its_own_rate(stack):
+    a, b = stored(OLD, frame_rate=Fraction(25)), stored(NEW, frame_rate=Fraction(30000, 1001))
+    (track,) = (await compare(stack, a, b)).tracks
+    (changed,) = track.time.differences
+    assert (changed.a.first_frame, changed.a.end_frame) == (150, 250)
+    assert (changed.b.first_frame, changed.b.end_frame) == (179, 299)
+    assert (track.b_covered.first_frame, track.b_covered.end_frame) == (0, 599)
 
 
-async def test_an_embedding_beside_itself_has_no_differences(stack):
-    """Comparing an embedding with itself is allowed: nothing differs, even at threshold 0."""
+async def test_frames_are_0_if_the_frame_rate_is_unknown(stack):
+    (track,) = (await compare(stack, stored(OLD, frame_rate=None), stored(NEW))).tracks
+    (changed,) = track.time.differences
+    assert changed.a == compare_pb2.FrameRange(start_seconds=6, end_seconds=10)
+    assert changed.b == frames(144, 240)
+
+
+async def test_metric_and_threshold_of_the_request_are_used_and_reported(stack):
+    spec = compare_pb2.TrackSpec(name="visual", threshold=2.0)
+    response = await compare(stack, stored(OLD), stored(NEW), metric=compare_pb2.METRIC_EUCLIDEAN, tracks=[spec])
+    (track,) = response.tracks
+    assert (response.metric, track.time.threshold) == (compare_pb2.METRIC_EUCLIDEAN, 2.0)
+    assert (track.time.differing_count, track.similarity_percent) == (0, 100)
+    assert track.time.series.distances[3] == 2.0
+
+
+async def test_embedding_compared_with_itself_has_no_differences(stack):
     one = stored(OLD)
-    answer = await compare(stack, one, one, threshold=0)
-    assert (answer.similarity_percent, len(answer.differences), answer.compared_count) == (100, 0, 10)
+    track = await compare_visual(stack, one, one, threshold=0)
+    assert (track.similarity_percent, len(track.time.differences), track.time.compared_count) == (100, 0, 10)
     assert stack.embed.calls == {"GetEmbedding": 1, "ReadSegments": 1}
 
 
-async def test_second_track_is_answered_beside_the_first(stack):
-    """The picture is the same and the sound differs: the answer has both, each with its own threshold and coverage."""
-    a = stored(OLD).but(tracks={"visual": segments(OLD), "audio": segments(OLD)})
-    b = stored(OLD).but(tracks={"visual": segments(OLD), "audio": segments(NEW, end=19.5)})
-    answer = await compare(stack, a, b, second_track="audio", second_threshold=0.5)
-    assert (answer.track, answer.similarity_percent, answer.differing_count) == ("visual", 100, 0)
-    second = answer.second
-    assert (second.track, second.threshold, second.compared_count, second.differing_count) == ("audio", 0.5, 10, 2)
-    assert second.differences[0].a == compare_pb2.TimeRange(start_seconds=6, end_seconds=10)
-    assert second.differences[1].kind == compare_pb2.DIFFERENCE_KIND_NOT_COMPARED
-    assert (second.a_covered.end_seconds, second.b_covered.end_seconds) == (20, 19.5)
-    assert list(second.series.distances) == [0, 0, 0, 2, 2, 0, 0, 0, 0, 0]
-    assert not (await compare(stack, a, b)).HasField("second")
+async def test_tracks_are_compared_side_by_side_in_the_order_of_the_request(stack):
+    a = stored(OLD).but(tracks={"visual": stored_track(OLD), "audio": stored_track(OLD)})
+    b = stored(OLD).but(tracks={"visual": stored_track(OLD), "audio": stored_track(NEW, end=19.5)})
+    audio_spec = compare_pb2.TrackSpec(name="audio", threshold=0.5)
+    response = await compare(stack, a, b, tracks=[audio_spec, VISUAL])
+    audio, visual = response.tracks
+    assert (visual.name, visual.similarity_percent, visual.time.differing_count) == ("visual", 100, 0)
+    assert (audio.name, audio.time.threshold) == ("audio", 0.5)
+    assert (audio.time.compared_count, audio.time.differing_count) == (10, 2)
+    changed, tail = audio.time.differences
+    assert changed.a == frames(144, 240)
+    assert tail.kind == compare_pb2.DIFFERENCE_KIND_NOT_COMPARED
+    assert (audio.a_covered.end_seconds, audio.b_covered.end_seconds) == (20, 19.5)
+    assert list(audio.time.series.distances) == [0, 0, 0, 2, 2, 0, 0, 0, 0, 0]
+    assert list((await compare(stack, a, b, tracks=[VISUAL, audio_spec])).tracks) == [visual, audio]
+    assert [track.name for track in (await compare(stack, a, b)).tracks] == ["visual"]
 
 
-async def test_silent_film_differs_from_one_with_sound(stack):
-    """A track that was asked for and does not exist is silence: the other has all of it alone."""
-    sounding = stored(OLD).but(tracks={"visual": segments(OLD), "audio": segments(OLD)})
+async def test_silent_video_lacks_everything_that_the_other_has(stack):
+    with_sound = stored(OLD).but(tracks={"visual": stored_track(OLD), "audio": stored_track(OLD)})
     silent = stored(OLD).but(requested_tracks=("visual", "audio"))
-    second = (await compare(stack, sounding, silent, second_track="audio")).second
-    (difference,) = second.differences
-    assert difference.kind == compare_pb2.DIFFERENCE_KIND_ONLY_IN_A
-    assert (difference.a.start_seconds, difference.a.end_seconds) == (0, 20)
-    assert (second.HasField("a_covered"), second.HasField("b_covered")) == (True, False)
-    both = (await compare(stack, silent, silent.but(), second_track="audio")).second
-    assert (both.similarity_percent, len(both.differences)) == (100, 0)
+    (audio,) = (await compare(stack, with_sound, silent, tracks=[AUDIO])).tracks
+    (difference,) = audio.time.differences
+    assert difference == compare_pb2.Difference(kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_A, a=frames(0, 480))
+    assert (audio.HasField("a_covered"), audio.HasField("b_covered")) == (True, False)
+    (audio,) = (await compare(stack, silent, silent.but(), tracks=[AUDIO])).tracks
+    assert (audio.similarity_percent, len(audio.time.differences)) == (100, 0)
 
 
-async def test_re_encode_with_a_frame_more_has_no_differences(stack):
-    """One frame more at the end, with a clip of its own, does not make two cuts differ."""
-    longer = stored(OLD).but(tracks={"visual": segments(np.vstack([OLD, -OLD[:1]]), end=20.04)}, duration=20.04)
-    answer = await compare(stack, stored(OLD), longer)
-    assert (answer.similarity_percent, len(answer.differences)) == (100, 0)
+async def test_re_encode_with_one_frame_more_has_no_differences(stack):
+    longer = stored(OLD).but(tracks={"visual": stored_track(np.vstack([OLD, -OLD[:1]]), end=20.04)}, duration=20.04)
+    track = await compare_visual(stack, stored(OLD), longer)
+    assert (track.similarity_percent, len(track.time.differences)) == (100, 0)
 
 
-async def test_warm_cache_reads_no_vectors_but_asks_for_the_embeddings(stack):
-    """The second comparison moves no vectors; that the embeddings are still there is asked each time."""
+async def test_warm_cache_reads_no_vectors_but_still_looks_the_embeddings_up(stack):
     a, b = stored(OLD), stored(NEW)
-    assert await compare(stack, a, b) == await compare(stack, a, b)
+    cold, warm = await compare(stack, a, b), await compare(stack, a, b)
+    assert cold.SerializeToString() == warm.SerializeToString()
     assert stack.embed.calls == {"GetEmbedding": 4, "ReadSegments": 2}
 
 
-async def test_calls_at_once_read_each_embedding_once(stack):
-    """Many comparisons of the same pair at once read each track once."""
+async def test_concurrent_calls_read_each_track_once(stack):
     a, b = stored(OLD), stored(NEW)
-    answers = await asyncio.gather(*(compare(stack, a, b, threshold=t / 10) for t in range(10)))
-    assert len(answers) == 10
+    found = await asyncio.gather(*(compare_visual(stack, a, b, threshold=t / 10) for t in range(10)))
+    assert len(found) == 10
     assert stack.embed.calls["ReadSegments"] == 2
 
 
 @pytest.mark.parametrize("threshold", [math.nan, -0.5, 2.5, math.inf])
-async def test_threshold_out_of_bounds_is_invalid(stack, threshold):
-    """NaN, negative and above 2: each INVALID_ARGUMENT on the field `threshold` with its rule."""
-    refused = await refusal(stack, stored(OLD), stored(NEW), threshold=threshold)
+async def test_threshold_outside_0_to_2_is_invalid(stack, threshold):
+    spec = compare_pb2.TrackSpec(name="audio", threshold=threshold)
+    refused = await refusal(stack, stored(OLD), stored(NEW), tracks=[VISUAL, spec])
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
-    assert refused.fields == ["threshold"]
-    assert "0 to 2" in refused.text
+    assert refused.fields == ["tracks[1].threshold"]
+    assert refused.text.startswith("tracks[1].threshold: ")
 
 
 @pytest.mark.parametrize(
@@ -169,25 +194,29 @@ async def test_threshold_out_of_bounds_is_invalid(stack, threshold):
     [
         ({"embedding_id_a": "nonsense"}, "embedding_id_a"),
         ({"embedding_id_b": ""}, "embedding_id_b"),
-        ({"mode": compare_pb2.COMPARE_MODE_ALIGNED}, "mode"),
         ({"mode": 42}, "mode"),
         ({"metric": 42}, "metric"),
-        ({"track": "video"}, "track"),
-        ({"second_track": "video"}, "second_track"),
-        ({"second_track": "visual"}, "second_track"),
-        ({"second_track": "audio", "second_threshold": 3}, "second_threshold"),
+        ({"tracks": [compare_pb2.TrackSpec(name="video")]}, "tracks[0].name"),
+        ({"tracks": [VISUAL, compare_pb2.TrackSpec()]}, "tracks[1].name"),
+        ({"tracks": [compare_pb2.TrackSpec(name="x" * 65)]}, "tracks[0].name"),
+        ({"tracks": [AUDIO, VISUAL, AUDIO]}, "tracks"),
+        ({"tracks": [compare_pb2.TrackSpec(name=f"track {i}") for i in range(9)]}, "tracks"),
     ],
 )
-async def test_bad_field_is_named(stack, fields, field):
-    """Each bad field is INVALID_ARGUMENT and named, and nothing is read for it."""
+async def test_invalid_field_is_named_and_nothing_is_read(stack, fields, field):
     refused = await refusal(stack, stored(OLD), stored(NEW), **fields)
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
     assert refused.fields == [field]
     assert not stack.embed.calls
 
 
+async def test_all_invalid_fields_are_named_at_once(stack):
+    spec = compare_pb2.TrackSpec(name="video", threshold=3)
+    refused = await refusal(stack, stored(OLD), stored(NEW), embedding_id_a="", mode=99, metric=99, tracks=[spec])
+    assert sorted(refused.fields) == ["embedding_id_a", "metric", "mode", "tracks[0].name", "tracks[0].threshold"]
+
+
 async def test_unknown_embedding_is_not_found(stack):
-    """An id that nothing has is NOT_FOUND and says which."""
     missing = new_id("embed")
     refused = await refusal(stack, stored(OLD), stored(NEW), embedding_id_b=missing)
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "EMBEDDING_NOT_FOUND")
@@ -199,24 +228,21 @@ async def test_unknown_embedding_is_not_found(stack):
     [
         ({"state": "PROCESSING"}, "EMBEDDING_NOT_COMPLETED"),
         ({"model": "marengo3.0"}, "MODELS_DIFFER"),
-        ({"tracks": {"audio": segments(OLD)}}, "TRACK_MISSING"),
+        ({"tracks": {"audio": stored_track(OLD)}}, "TRACK_MISSING"),
     ],
 )
-async def test_embeddings_that_cannot_be_compared_are_refused(stack, change, reason):
-    """Not completed, another model, no such track: each FAILED_PRECONDITION with its own reason."""
+async def test_embeddings_that_do_not_match_are_refused(stack, change, reason):
     refused = await refusal(stack, stored(OLD), stored(NEW).but(**change))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, reason)
 
 
 async def test_too_many_segments_are_refused(stack):
-    """A track over the limit is RESOURCE_EXHAUSTED and names the limit."""
     refused = await refusal(stack, stored(OLD), stored(np.ones((51, 16))))
     assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
     assert refused.facts["max"] == "50"
 
 
-async def test_embed_that_is_down_may_be_tried_again(stack):
-    """Without the embed service a comparison is UNAVAILABLE and says when to try again, and health turns."""
+async def test_call_is_unavailable_with_a_retry_delay_while_embed_is_down(stack):
     a, b = stored(OLD), stored(NEW)
     await compare(stack, a, b)
     await stack.stop_embed()
@@ -228,15 +254,13 @@ async def test_embed_that_is_down_may_be_tried_again(stack):
 
 
 async def test_health_follows_embed(stack):
-    """The compare service serves while the embed service does, and not while that one says it is not well."""
     assert await health_after_check(stack) == health_pb2.HealthCheckResponse.SERVING
     stack.embed.well = False
     await stack.embed_server.health.check_all()
     assert await health_after_check(stack) == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-async def test_vectors_that_lie_are_an_internal_error(stack):
-    """Vectors with NaN in them are an error, never a comparison that finds nothing."""
+async def test_vectors_with_nan_are_an_internal_error(stack):
     bad = OLD.copy()
     bad[4, 2] = np.nan
     refused = await refusal(stack, stored(OLD), stored(bad))

@@ -5,37 +5,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sage_compare.distance import distances, to_clips
-from sage_compare.model import Clips, Metric
+from sage_compare.inputs.segments import Segments
+from sage_compare.time_mode.distance import Metric, distances
 
 
-def clips_of(vectors) -> Clips:
-    """Return clips with these vectors."""
+def segments_of(vectors) -> Segments:
+    """Return segments with these vectors."""
     rows = np.asarray(vectors, np.float32)
     starts = np.arange(len(rows)) * 2.0
-    return to_clips(starts, starts + 2.0, rows)
+    return Segments.of(starts, starts + 2.0, rows)
 
 
 def measure(a, b, metric=Metric.COSINE):
-    """Return the distance of each row to the row beside it."""
-    a_clips, b_clips = clips_of(a), clips_of(b)
-    rows = np.arange(len(a_clips))
-    return distances(a_clips, b_clips, rows, rows, metric=metric)
+    """Return the distance of each row to the corresponding row."""
+    a_segments, b_segments = segments_of(a), segments_of(b)
+    rows = np.arange(len(a_segments))
+    return distances(a_segments, b_segments, rows, rows, metric=metric)
 
 
 @pytest.mark.parametrize(
     ("a", "b", "cosine"),
     [([1, 0], [3, 0], 0.0), ([1, 0], [0, 5], 1.0), ([1, 0], [-2, 0], 2.0), ([1, 0], [1, 1], 1 - 0.5**0.5)],
 )
-def test_known_angles(a, b, cosine):
-    """Known angles have their known distances, whatever the lengths of the vectors."""
+def test_known_angles_have_known_distances_whatever_the_lengths(a, b, cosine):
     assert measure([a], [b]) == pytest.approx([cosine], abs=1e-6)
     assert measure([a], [b], Metric.EUCLIDEAN) == pytest.approx([(2 * cosine) ** 0.5], abs=1e-6)
 
 
 @pytest.mark.parametrize("metric", Metric)
 def test_zero_vectors_have_defined_distances(metric):
-    """Two zero vectors are 0 apart; a zero vector is at a right angle to every other."""
     right_angle = 1.0 if metric is Metric.COSINE else 2**0.5
     found = measure([[0, 0], [0, 0], [3, 4]], [[0, 0], [1, 2], [0, 0]], metric)
     assert found == pytest.approx([0.0, right_angle, right_angle], abs=1e-6)
@@ -44,10 +42,9 @@ def test_zero_vectors_have_defined_distances(metric):
 @pytest.mark.parametrize("dimensions", [1, 7, 112, 512, 1024, 1536])
 @pytest.mark.parametrize("metric", Metric)
 def test_equal_vectors_are_exactly_0_apart(metric, dimensions):
-    """Equal rows are exactly 0 apart wherever they lie in memory, so that threshold 0 marks real differences only."""
     vectors = np.random.default_rng(0).standard_normal((300, dimensions)).astype(np.float32)
     elsewhere = np.concatenate([np.ones((1, dimensions), np.float32), vectors])
-    a, b = clips_of(vectors), clips_of(elsewhere)
+    a, b = segments_of(vectors), segments_of(elsewhere)
     rows = np.arange(300)
     assert not distances(a, b, rows, rows + 1, metric=metric).any()
 
@@ -60,8 +57,7 @@ def test_equal_vectors_are_exactly_0_apart(metric, dimensions):
     ),
     st.randoms(use_true_random=False),
 )
-def test_distances_equal_the_textbook_in_float64(vectors, random):
-    """Distances of any finite vectors are within [0, 2] and equal 1 - cos in float64."""
+def test_distances_of_any_finite_vectors_equal_the_textbook_in_float64(vectors, random):
     order = list(range(len(vectors)))
     random.shuffle(order)
     others = vectors[order]
@@ -78,7 +74,6 @@ def test_distances_equal_the_textbook_in_float64(vectors, random):
 
 
 def test_small_distances_keep_their_digits():
-    """A distance far below float32's rounding of a cosine is still measured to a percent."""
     a = np.zeros((1, 512), np.float32)
     a[0, 0] = 1.0
     b = a.copy()
@@ -86,21 +81,19 @@ def test_small_distances_keep_their_digits():
     assert measure(a, b) == pytest.approx([0.5e-8], rel=0.01)
 
 
-def test_rows_are_paired_as_asked():
-    """Rows that repeat, skip or span blocks are paired as their indices say."""
+def test_rows_that_repeat_skip_or_span_blocks_are_paired_by_index():
     random = np.random.default_rng(1)
     a, b = random.standard_normal((2000, 256)), random.standard_normal((2000, 256))
     a_rows, b_rows = np.sort(random.integers(0, 2000, 1500)), np.sort(random.integers(0, 2000, 1500))
-    found = distances(clips_of(a), clips_of(b), a_rows, b_rows, metric=Metric.COSINE)
+    found = distances(segments_of(a), segments_of(b), a_rows, b_rows, metric=Metric.COSINE)
     u = a / np.linalg.norm(a, axis=1, keepdims=True)
     v = b / np.linalg.norm(b, axis=1, keepdims=True)
     assert found == pytest.approx(1 - (u[a_rows] * v[b_rows]).sum(axis=1), abs=1e-5)
 
 
 def test_no_rows_have_no_distances():
-    """Nothing to compare gives nothing."""
     none = np.zeros(0, np.intp)
-    assert len(distances(clips_of([[1, 2]]), clips_of([[1, 2]]), none, none, metric=Metric.COSINE)) == 0
+    assert len(distances(segments_of([[1, 2]]), segments_of([[1, 2]]), none, none, metric=Metric.COSINE)) == 0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +109,6 @@ def test_no_rows_have_no_distances():
         ([0.0], [2.0], [1, 2]),
     ],
 )
-def test_what_is_not_a_track_is_refused(starts, ends, vectors):
-    """Numbers that would make a comparison lie are refused when they are read."""
-    with pytest.raises(ValueError, match=r"must|together"):
-        to_clips(starts, ends, np.asarray(vectors, np.float32))
+def test_malformed_segments_are_refused(starts, ends, vectors):
+    with pytest.raises(ValueError, match="must"):
+        Segments.of(starts, ends, np.asarray(vectors, np.float32))

@@ -1,4 +1,4 @@
-"""The rule that makes differences from a series."""
+"""The rule that turns a series into differences."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sage_compare.difference import find_differences
-from sage_compare.model import Difference, Kind, Series, TimeRange
+from sage_compare.inputs.embedding import TimeRange
+from sage_compare.time_mode.differences import Difference, DifferenceKind, Series, find_differences
 
 CASES = json.loads((Path(__file__).parents[2] / "cases" / "series.json").read_text())
 
@@ -29,19 +29,18 @@ def as_difference(message: dict) -> Difference:
     def where(side: str) -> TimeRange | None:
         return TimeRange(message[side]["startSeconds"], message[side]["endSeconds"]) if side in message else None
 
-    kind = Kind[message["kind"].removeprefix("DIFFERENCE_KIND_")]
+    kind = DifferenceKind[message["kind"].removeprefix("DIFFERENCE_KIND_")]
     return Difference(kind, where("a"), where("b"), message.get("maxDistance"), message.get("meanDistance"))
 
 
 def numbers(difference: Difference) -> list[float | None]:
-    """Return the numbers of a difference, to be compared approximately."""
+    """Return the numbers of a difference, for an approximate comparison."""
     times = [time for where in (difference.a, difference.b) if where for time in (where.start, where.end)]
     return [*times, difference.max_distance, difference.mean_distance]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_shared_cases(case):
-    """The cases that every client is held to hold here."""
+def test_shared_case_holds(case):
     found = find_differences(
         as_series(case["series"]),
         unpaired=[as_difference(message) for message in case["unpaired"]],
@@ -57,7 +56,7 @@ def test_shared_cases(case):
 
 
 def naive(series: Series, unpaired: list[Difference], threshold: float) -> tuple[list[Difference], float]:
-    """The rule as the contract words it, one interval after the other."""
+    """Apply the rule as the contract words it, one interval after the other."""
     groups: list[list[int]] = []
     for i, distance in enumerate(series.distances):
         if not distance > np.float32(threshold):
@@ -81,7 +80,7 @@ def naive(series: Series, unpaired: list[Difference], threshold: float) -> tuple
             TimeRange(float(starts[first]), float(starts[last] + series.lengths[last]))
             for starts in (series.a_starts, series.b_starts)
         ]
-        differences.append(Difference(Kind.CHANGED, *ranges, max(distances), mean))
+        differences.append(Difference(DifferenceKind.CHANGED, *ranges, max(distances), mean))
     lost = sum(float(series.lengths[i]) for group in groups for i in group)
     union = float(series.lengths.sum()) + sum(difference.length for difference in unpaired)
     similarity = 100.0 if not differences else 100.0 * (float(series.lengths.sum()) - lost) / union
@@ -100,18 +99,17 @@ def series_and_unpaired(draw):
     a_starts = np.cumsum(lengths + gaps) - lengths if count else np.zeros(0)
     end = float(a_starts[-1] + lengths[-1]) if count else 0.0
     unpaired = [
-        Difference(Kind.NOT_COMPARED, TimeRange(float(s - g), float(s)), TimeRange(float(s - g), float(s)))
+        Difference(DifferenceKind.NOT_COMPARED, TimeRange(float(s - g), float(s)), TimeRange(float(s - g), float(s)))
         for s, g in zip(a_starts, gaps, strict=True)
         if g
     ]
     if draw(st.booleans()):
-        unpaired.append(Difference(Kind.ONLY_IN_B, None, TimeRange(end, end + 3)))
+        unpaired.append(Difference(DifferenceKind.ONLY_IN_B, None, TimeRange(end, end + 3)))
     return Series(a_starts, a_starts + draw(st.sampled_from([0.0, 5.0])), lengths, distances), unpaired
 
 
 @given(series_and_unpaired(), st.sampled_from([0.0, 0.05, 0.1, 0.15, 2.0]))
-def test_vectorised_rule_equals_the_rule_as_worded(inputs, threshold):
-    """The vectorised rule finds what a plain loop over the contract's words finds."""
+def test_vectorised_rule_equals_a_plain_loop_over_the_contracts_words(inputs, threshold):
     series, unpaired = inputs
     found = find_differences(series, unpaired=unpaired, threshold=threshold)
     differences, similarity = naive(series, unpaired, threshold)
@@ -127,8 +125,7 @@ def test_vectorised_rule_equals_the_rule_as_worded(inputs, threshold):
 
 
 @given(series_and_unpaired(), st.floats(0, 2))
-def test_differences_come_in_order_and_100_percent_means_none(inputs, threshold):
-    """Differences are in the order of time, and 100 percent stands exactly where there is none."""
+def test_differences_are_ordered_and_only_none_means_100_percent(inputs, threshold):
     series, unpaired = inputs
     found = find_differences(series, unpaired=unpaired, threshold=threshold)
     starts = [difference.start for difference in found.differences]
@@ -137,7 +134,6 @@ def test_differences_come_in_order_and_100_percent_means_none(inputs, threshold)
     assert (found.similarity_percent == 100.0) == (not found.differences)
 
 
-def test_a_blink_in_a_very_long_film_is_below_100_percent():
-    """A difference that rounding would lose still keeps the percentage below 100."""
+def test_tiny_difference_in_a_very_long_film_is_below_100_percent():
     series = Series(np.array([0.0, 1e9]), np.array([0.0, 1e9]), np.array([1e9, 1e-9]), np.array([0.0, 1.0], np.float32))
     assert find_differences(series, unpaired=[], threshold=0.1).similarity_percent < 100.0

@@ -1,1 +1,0 @@
-"""The outside world: one dependency per module, each behind a port."""

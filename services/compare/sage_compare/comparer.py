@@ -1,0 +1,191 @@
+"""Compares two embeddings, track by track: the use case."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, TypeVar
+
+from sage_runtime.errors import task_group
+
+from sage_compare import errors
+from sage_compare.inputs.embedding import Embedding, TimeRange
+from sage_compare.inputs.segments import EmbeddingReader, SegmentCache, Segments
+from sage_compare.time_mode.compare import compare_segments, compare_with_silence, default_threshold
+from sage_compare.time_mode.differences import TimeComparison
+from sage_compare.time_mode.distance import Metric
+
+# These have no segments without speech or after the sound has ended. The picture always has segments.
+_TRACKS_WITH_SILENCE = frozenset({"audio", "transcription"})
+
+_Key = TypeVar("_Key")
+_Found = TypeVar("_Found")
+
+
+class Mode(Enum):
+    """How the two timelines are aligned."""
+
+    TIME = auto()
+    """Second n of a is compared with second n of b."""
+
+
+@dataclass(frozen=True)
+class TrackSpec:
+    """A track to compare.
+
+    Attributes:
+        name: Its name.
+        threshold: Distances above it are differences. `None`: the default for metric, model and track.
+    """
+
+    name: str
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare, and how.
+
+    Attributes:
+        embedding_id_a: Embedding of one cut.
+        embedding_id_b: Embedding of the other cut.
+        mode: How the two timelines are aligned.
+        metric: How distances are measured.
+        tracks: The tracks to compare, at least one and each name once.
+    """
+
+    embedding_id_a: str
+    embedding_id_b: str
+    mode: Mode
+    metric: Metric
+    tracks: tuple[TrackSpec, ...]
+
+
+@dataclass(frozen=True)
+class TrackComparison:
+    """The comparison of one track.
+
+    Attributes:
+        name: Its name.
+        a_covered: The range of a that its segments cover. `None` if a has no segments.
+        b_covered: The range of b that its segments cover. `None` if b has no segments.
+        result: The result; its type depends on the mode.
+    """
+
+    name: str
+    a_covered: TimeRange | None
+    b_covered: TimeRange | None
+    result: TimeComparison
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison.
+
+    Attributes:
+        mode: The mode that was used.
+        metric: The metric that was used.
+        a: One embedding.
+        b: The other embedding.
+        tracks: One comparison per requested track, in the order of the request.
+    """
+
+    mode: Mode
+    metric: Metric
+    a: Embedding
+    b: Embedding
+    tracks: tuple[TrackComparison, ...]
+
+
+class Comparer:
+    """Compares embeddings.
+
+    Args:
+        reader: Source of embeddings.
+        cache: Source of their segments.
+        max_segments: Maximum number of segments of all compared tracks of one embedding. The response grows with them
+            and must fit in one message.
+    """
+
+    def __init__(self, reader: EmbeddingReader, cache: SegmentCache, *, max_segments: int) -> None:
+        self._reader = reader
+        self._cache = cache
+        self._max_segments = max_segments
+
+    async def compare(self, request: Request) -> Comparison:
+        """Return how two embeddings differ.
+
+        The embeddings are looked up in each call, even if their segments are cached: that is cheap, and a deleted
+        embedding is no longer found.
+
+        Raises:
+            SageError: EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING, LIMIT_EXCEEDED,
+                SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+        """
+        embeddings = await _each(self._reader.get, (request.embedding_id_a, request.embedding_id_b))
+        a, b = embeddings[request.embedding_id_a], embeddings[request.embedding_id_b]
+        self._check_comparable(a, b, [spec.name for spec in request.tracks])
+        present = [(one, spec.name) for one in (a, b) for spec in request.tracks if one.track(spec.name)]
+        segments = await _each(lambda key: self._cache.segments(*key), present)
+        # For hours of film numpy takes milliseconds: too long for the event loop, and numpy releases the GIL.
+        tracks = await asyncio.to_thread(
+            lambda: tuple(_compare_track(request.metric, a, b, spec, segments) for spec in request.tracks)
+        )
+        return Comparison(request.mode, request.metric, a, b, tracks)
+
+    def _check_comparable(self, a: Embedding, b: Embedding, tracks: Sequence[str]) -> None:
+        """Refuse embeddings that are not completed, do not match, lack a track, or are too large.
+
+        Every track must have been requested for both. A requested track that is absent is silent; nothing is known
+        about a track that was not requested.
+        """
+        for embedding in (a, b):
+            if not embedding.completed:
+                raise errors.embedding_not_completed(embedding)
+        if a.recipe != b.recipe:
+            raise errors.models_differ(a, b)
+        for embedding in (a, b):
+            for name in tracks:
+                if not embedding.has_requested(name):
+                    raise errors.track_missing(embedding, name)
+            count = sum(track.segment_count for track in embedding.tracks if track.name in tracks)
+            if count > self._max_segments:
+                raise errors.too_many_segments(embedding, count, limit=self._max_segments, track_count=len(tracks))
+
+
+def _compare_track(
+    metric: Metric, a: Embedding, b: Embedding, spec: TrackSpec, segments: Mapping[tuple[Embedding, str], Segments]
+) -> TrackComparison:
+    """Return the comparison of a track that was requested for both embeddings."""
+    name, threshold = spec.name, spec.threshold
+    if threshold is None:
+        threshold = default_threshold(metric, model=a.model, track=name)
+    a_track, b_track = a.track(name), b.track(name)
+    if a_track and b_track:
+        result = compare_segments(
+            segments[a, name],
+            segments[b, name],
+            a_duration=a.duration,
+            b_duration=b.duration,
+            metric=metric,
+            threshold=threshold,
+            same_video=a.video_id == b.video_id,
+            silence_seconds=a.clip_seconds if name in _TRACKS_WITH_SILENCE else None,
+        )
+    else:
+        result = compare_with_silence(
+            a.duration if a_track else None, b.duration if b_track else None, threshold=threshold
+        )
+    return TrackComparison(
+        name=name,
+        a_covered=a_track.covered if a_track else None,
+        b_covered=b_track.covered if b_track else None,
+        result=result,
+    )
+
+
+async def _each(call: Callable[[_Key], Coroutine[Any, Any, _Found]], keys: Iterable[_Key]) -> dict[_Key, _Found]:
+    """Return the result of a call for each distinct key. All calls run at once; the first error is raised."""
+    async with task_group() as group:
+        tasks = {key: group.create_task(call(key)) for key in dict.fromkeys(keys)}
+    return {key: task.result() for key, task in tasks.items()}

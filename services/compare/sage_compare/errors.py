@@ -1,0 +1,45 @@
+"""The errors that comparisons raise. `sage_runtime.errors` maps their reasons to statuses and public texts."""
+
+from sage_runtime.errors import Reason, SageError
+
+from sage_compare.inputs.embedding import Embedding
+
+
+def embedding_not_completed(embedding: Embedding) -> SageError:
+    """Return the error for an embedding whose vectors are not all stored."""
+    return SageError(
+        Reason.EMBEDDING_NOT_COMPLETED,
+        embedding_id=embedding.id,
+        state=embedding.state,
+        what_to_do="Wait until it is COMPLETED." if embedding.in_progress else "Embed the video again.",
+    )
+
+
+def models_differ(a: Embedding, b: Embedding) -> SageError:
+    """Return the error for embeddings whose vectors are not comparable or whose clips differ in length."""
+    return SageError(Reason.MODELS_DIFFER, a=_recipe(a), b=_recipe(b))
+
+
+def _recipe(embedding: Embedding) -> str:
+    revision = f" ({embedding.model_revision})" if embedding.model_revision else ""
+    return f"{embedding.model}{revision}, {embedding.dimensions} dimensions, {embedding.clip_seconds:g} s clips"
+
+
+def track_missing(embedding: Embedding, track: str) -> SageError:
+    """Return the error for a track that was not requested when the embedding was made."""
+    names = dict.fromkeys((*embedding.requested_tracks, *(found.name for found in embedding.tracks)))
+    return SageError(Reason.TRACK_MISSING, embedding_id=embedding.id, track=track, tracks=", ".join(names) or "none")
+
+
+def too_many_segments(embedding: Embedding, count: int, *, limit: int, track_count: int) -> SageError:
+    """Return the error for an embedding that is too large to compare in one call."""
+    return SageError(
+        Reason.LIMIT_EXCEEDED,
+        limit="segments of one embedding in one comparison",
+        max=limit,
+        segment_count=count,
+        embedding_id=embedding.id,
+        what_to_do=f"Embedding {embedding.id} has {count}; "
+        + ("compare one track at a time, or " if track_count > 1 else "")
+        + "make one with longer clips.",
+    )

@@ -1,0 +1,1 @@
+"""What a comparison reads: embeddings and their segments, through the embed service's contract."""
