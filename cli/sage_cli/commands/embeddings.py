@@ -1,25 +1,31 @@
-"""`sage embed`, `sage watch`, `sage cancel`, `sage embeddings`, `sage models`: vectors and the work on them."""
+"""`sage embed`, `watch`, `cancel`, `embeddings` and `models`: embeddings and the work on them."""
 
 import asyncio
-import json
 
 import click
 from rich.text import Text
 from sage.embed.v1 import embed_pb2
 
-from sage_cli.client import Client
-from sage_cli.commands.options import json_option, limit_option, recipe_options, session_options, upload_options
-from sage_cli.comparison import DEFAULT_TRACK
-from sage_cli.errors import Trouble
-from sage_cli.json_output import message_document
-from sage_cli.preparation import Preparation, choose_recipe
-from sage_cli.progress import ProgressBoard
-from sage_cli.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
-from sage_cli.tables import Column, say_table
-from sage_cli.targets import EmbeddingTarget, VideoTarget, read_target
-from sage_cli.terminal import printable
-from sage_cli.uploads import Sending
-from sage_cli.watching import watch as watch_embedding
+from sage_cli.api.client import Client
+from sage_cli.api.errors import CommandError, in_commands, next_step_for
+from sage_cli.commands.options import (
+    force_option,
+    json_option,
+    limit_option,
+    recipe_options,
+    session_options,
+    upload_options,
+)
+from sage_cli.commands.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
+from sage_cli.films.preparation import Preparation, choose_recipe
+from sage_cli.films.targets import EmbeddingTarget, read_embedding_id, read_target, read_video_id
+from sage_cli.films.uploads import UploadOptions
+from sage_cli.films.watching import watch as watch_embedding
+from sage_cli.show.comparison import DEFAULT_TRACK
+from sage_cli.show.json_output import message_document
+from sage_cli.show.progress import ProgressBoard
+from sage_cli.show.tables import Column, print_table
+from sage_cli.show.terminal import printable
 
 _STATES = {
     name.removeprefix("EMBEDDING_STATE_").lower(): value
@@ -37,11 +43,11 @@ _STATE_NAMES = {value: name for name, value in _STATES.items()}
     "tracks",
     multiple=True,
     default=(DEFAULT_TRACK,),
-    show_default=True,
     metavar="NAME",
-    help="Track to make, as the model has them; may be given several times.",
+    help=f"Track to make, if the model offers it. May be repeated.  [default: {DEFAULT_TRACK}]",
 )
-@click.option("--no-wait", is_flag=True, help="Print the id at once; `sage watch ID` follows the work.")
+@force_option
+@click.option("--no-wait", is_flag=True, help="Print the ID at once and exit; `sage watch ID` shows the progress.")
 @upload_options
 @json_option
 @session_options
@@ -52,20 +58,22 @@ def embed(
     model: str | None,
     clip_seconds: float | None,
     tracks: tuple[str, ...],
+    force: bool,
     no_wait: bool,
-    sending: Sending,
+    uploads: UploadOptions,
     as_json: bool,
 ) -> None:
-    """Embed a video and print the id of the embedding.
+    """Embed a video and print the ID of the embedding.
 
-    VIDEO is a file or the id of a video. Where there is such an embedding already, it is that one.
+    VIDEO is a file or the ID of a video. An existing embedding with the same model, clip length and tracks is reused,
+    even while it is in progress.
     """
 
     async def run(client: Client) -> None:
         target = read_target(video)
         if isinstance(target, EmbeddingTarget):
-            raise Trouble(f"{video} is an embedding already.", next_step="`sage watch` follows it.")
-        preparation = Preparation(client, sending)
+            raise CommandError(f"{video} is already an embedding.", next_step="`sage watch` follows it.")
+        preparation = Preparation(client, uploads, force=force)
         preparation.media_type(target)
         recipe = await choose_recipe(client, model=model, clip_seconds=clip_seconds, tracks=tracks)
         try:
@@ -80,48 +88,47 @@ def embed(
             session.terminal.note("Interrupted. The embedding was cancelled." if cancelled else "Interrupted.")
             raise
         if as_json:
-            session.terminal.say_json(message_document(embedding))
+            session.terminal.print_json(message_document(embedding))
         else:
-            session.terminal.say(Text(embedding.id))
+            session.terminal.print(Text(embedding.id))
 
     session.run(run)
 
 
 @click.command()
 @click.argument("embedding")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each change.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per change.")
 @session_options
 def watch(session: Session, embedding: str, *, as_json: bool) -> None:
-    """Follow an embedding to its end.
+    """Watch an embedding until it finishes.
 
-    Exits with 0 where it completed, 2 where it failed or was cancelled. Ctrl-C stops the watching, not the work.
+    EMBEDDING is the ID of an embedding. Ctrl-C stops watching; the work continues.
+
+    Exit code: 0 if it completed, 2 if it failed or was cancelled.
     """
 
     async def run(client: Client) -> int:
-        embedding_id = _embedding_id(embedding)
+        embedding_id = read_embedding_id(embedding)
         terminal = session.terminal
         bar = terminal.show_progress and not as_json
-        state = embed_pb2.EMBEDDING_STATE_UNSPECIFIED
+        now = embed_pb2.Embedding()
         try:
             with ProgressBoard(terminal) as board:
                 line = board.line("embedding")
                 line.begin_work("watching")
                 async for now in watch_embedding(client, embedding_id):
-                    state = now.state
                     if as_json:
-                        terminal.out.file.write(json.dumps(message_document(now), ensure_ascii=False) + "\n")
-                        terminal.out.file.flush()
+                        terminal.print_json(message_document(now), indent=None)
                     elif bar:
                         line.report(now.progress.fraction, now.progress.message)
                     elif not session.quiet:
-                        terminal.say(_change(now))
-                    last = now
+                        terminal.print(_change(now))
         except asyncio.CancelledError:
-            terminal.note(f"The work goes on. `sage watch {embedding_id}` follows it again.")
+            terminal.note(f"The work continues. `sage watch {embedding_id}` follows it again.")
             raise
         if bar:
-            terminal.say(_change(last))
-        return SAME_EXIT_CODE if state == embed_pb2.EMBEDDING_STATE_COMPLETED else TROUBLE_EXIT_CODE
+            terminal.print(_change(now))
+        return SAME_EXIT_CODE if now.state == embed_pb2.EMBEDDING_STATE_COMPLETED else TROUBLE_EXIT_CODE
 
     session.run(run)
 
@@ -130,41 +137,42 @@ def watch(session: Session, embedding: str, *, as_json: bool) -> None:
 @click.argument("embeddings", nargs=-1, required=True, metavar="EMBEDDING...")
 @session_options
 def cancel(session: Session, embeddings: tuple[str, ...]) -> None:
-    """Cancel embeddings that are under way."""
+    """Cancel embeddings that are in progress, by their IDs."""
 
     async def run(client: Client) -> None:
-        for embedding_id in [_embedding_id(text) for text in embeddings]:
+        for embedding_id in [read_embedding_id(text) for text in embeddings]:
             await client.cancel_embedding(embedding_id)
             if not session.quiet:
-                session.terminal.say(Text(f"{embedding_id} is cancelled"))
+                session.terminal.print(Text(f"Cancelled {embedding_id}."))
 
     session.run(run)
 
 
 @click.command(name="embeddings")
-@click.option("--video", default="", metavar="ID", help="Only those of this video.")
-@click.option("--state", type=click.Choice(list(_STATES)), help="Only those in this state.")
-@click.option("--model", default="", metavar="NAME", help="Only those of this model.")
+@click.option("--video", default="", metavar="ID", help="Only embeddings of this video.")
+@click.option("--state", type=click.Choice(list(_STATES)), help="Only embeddings in this state.")
+@click.option("--model", default="", metavar="NAME", help="Only embeddings of this model.")
 @limit_option
 @json_option
 @session_options
 def list_embeddings(session: Session, *, video: str, state: str | None, model: str, limit: int, as_json: bool) -> None:
-    """List the embeddings that SAGE has, newest first."""
+    """List the stored embeddings, newest first."""
 
     async def run(client: Client) -> None:
-        wanted = _STATES[state] if state else embed_pb2.EMBEDDING_STATE_UNSPECIFIED
+        video_id = read_video_id(video) if video else ""
+        chosen = _STATES[state] if state else embed_pb2.EMBEDDING_STATE_UNSPECIFIED
         found = []
-        async for embedding in client.list_embeddings(video_id=_video_id(video), model=model, state=wanted):
+        async for embedding in client.list_embeddings(video_id=video_id, model=model, state=chosen):
             found.append(embedding)
             if len(found) == limit:
                 break
         terminal = session.terminal
         if as_json:
-            terminal.say_json({"embeddings": [message_document(embedding) for embedding in found]})
+            terminal.print_json({"embeddings": [message_document(embedding) for embedding in found]})
         elif not found:
             terminal.note("There are no such embeddings. `sage embed VIDEO` makes one.")
         else:
-            say_table(terminal, _EMBEDDING_COLUMNS, [_embedding_row(one) for one in found])
+            print_table(terminal, _EMBEDDING_COLUMNS, [_embedding_row(one) for one in found])
 
     session.run(run)
 
@@ -173,15 +181,15 @@ def list_embeddings(session: Session, *, video: str, state: str | None, model: s
 @json_option
 @session_options
 def models(session: Session, *, as_json: bool) -> None:
-    """List the models that can embed, the best usable one first."""
+    """List the models, the best usable one first."""
 
     async def run(client: Client) -> None:
         found = await client.list_models()
         terminal = session.terminal
         if as_json:
-            terminal.say_json({"models": [message_document(model) for model in found]})
+            terminal.print_json({"models": [message_document(model) for model in found]})
             return
-        say_table(terminal, _MODEL_COLUMNS, [_model_row(model) for model in found])
+        print_table(terminal, _MODEL_COLUMNS, [_model_row(model) for model in found])
 
     session.run(run)
 
@@ -192,6 +200,7 @@ _EMBEDDING_COLUMNS = (
     Column("done", right=True, keep=4),
     Column("model", keep=3),
     Column("clips", right=True, keep=2),
+    Column("tracks", keep=1),
     Column("video", style="dim", keep=0),
     Column("created", style="dim", keep=1),
 )
@@ -199,7 +208,7 @@ _EMBEDDING_COLUMNS = (
 _MODEL_COLUMNS = (
     Column("name", style="cyan"),
     Column("usable", elastic=True),
-    Column("numbers", right=True, keep=2),
+    Column("dimensions", right=True, keep=2),
     Column("clips", keep=3),
     Column("tracks", keep=1),
     Column("provider", keep=0),
@@ -213,6 +222,7 @@ def _embedding_row(embedding: embed_pb2.Embedding) -> tuple[str, ...]:
         f"{embedding.progress.fraction:.0%}",
         embedding.model,
         f"{embedding.clip_seconds:g} s",
+        ", ".join(embedding.requested_tracks),
         embedding.video_id,
         embedding.create_time.ToDatetime().strftime("%Y-%m-%d %H:%MZ"),
     )
@@ -221,7 +231,7 @@ def _embedding_row(embedding: embed_pb2.Embedding) -> tuple[str, ...]:
 def _model_row(model: embed_pb2.Model) -> tuple[str, ...]:
     return (
         model.name,
-        "yes" if model.usable else f"no: {printable(model.unusable_reason)}",
+        "yes" if model.usable else f"no: {printable(in_commands(model.unusable_reason))}",
         str(model.dimensions),
         f"{model.min_clip_seconds:g} to {model.max_clip_seconds:g} s",
         ", ".join(model.tracks),
@@ -230,25 +240,10 @@ def _model_row(model: embed_pb2.Model) -> tuple[str, ...]:
 
 
 def _change(embedding: embed_pb2.Embedding) -> Text:
-    sentence = embedding.failure.message or embedding.progress.message
-    return Text(f"{_state(embedding):<10}  {embedding.progress.fraction:>4.0%}  {printable(sentence)}".rstrip())
+    failure = in_commands(embedding.failure.message, next_step=next_step_for(embedding.failure.reason))
+    message = printable(failure or embedding.progress.message)
+    return Text(f"{_state(embedding):<10}  {embedding.progress.fraction:>4.0%}  {message}".rstrip())
 
 
 def _state(embedding: embed_pb2.Embedding) -> str:
     return _STATE_NAMES.get(embedding.state, "unknown")
-
-
-def _embedding_id(text: str) -> str:
-    target = read_target(text)
-    if not isinstance(target, EmbeddingTarget):
-        raise Trouble(f"{text} is not the id of an embedding.", next_step="`sage embeddings` lists them.")
-    return target.embedding_id
-
-
-def _video_id(text: str) -> str:
-    if not text:
-        return ""
-    target = read_target(text)
-    if not isinstance(target, VideoTarget):
-        raise Trouble(f"{text} is not the id of a video.", next_step="`sage videos` lists them.")
-    return target.video_id

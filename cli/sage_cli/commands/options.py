@@ -7,21 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from sage.compare.v1 import compare_pb2
 
-from sage_cli.channel import DEFAULT_ADDRESS
-from sage_cli.comparison import DEFAULT_TRACK
-from sage_cli.session import Session
-from sage_cli.terminal import open_terminal
-from sage_cli.uploads import PARTS_OVER_MIB, Sending
+from sage_cli.api.channel import DEFAULT_ADDRESS
+from sage_cli.commands.session import Session
+from sage_cli.films.uploads import RESUMABLE_OVER_MIB, UploadOptions
+from sage_cli.show.comparison import DEFAULT_TRACK, METRIC_NAMES
+from sage_cli.show.terminal import open_terminal
 
 MAX_THRESHOLD = 2.0
-# What SAGE knows; a server may know others, and `sage models` asks it.
+# Models of this version of SAGE; `sage models` lists those of the server.
 MODELS = "marengo3.0, marengo3.5, Marengo-retrieval-2.7, local"
 WHOLE_VIDEO_TRACK = "video"
+_METRICS = {name: value for value, name in METRIC_NAMES.items()}
 
 
 class OrderedGroup(click.Group):
-    """A group that lists its commands in the order of their use, not of the alphabet."""
+    """A group that lists its commands in the order in which they were added, not alphabetically."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands."""
@@ -29,7 +31,7 @@ class OrderedGroup(click.Group):
 
 
 class FiniteFloat(click.ParamType[float]):
-    """A number that is neither infinite nor NaN, above `low` (or at it) and not above `high`."""
+    """A finite number above `low` (or equal to it) and not above `high`."""
 
     name = "number"
 
@@ -39,7 +41,7 @@ class FiniteFloat(click.ParamType[float]):
         self._low_open = low_open
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number, or end with the rule that it breaks."""
+        """Return the number, or fail with the rule that it breaks."""
         try:
             number = float(value)
         except ValueError:
@@ -55,11 +57,31 @@ class FiniteFloat(click.ParamType[float]):
         return f"more than {self._low:g}" if self._low_open else f"at least {self._low:g}"
 
 
-def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --address and --quiet, and give the command a `session` in their place."""
+_THRESHOLD = FiniteFloat(0, MAX_THRESHOLD)
 
-    @click.option("--address", metavar="HOST:PORT", help=f"Where SAGE is. [default: {DEFAULT_ADDRESS}]")
-    @click.option("-q", "--quiet", is_flag=True, help="Print ids, tables and JSON only: no progress, no report.")
+
+class TrackType(click.ParamType[compare_pb2.TrackSpec]):
+    """A track to compare, `NAME` or `NAME:THRESHOLD`."""
+
+    name = "track"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> compare_pb2.TrackSpec:
+        """Return the track, or fail with the rule that it breaks."""
+        if isinstance(value, compare_pb2.TrackSpec):
+            return value
+        name, colon, threshold = str(value).partition(":")
+        if not name:
+            self.fail(f"{value!r} does not name a track.", param, ctx)
+        if name == WHOLE_VIDEO_TRACK:
+            self.fail("the track video is one vector for the entire film and has no clips to compare.", param, ctx)
+        return compare_pb2.TrackSpec(name=name, threshold=_THRESHOLD.convert(threshold, param, ctx) if colon else None)
+
+
+def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --address and --quiet, and pass the command a `session` instead of them."""
+
+    @click.option("--address", metavar="HOST:PORT", help=f"Address of SAGE.  [default: {DEFAULT_ADDRESS}]")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only IDs, tables and JSON: no progress, no report.")
     @click.pass_context
     @functools.wraps(command)
     def wrapped(context: click.Context, /, *, address: str | None, quiet: bool, **arguments: Any) -> Any:
@@ -75,128 +97,108 @@ limit_option = click.option(
     metavar="N",
     default=50,
     show_default=True,
-    help="How many to list at the most.",
+    help="List at most N.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+force_option = click.option("--force", is_flag=True, help="Make a new embedding even if one exists.")
 
 
 def upload_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how files are uploaded, and give the command `sending` in their place."""
+    """Add the options for uploading files, and pass the command `uploads` instead of them."""
 
     @click.option(
-        "--content-type", metavar="TYPE", help="Media type of the files, such as video/mp4. [default: guessed]"
+        "--content-type", metavar="TYPE", help="Media type of the files, such as video/mp4.  [default: detected]"
     )
     @click.option(
         "--parts-over",
         type=click.IntRange(min=0),
         metavar="MIB",
-        default=PARTS_OVER_MIB,
+        default=RESUMABLE_OVER_MIB,
         envvar="SAGE_PARTS_OVER_MIB",
         show_default=True,
         show_envvar=True,
-        help="Size over which a file is sent in parts, so that an upload that was interrupted can go on.",
+        help="Upload files larger than this in parts, so that an interrupted upload can be resumed.",
     )
     @functools.wraps(command)
     def wrapped(*positional: Any, content_type: str | None, parts_over: int, **arguments: Any) -> Any:
-        return command(*positional, sending=Sending(content_type, parts_over * 1024 * 1024), **arguments)
+        return command(*positional, uploads=UploadOptions(content_type, parts_over * 1024 * 1024), **arguments)
 
     return wrapped
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how a video is embedded."""
+    """Add the options for embedding a video."""
     model = click.option(
         "--model",
         metavar="NAME",
-        help=f"Model to embed with: {MODELS}; `sage models` says which can be used. [default: the best of those]",
+        help=f"Model to embed with: {MODELS}. `sage models` shows which are usable.  [default: the best usable one]",
     )
     clip_seconds = click.option(
         "--clip-seconds",
         type=FiniteFloat(0, low_open=True),
         metavar="S",
-        help="Length of a clip in seconds. [default: 2]",
+        help="Length of a clip in seconds.  [default: 2]",
     )
     return model(clip_seconds(command))
 
 
 @dataclass(frozen=True)
-class Measure:
-    """How two embeddings are to be compared. None leaves it to the server.
+class CompareOptions:
+    """How two embeddings are compared.
 
     Attributes:
-        threshold: Distance above which clips differ.
-        metric: How distance is measured.
-        track: The track to compare.
-        second_track: Another track beside it; empty for none.
-        second_threshold: The threshold for that one.
+        metric: How distances are measured. If unspecified, the server chooses it.
+        tracks: The tracks to compare. If one has no threshold, the server chooses it.
     """
 
-    threshold: float | None
-    metric: str | None
-    track: str
-    second_track: str
-    second_threshold: float | None
+    metric: compare_pb2.Metric.ValueType
+    tracks: tuple[compare_pb2.TrackSpec, ...]
 
     @property
-    def tracks(self) -> tuple[str, ...]:
+    def track_names(self) -> tuple[str, ...]:
         """The tracks that both embeddings must have."""
-        return (self.track, self.second_track) if self.second_track else (self.track,)
-
-    def check(self) -> None:
-        """Refuse what does not go together, before anything is uploaded for it.
-
-        Raises:
-            click.UsageError: One option rules out another.
-        """
-        if WHOLE_VIDEO_TRACK in self.tracks:
-            raise click.UsageError("The track video is one vector for the whole and has no clips to compare.")
-        if self.second_track == self.track:
-            raise click.UsageError(f"--second-track {self.track} is compared already; name another track.")
-        if self.second_threshold is not None and not self.second_track:
-            raise click.UsageError("--second-threshold needs a --second-track.")
+        return tuple(track.name for track in self.tracks)
 
 
-def measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how two embeddings are compared, and give the command a `measure` in their place."""
-    threshold_type = FiniteFloat(0, MAX_THRESHOLD)
+def compare_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for comparing two embeddings, and pass the command `comparing` instead of them."""
 
-    @click.option(
-        "--threshold",
-        type=threshold_type,
-        metavar="X",
-        help="Distance above which clips differ, 0 to 2. [default: the model's]",
-    )
-    @click.option(
-        "--metric", type=click.Choice(["cosine", "euclidean"]), help="How distance is measured. [default: cosine]"
-    )
     @click.option(
         "--track",
-        default=DEFAULT_TRACK,
-        show_default=True,
-        metavar="NAME",
-        help="Track to compare: visual, audio, transcription, as the model makes them.",
+        "tracks",
+        type=TrackType(),
+        multiple=True,
+        default=[DEFAULT_TRACK],
+        metavar="NAME[:THRESHOLD]",
+        help="Track to compare: visual, audio or transcription, if the model makes it; optionally with its own "
+        f"threshold. May be repeated.  [default: {DEFAULT_TRACK}]",
     )
     @click.option(
-        "--second-track",
-        default="",
-        metavar="NAME",
-        help="Another track beside it, such as audio where the picture may be the same and the dub is not.",
+        "--threshold",
+        type=_THRESHOLD,
+        metavar="X",
+        help="Distance above which clips differ, 0 to 2, for tracks without their own.  [default: set by the server "
+        "for each model and track]",
     )
-    @click.option(
-        "--second-threshold", type=threshold_type, metavar="X", help="Its threshold, 0 to 2. [default: the model's]"
-    )
+    @click.option("--metric", type=click.Choice(list(_METRICS)), help="How distance is measured.  [default: cosine]")
     @functools.wraps(command)
     def wrapped(
-        *args: Any,
+        *positional: Any,
+        tracks: tuple[compare_pb2.TrackSpec, ...],
         threshold: float | None,
         metric: str | None,
-        track: str,
-        second_track: str,
-        second_threshold: float | None,
         **arguments: Any,
     ) -> Any:
-        measure = Measure(threshold, metric, track, second_track, second_threshold)
-        measure.check()
-        return command(*args, measure=measure, **arguments)
+        names = [track.name for track in tracks]
+        if repeated := next((name for name in names if names.count(name) > 1), None):
+            raise click.UsageError(f"--track {repeated} is specified twice.")
+        chosen = tuple(
+            compare_pb2.TrackSpec(
+                name=track.name, threshold=track.threshold if track.HasField("threshold") else threshold
+            )
+            for track in tracks
+        )
+        comparing = CompareOptions(_METRICS[metric] if metric else compare_pb2.METRIC_UNSPECIFIED, chosen)
+        return command(*positional, comparing=comparing, **arguments)
 
     return wrapped

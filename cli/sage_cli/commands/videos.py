@@ -1,28 +1,28 @@
-"""`sage upload`, `sage videos`, `sage play`: what is stored."""
+"""`sage upload`, `videos`, `video`, `play` and `delete`: what is stored."""
 
 import asyncio
+from collections.abc import Iterator
 
 import click
 import grpc
 from rich.text import Text
-from sage.ingest.v1 import ingest_pb2
+from sage.ingest.v1 import ingest_pb2, media_pb2
 
-from sage_cli.client import Client
+from sage_cli.api.client import Client
+from sage_cli.api.errors import CommandError
 from sage_cli.commands.options import json_option, limit_option, session_options, upload_options
-from sage_cli.comparison import read_frame_rate
-from sage_cli.errors import Trouble
-from sage_cli.json_output import message_document
-from sage_cli.preparation import Preparation
-from sage_cli.progress import ProgressBoard, size
-from sage_cli.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
-from sage_cli.tables import Column, say_table
-from sage_cli.targets import VideoTarget, read_file_target, read_target
-from sage_cli.terminal import printable
-from sage_cli.timecode import clock, timecode
-from sage_cli.uploads import Sending
+from sage_cli.commands.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
+from sage_cli.films.preparation import Preparation
+from sage_cli.films.targets import FileTarget, VideoTarget, read_file_target, read_target, read_video_id
+from sage_cli.films.uploads import UploadOptions
+from sage_cli.show.json_output import message_document
+from sage_cli.show.progress import ProgressBoard, size
+from sage_cli.show.tables import Column, print_table
+from sage_cli.show.terminal import printable
+from sage_cli.show.timecode import FrameRate, start_timecode, time_name
 
-# More at once would share one network and one disk, and gain nothing.
-UPLOADS_AT_ONCE = 3
+# More at once would share the same network and disk without a gain.
+UPLOADS_IN_FLIGHT = 3
 MAX_PLAY_MINUTES = 7 * 24 * 60
 
 
@@ -31,87 +31,83 @@ MAX_PLAY_MINUTES = 7 * 24 * 60
 @upload_options
 @json_option
 @session_options
-def upload(session: Session, files: tuple[str, ...], *, sending: Sending, as_json: bool) -> None:
-    """Upload video files and print their ids, in the order of the files.
+def upload(session: Session, files: tuple[str, ...], *, uploads: UploadOptions, as_json: bool) -> None:
+    """Upload video files and print their IDs.
 
-    A file that SAGE has already under the same name is not sent again.
+    The IDs are in the order of the files. A file that SAGE already has, under any name, is not uploaded again.
     """
 
     async def run(client: Client) -> int:
-        preparation = Preparation(client, sending)
-        slots = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        preparation = Preparation(client, uploads)
+        slots = asyncio.Semaphore(UPLOADS_IN_FLIGHT)
 
-        async def one(file: str, board: ProgressBoard) -> ingest_pb2.Video | Trouble:
+        async def one(file: str, board: ProgressBoard) -> ingest_pb2.Video | CommandError:
             async with slots:
                 try:
                     target = read_file_target(file)
                     preparation.media_type(target)
                     return await preparation.video(target, board.line(target.path.name))
-                except (Trouble, grpc.RpcError) as error:
+                except (CommandError, grpc.RpcError) as error:
                     return session.explain(error)
 
         with ProgressBoard(session.terminal) as board:
             results = await asyncio.gather(*(one(file, board) for file in files))
         videos = [result for result in results if isinstance(result, ingest_pb2.Video)]
         if as_json:
-            session.terminal.say_json({"videos": [message_document(video) for video in videos]})
+            session.terminal.print_json({"videos": [message_document(video) for video in videos]})
         else:
-            # People want to know which is which; a script wants `sage embed $(sage upload film.mp4)`.
+            # People need the names next to the IDs; `sage embed $(sage upload film.mp4)` needs the IDs alone.
             named = session.terminal.out.is_terminal
             for video in videos:
-                session.terminal.say(Text(f"{video.id}  {printable(video.filename)}" if named else video.id))
+                session.terminal.print(Text(f"{video.id}  {printable(video.filename)}" if named else video.id))
         for result in results:
-            if isinstance(result, Trouble):
-                session.terminal.complain(result)
+            if isinstance(result, CommandError):
+                session.terminal.error(result)
         return SAME_EXIT_CODE if len(videos) == len(files) else TROUBLE_EXIT_CODE
 
     session.run(run)
 
 
 @click.command()
-@click.option("--name", default="", metavar="TEXT", help="Only videos with this in their name.")
+@click.option("--name", default="", metavar="TEXT", help="Only videos whose name contains TEXT, ignoring case.")
 @limit_option
 @json_option
 @session_options
 def videos(session: Session, *, name: str, limit: int, as_json: bool) -> None:
-    """List the videos that SAGE has, newest first."""
+    """List the stored videos, newest first."""
 
     async def run(client: Client) -> None:
-        found = []
-        async for video in client.list_videos(filename_contains=name):
-            found.append(video)
-            if len(found) == limit:
-                break
+        found = await client.list_videos(filename_contains=name, limit=limit)
         terminal = session.terminal
         if as_json:
-            terminal.say_json({"videos": [message_document(video) for video in found]})
+            terminal.print_json({"videos": [message_document(video) for video in found]})
         elif not found:
-            terminal.note("There are no videos. `sage upload FILE` brings one in.")
+            terminal.note("There are no videos. `sage upload FILE` adds one.")
         else:
-            say_table(terminal, _COLUMNS, [_row(video) for video in found])
+            print_table(terminal, _COLUMNS, [_row(video) for video in found])
 
     session.run(run)
 
 
-_COLUMNS = (
-    Column("id", style="cyan"),
-    Column("name", elastic=True),
-    Column("length", right=True, keep=3),
-    Column("picture", keep=1),
-    Column("size", right=True, keep=2),
-    Column("uploaded", style="dim", keep=0),
-)
+@click.command()
+@click.argument("video")
+@json_option
+@session_options
+def video(session: Session, video: str, *, as_json: bool) -> None:
+    """Show the details of one video.
 
+    Size, checksum, length, start timecode, picture and sound. VIDEO is the ID of a video.
+    """
 
-def _row(video: ingest_pb2.Video) -> tuple[str, ...]:
-    media = video.media
-    rate = read_frame_rate(media)
-    uploaded = video.create_time.ToDatetime().strftime("%Y-%m-%d %H:%MZ")
-    if video.state != ingest_pb2.VIDEO_STATE_READY:
-        return video.id, printable(video.filename), "", "being checked", size(video.size_bytes), uploaded
-    length = timecode(media.duration_seconds, rate) if rate else clock(media.duration_seconds)
-    picture = f"{media.width}×{media.height} {rate or ''} {media.video_codec}"
-    return video.id, printable(video.filename), length, " ".join(picture.split()), size(video.size_bytes), uploaded
+    async def run(client: Client) -> None:
+        found = await client.get_video(read_video_id(video))
+        if as_json:
+            session.terminal.print_json(message_document(found))
+            return
+        for name, value in _facts(found):
+            session.terminal.print(Text.assemble((f"{name:<9} ", "dim"), printable(value)))
+
+    session.run(run)
 
 
 @click.command()
@@ -122,20 +118,108 @@ def _row(video: ingest_pb2.Video) -> tuple[str, ...]:
     metavar="N",
     default=60,
     show_default=True,
-    help="How many minutes the URL holds.",
+    help="Minutes for which the URL is valid.",
 )
 @session_options
 def play(session: Session, video: str, *, minutes: int) -> None:
     """Print a URL that plays a video: `mpv $(sage play ID)`.
 
-    Whoever has the URL can watch the video until it expires.
+    VIDEO is the ID of a video. Anyone who has the URL can watch the video until it expires.
     """
 
     async def run(client: Client) -> None:
-        target = read_target(video)
-        if not isinstance(target, VideoTarget):
-            raise Trouble(f"{video} is not the id of a video.", next_step="`sage videos` lists them.")
-        answer = await client.get_playback_url(target.video_id, validity_s=minutes * 60)
-        session.terminal.say(Text(answer.url))
+        url = await client.get_playback_url(read_video_id(video), validity_s=minutes * 60)
+        session.terminal.print(Text(url))
 
     session.run(run)
+
+
+@click.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@session_options
+def delete(session: Session, ids: tuple[str, ...]) -> None:
+    """Delete videos and embeddings by their IDs.
+
+    The embeddings of a deleted video are kept and can still be compared.
+    """
+
+    async def run(client: Client) -> None:
+        # All IDs are read before anything is deleted, so that a typo in the last one costs nothing.
+        targets = [read_target(text) for text in ids]
+        for text, target in zip(ids, targets, strict=True):
+            if isinstance(target, FileTarget):
+                raise CommandError(f"{text} is a file, not an ID.", next_step="`sage delete` never deletes files.")
+        for text, target in zip(ids, targets, strict=True):
+            await (client.delete_video(text) if isinstance(target, VideoTarget) else client.delete_embedding(text))
+            if not session.quiet:
+                session.terminal.print(Text(f"Deleted {text}."))
+
+    session.run(run)
+
+
+_COLUMNS = (
+    Column("id", style="cyan"),
+    Column("name", elastic=True),
+    Column("length", right=True, keep=4),
+    Column("picture", keep=2),
+    Column("sound", keep=1),
+    Column("size", right=True, keep=3),
+    Column("uploaded", style="dim", keep=0),
+)
+
+
+def _row(video: ingest_pb2.Video) -> tuple[str, ...]:
+    media = video.media
+    return (
+        video.id,
+        printable(video.filename),
+        time_name(media.duration_seconds, FrameRate.read(media)),
+        _picture(media),
+        ", ".join(_sound(track) for track in media.audio_tracks) or "none",
+        size(video.size_bytes),
+        _uploaded(video),
+    )
+
+
+def _facts(video: ingest_pb2.Video) -> Iterator[tuple[str, str]]:
+    """Yield the name and value of each fact about a video that is known."""
+    media = video.media
+    yield "id", video.id
+    yield "name", video.filename
+    yield "type", f"{video.content_type}, {size(video.size_bytes)}"
+    yield "sha256", video.sha256
+    yield "uploaded", _uploaded(video)
+    yield "length", time_name(media.duration_seconds, FrameRate.read(media))
+    if start := start_timecode(media):
+        yield "starts at", start
+    yield "picture", ", ".join([_picture(media), *_picture_details(media)])
+    if media.HasField("color"):
+        yield "colour", " ".join(filter(None, (media.color.primaries, media.color.transfer, media.color.matrix)))
+    for track in media.audio_tracks:
+        yield "sound", _sound(track, details=True)
+    if not media.audio_tracks:
+        yield "sound", "none"
+
+
+def _picture(media: media_pb2.Media) -> str:
+    rate = FrameRate.read(media)
+    return " ".join(f"{media.display_width}×{media.display_height} {rate or ''} {media.video_codec}".split())
+
+
+def _picture_details(media: media_pb2.Media) -> Iterator[str]:
+    if (media.width, media.height) != (media.display_width, media.display_height):
+        yield f"stored as {media.width}×{media.height}"
+    if media.frame_rate_mode == media_pb2.FRAME_RATE_MODE_VARIABLE:
+        yield "variable frame rate"
+    if media.field_order in {media_pb2.FIELD_ORDER_TOP_FIRST, media_pb2.FIELD_ORDER_BOTTOM_FIRST}:
+        yield "interlaced"
+
+
+def _sound(track: media_pb2.AudioTrack, *, details: bool = False) -> str:
+    channels = track.layout or f"{track.channels} channels"
+    rate = f"{track.sample_rate / 1000:g} kHz" if details and track.sample_rate else ""
+    return " ".join(filter(None, (track.codec, channels, rate, track.language)))
+
+
+def _uploaded(video: ingest_pb2.Video) -> str:
+    return video.create_time.ToDatetime().strftime("%Y-%m-%d %H:%MZ")

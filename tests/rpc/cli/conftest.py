@@ -1,4 +1,4 @@
-"""The `sage` command as a process, in front of services in memory."""
+"""The `sage` command as a process, calling services in memory."""
 
 import asyncio
 import fcntl
@@ -25,20 +25,20 @@ def fake() -> FakeSage:
 
 @pytest.fixture
 async def address(fake: FakeSage) -> AsyncIterator[str]:
-    """Where the services are."""
+    """The address of the services."""
     async with fake.serve() as where:
         yield where
 
 
 @pytest.fixture
 def environ(address: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of a command: nothing of the developer's own colours and addresses."""
+    """The environment of a command, without the developer's colours and addresses."""
     return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SAGE_ADDRESS": address, "PYTHONUTF8": "1"}
 
 
 @pytest.fixture
 def sage(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Run]]:
-    """A call runs the command in an empty folder, with pipes for its streams; keywords join its environment."""
+    """A call runs the command in an empty folder, with pipes for its streams; keywords extend its environment."""
 
     async def run(*arguments: str, **extra: str) -> Run:
         process = await asyncio.create_subprocess_exec(
@@ -58,7 +58,7 @@ def sage(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Run
 
 @pytest.fixture
 def sage_in_terminal(environ: dict[str, str], tmp_path: Path) -> Callable[..., Awaitable[Run]]:
-    """A call runs the command in a terminal of `columns`; all that appears on it is in `out`."""
+    """A call runs the command in a terminal of `columns`; `out` has everything that appears on it."""
 
     async def run(*arguments: str, columns: int = 80, **extra: str) -> Run:
         ours, theirs = pty.openpty()
@@ -82,7 +82,7 @@ def sage_in_terminal(environ: dict[str, str], tmp_path: Path) -> Callable[..., A
 
 @pytest.fixture
 def films(tmp_path: Path) -> tuple[str, str]:
-    """Two files that differ, by their names in the folder of the command."""
+    """Two files that differ, named relative to the folder of the command."""
     (tmp_path / "old.mp4").write_bytes(b"old" * 1_000_000)
     (tmp_path / "new.mp4").write_bytes(b"new" * 1_000_000)
     return "old.mp4", "new.mp4"
@@ -94,7 +94,7 @@ def _read_all(terminal: int) -> bytes:
         try:
             chunk = os.read(terminal, 65_536)
         except OSError:
-            # Linux says EIO once the other end is closed.
+            # Linux raises EIO once the other end is closed.
             return shown
         if not chunk:
             return shown

@@ -7,33 +7,30 @@ import sys
 
 import pytest
 from sage.embed.v1 import embed_pb2
+from sage.ingest.v1 import media_pb2
 
 MISSING_VIDEO = f"video_{'0' * 32}"
 
 
-async def test_upload_prints_ids(sage, fake, films):
-    """Each file becomes a video, whose id has a line for itself, in the order of the files."""
+async def test_upload_prints_ids_in_the_order_of_the_files(sage, fake, films):
     outcome = await sage("upload", *films)
     assert outcome.code == 0, outcome.err
     assert [fake.videos[video_id].filename for video_id in outcome.out.splitlines()] == list(films)
 
 
-async def test_upload_names_films_to_people(sage_in_terminal, fake, films):
-    """In a terminal the name stands beside the id."""
+async def test_upload_prints_names_in_a_terminal(sage_in_terminal, fake, films):
     outcome = await sage_in_terminal("upload", films[0])
     assert f"{next(iter(fake.videos))}  {films[0]}" in outcome.out
 
 
-async def test_upload_goes_on_past_a_bad_file(sage, fake, films):
-    """One bad file costs the exit code, not the others."""
+async def test_upload_continues_after_a_bad_file(sage, fake, films):
     outcome = await sage("upload", films[0], "missing.mp4", films[1])
     assert outcome.code == 2
     assert len(outcome.out.splitlines()) == 2
     assert "There is no file missing.mp4." in outcome.err
 
 
-async def test_upload_says_what_kind_of_video_it_is(sage, fake, tmp_path):
-    """The media type is that of the file, or what the user says."""
+async def test_media_type_is_detected_or_given(sage, fake, tmp_path):
     (tmp_path / "a.mkv").write_bytes(b"a")
     (tmp_path / "b.xyz").write_bytes(b"b")
     assert (await sage("upload", "a.mkv")).code == 0
@@ -42,8 +39,8 @@ async def test_upload_says_what_kind_of_video_it_is(sage, fake, tmp_path):
     assert [video.content_type for video in fake.videos.values()] == ["video/x-matroska", "video/mp4"]
 
 
-async def test_odd_file_names_become_labels(sage, fake, tmp_path):
-    """Emoji stay; control characters, which the server refuses, are written out."""
+async def test_control_characters_in_file_names_are_escaped(sage, fake, tmp_path):
+    """The contract does not allow them. Emoji stay."""
     for name in ("🎬 film.mp4", "a\nb.mp4"):
         (tmp_path / name).write_bytes(name.encode())
         outcome = await sage("upload", name)
@@ -52,18 +49,16 @@ async def test_odd_file_names_become_labels(sage, fake, tmp_path):
     assert [video.filename for video in fake.videos.values()] == ["🎬 film.mp4", "a\\x0ab.mp4"]
 
 
-async def test_videos_are_listed_a_line_each(sage, fake):
-    """The list has every page, newest first, a line for each video."""
+async def test_list_has_every_page_newest_first(sage, fake):
     videos = [fake.add_video(filename=f"film {number}.mp4") for number in range(5)]
     lines = (await sage("videos")).out.splitlines()
     assert [line.split()[0] for line in lines] == ["id", *(video.id for video in reversed(videos))]
-    assert "00:00:20:00" in lines[1]
+    assert "00:00:20:00  640×360 24 fps h264  aac stereo eng" in lines[1]
     limited = json.loads((await sage("videos", "--json", "--limit", "3", "--name", "film")).out)
     assert [video["id"] for video in limited["videos"]] == [video.id for video in reversed(videos)][:3]
 
 
-async def test_empty_lists_are_no_trouble(sage):
-    """An empty list is an answer; stdout stays empty, and the note is on stderr."""
+async def test_empty_list_is_a_note_on_stderr(sage):
     for command in ("videos", "embeddings"):
         outcome = await sage(command)
         assert (outcome.code, outcome.out) == (0, "")
@@ -71,15 +66,13 @@ async def test_empty_lists_are_no_trouble(sage):
 
 
 async def test_list_fits_a_narrow_terminal(sage_in_terminal, fake):
-    """At 60 columns ids stay whole and no line is longer than the terminal."""
     fake.add_video(filename="a film with a rather long name indeed.mp4")
     outcome = await sage_in_terminal("videos", columns=60, NO_COLOR="1")
     assert max(map(len, outcome.out.splitlines())) <= 60
     assert next(iter(fake.videos)) in outcome.out
 
 
-async def test_embed_prints_the_id_when_it_is_done(sage, fake, films):
-    """A file is uploaded, embedded, and its embedding is used again the next time."""
+async def test_embed_prints_the_id_and_uses_an_existing_embedding_again(sage, fake, films):
     first = await sage("embed", films[0])
     second = await sage("embed", next(iter(fake.videos)))
     assert first.code == second.code == 0, first.err + second.err
@@ -88,8 +81,7 @@ async def test_embed_prints_the_id_when_it_is_done(sage, fake, films):
     assert embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED
 
 
-async def test_embed_without_waiting_leaves_the_work_to_others(sage, fake, films):
-    """With --no-wait the id is printed at once."""
+async def test_embed_without_waiting_does_not_watch(sage, fake, films):
     fake.hang_embeddings = True
     outcome = await sage("embed", "--no-wait", "--json", films[0])
     assert outcome.code == 0, outcome.err
@@ -97,8 +89,7 @@ async def test_embed_without_waiting_leaves_the_work_to_others(sage, fake, films
     assert fake.watches == 0
 
 
-async def test_watch_tells_each_change(sage, fake):
-    """In a pipe each change is a line; with --json each is a document in a line."""
+async def test_watch_prints_a_line_per_change(sage, fake):
     for options in ((), ("--json",)):
         embedding = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PENDING)
         outcome = await sage("watch", embedding.id, *options)
@@ -113,14 +104,12 @@ async def test_watch_tells_each_change(sage, fake):
 
 
 @pytest.mark.parametrize("state", [embed_pb2.EMBEDDING_STATE_FAILED, embed_pb2.EMBEDDING_STATE_CANCELLED])
-async def test_watch_of_what_did_not_complete_exits_with_two(sage, fake, state):
-    """An embedding that came to a bad end has a bad exit code."""
+async def test_watch_exits_with_two_unless_the_embedding_completed(sage, fake, state):
     embedding = fake.add_embedding(fake.add_video().id, state=state)
     assert (await sage("watch", embedding.id)).code == 2
 
 
 async def test_interrupted_watch_leaves_the_work_alone(environ, fake, tmp_path):
-    """Ctrl-C in `sage watch` stops the watching only."""
     fake.hang_embeddings = True
     embedding = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PENDING)
     process = await asyncio.create_subprocess_exec(
@@ -134,26 +123,24 @@ async def test_interrupted_watch_leaves_the_work_alone(environ, fake, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
     assert process.returncode == 130
-    assert b"The work goes on." in err
+    assert b"The work continues." in err
     assert embedding.state == embed_pb2.EMBEDDING_STATE_PROCESSING
 
 
-async def test_cancel_cancels(sage, fake):
-    """A running embedding is cancelled; one that completed says that it cannot be."""
+async def test_cancel_ends_work_in_progress_only(sage, fake):
     running = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PROCESSING)
     done = fake.add_embedding(fake.add_video().id)
     assert (await sage("cancel", running.id)).code == 0
     assert running.state == embed_pb2.EMBEDDING_STATE_CANCELLED
     refused = await sage("cancel", done.id)
     assert refused.code == 2
-    assert "is COMPLETED already and cannot be cancelled" in refused.err
+    assert "is already COMPLETED and cannot be cancelled" in refused.err
 
 
-async def test_delete_takes_both_kinds(sage, fake):
-    """Videos and embeddings are deleted by id; a slip in one of them deletes none."""
+async def test_delete_accepts_videos_and_embeddings_and_checks_all_ids_first(sage, fake):
     video = fake.add_video()
     embedding = fake.add_embedding(video.id)
-    assert (await sage("delete", video.id, "slip")).code == 2
+    assert (await sage("delete", video.id, "typo")).code == 2
     assert fake.videos
     outcome = await sage("delete", video.id, embedding.id)
     assert outcome.code == 0, outcome.err
@@ -162,23 +149,20 @@ async def test_delete_takes_both_kinds(sage, fake):
     assert (await sage("delete", video.id)).code == 2
 
 
-async def test_play_prints_a_url(sage, fake):
-    """The URL stands alone on stdout, so that a player can be given it."""
+async def test_play_prints_only_the_url(sage, fake):
     video = fake.add_video()
     assert (await sage("play", video.id, "--minutes", "5")).out == f"http://s3/{video.id}?for=300\n"
 
 
-async def test_models_say_which_can_be_used(sage):
-    """Every model is listed, with why it cannot be used."""
+async def test_models_list_says_why_a_model_is_not_usable(sage):
     out = (await sage("models")).out
     assert out.splitlines()[1].split()[:2] == ["local", "yes"]
-    assert "no: no API key is set." in out
+    assert "no: no API key is set. Set one with `sage key set`." in out
     models = json.loads((await sage("models", "--json")).out)["models"]
     assert [model["usable"] for model in models] == [True, False, False, False]
 
 
-async def test_embeddings_are_filtered(sage, fake):
-    """The list can be asked for a video or a state."""
+async def test_embeddings_are_filtered_by_video_and_state(sage, fake):
     first, second = fake.add_video(), fake.add_video()
     fake.add_embedding(first.id)
     failed = fake.add_embedding(second.id, state=embed_pb2.EMBEDDING_STATE_FAILED)
@@ -187,38 +171,112 @@ async def test_embeddings_are_filtered(sage, fake):
         assert [one["id"] for one in document["embeddings"]] == [failed.id]
 
 
-@pytest.mark.parametrize("option", ["--address", "SAGE_ADDRESS"])
-async def test_address_may_stand_anywhere(sage, address, option):
-    """The address is taken from the command, from before it, or from the environment, the nearest first."""
+async def test_address_option_overrides_the_environment(sage, address):
+    """It may stand before or after the command."""
     wrong = "127.0.0.1:9"
     assert (await sage("models", "--address", address, SAGE_ADDRESS=wrong)).code == 0
     assert (await sage("--address", address, "models", SAGE_ADDRESS=wrong)).code == 0
     assert (await sage("models", SAGE_ADDRESS=wrong)).code == 2
 
 
-@pytest.mark.parametrize("command", ["play", "watch", "cancel", "embed"])
-async def test_wrong_kind_of_thing_is_named(sage, fake, command):
-    """A command that wants one kind of id says so when it gets the other, or a slip."""
+@pytest.mark.parametrize("command", ["play", "video", "watch", "cancel", "embed"])
+async def test_id_of_the_wrong_kind_is_refused(sage, fake, command):
     embedding = fake.add_embedding(fake.add_video().id).id
-    outcome = await sage(command, embedding if command in {"play", "embed"} else MISSING_VIDEO)
+    outcome = await sage(command, embedding if command in {"play", "video", "embed"} else MISSING_VIDEO)
     assert outcome.code == 2
     assert "embedding" in outcome.err or "video" in outcome.err
 
 
-async def test_help_of_every_command(sage):
-    """Every command explains itself."""
+async def test_help_lists_every_command_with_a_full_sentence(sage):
     out = (await sage("--help")).out
     for command in [
         "diff",
         "compare",
         "upload",
         "videos",
+        "video",
         "play",
         "embed",
         "watch",
         "cancel",
         "embeddings",
         "models",
+        "key",
         "delete",
     ]:
         assert f"\n  {command} " in out
+    assert "..." not in out.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", [["diff"], ["upload"], ["embed"], ["key"], ["key", "set"], ["watch"]])
+async def test_help_of_a_command_shows_its_usage(sage, command):
+    outcome = await sage(*command, "--help")
+    assert outcome.code == 0
+    assert f"Usage: sage {' '.join(command)} " in outcome.out
+
+
+async def test_help_of_diff_has_each_example_on_a_line(sage):
+    out = (await sage("diff", "--help")).out
+    assert "\n    sage diff old.mp4 new.mp4 --track visual --track audio:0.2\n" in out
+
+
+async def test_renamed_copy_is_found_by_its_content(sage, fake, films, tmp_path):
+    """One list call finds it, whatever its name; the note says what it is stored as."""
+    first = await sage("upload", films[0])
+    (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
+    fake.video_lists.clear()
+    second = await sage("upload", "copy.mp4")
+    assert second.out == first.out
+    assert fake.uploads == 1
+    assert second.err == "copy.mp4: already stored as old.mp4.\n"
+    (request,) = fake.video_lists
+    assert request.sha256 == next(iter(fake.videos.values())).sha256
+    assert request.filename_contains == ""
+
+
+async def test_force_makes_a_new_embedding(sage, fake, films):
+    first = await sage("embed", films[0])
+    second = await sage("embed", films[0], "--force")
+    assert second.code == 0, second.err
+    assert first.out != second.out
+    assert (await sage("embed", films[0])).out == second.out
+    assert fake.creations == 2
+
+
+async def test_embedding_in_progress_is_joined(sage, fake):
+    video = fake.add_video()
+    running = fake.add_embedding(video.id, state=embed_pb2.EMBEDDING_STATE_PENDING)
+    outcome = await sage("embed", video.id)
+    assert outcome.out == f"{running.id}\n"
+    assert fake.creations == 0
+
+
+async def test_video_shows_what_its_file_holds(sage, fake):
+    video = fake.add_video(filename="film.mxf")
+    media = video.media
+    media.width, media.frame_rate_mode = 480, media_pb2.FRAME_RATE_MODE_VARIABLE
+    media.field_order = media_pb2.FIELD_ORDER_TOP_FIRST
+    media.start_timecode.hours = 10
+    media.color.primaries = media.color.matrix = "bt709"
+    out = (await sage("video", video.id)).out
+    for line in [
+        f"id        {video.id}",
+        "name      film.mxf",
+        "length    00:00:20:00",
+        "starts at 10:00:00:00",
+        "picture   640×360 24 fps h264, stored as 480×360, variable frame rate, interlaced",
+        "colour    bt709 bt709",
+        "sound     aac stereo 48 kHz eng",
+    ]:
+        assert line in out.splitlines()
+    assert json.loads((await sage("video", video.id, "--json")).out)["media"]["startTimecode"]["hours"] == 10
+
+
+async def test_call_that_may_be_repeated_survives_a_broken_connection(sage, fake):
+    """Two failures are retried; the third is final."""
+    video = fake.add_video()
+    fake.unavailable = 2
+    assert (await sage("video", video.id)).code == 0
+    fake.unavailable = 3
+    assert (await sage("video", video.id)).code == 2
+    assert fake.unavailable == 0

@@ -7,37 +7,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from sage.compare.v1 import compare_pb2
-from sage_cli.comparison import Difference, Kind, TimeRange, read_comparison
-from sage_cli.json_output import comparison_document
-from sage_cli.report import draw_report, percent
+from sage_cli.show.comparison import KIND_NAMES
+from sage_cli.show.json_output import comparison_document
+from sage_cli.show.report import draw_report, percent
+
+CHANGED, ONLY_IN_OLD, ONLY_IN_NEW, NOT_COMPARED = KIND_NAMES
 
 
 def text_of(comparison, width, **options):
-    """Return the report as it goes into a pipe."""
+    """Return the report as it is written to a pipe."""
     console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
     console.print(draw_report(comparison, width=width, **options), soft_wrap=True)
     return console.file.getvalue()
 
 
-def test_wide_report_has_a_line_for_each_difference(make_comparison):
-    """With room, both ranges of a difference are in one line with its kind and distance."""
+def test_wide_report_has_a_line_per_difference(make_comparison):
     text = text_of(make_comparison(), 80)
     assert "2 differences, 71.1% the same." in text
     assert "1  changed       00:00:04:00-00:00:08:00  00:00:04:00-00:00:08:00  0.400\n" in text
     assert "2  only in new   -                        00:00:20:00-00:00:22:12\n" in text
 
 
-def test_report_fits_sixty_columns(make_comparison):
-    """Each side has a line of its own where the terminal is narrow, and no line is longer than it."""
+def test_narrow_report_has_a_line_per_side_and_fits(make_comparison):
     text = text_of(make_comparison(), 60)
     assert "old 00:00:04:00-00:00:08:00  0.400\n" in text
     assert "new 00:00:04:00-00:00:08:00\n" in text
     assert max(map(len, text.splitlines())) <= 60
 
 
-def test_no_differences_are_said_so(make_comparison):
-    """Two films that are the same have no table, and the lanes say so as well."""
+def test_without_differences_there_is_no_table(make_comparison):
     text = text_of(make_comparison(differences=[], similarity_percent=100.0), 80)
     assert text.startswith("No differences, 100% the same.")
     assert "what" not in text
@@ -45,136 +43,95 @@ def test_no_differences_are_said_so(make_comparison):
     assert "threshold\n" not in text
 
 
-def test_each_side_counts_in_its_own_frames(make_comparison, side):
-    """Timecodes of a side use its frame rate; a side without one has clock time."""
+def test_each_side_counts_in_its_own_frames(make_comparison, film, difference):
+    """A side whose frame rate is unknown has clock time."""
+    ntsc = Fraction(30_000, 1001)
     text = text_of(
-        make_comparison(old=side("a", 20.0, rate=Fraction(30_000, 1001)), new=side("b", 22.5, rate=None)), 100
+        make_comparison(
+            old=film("a", 20.0, rate=ntsc),
+            new=film("b", 22.5, rate=None),
+            differences=[difference(CHANGED, (4.0, 8.0), (4.0, 8.0), rates=(ntsc, None))],
+        ),
+        100,
     )
     assert "00:00:04;00-00:00:08;00" in text
     assert "00:00:04.000-00:00:08.000" in text
 
 
-def test_ascii_output_is_ascii(make_comparison, side):
-    """Where the output knows ASCII only, the report keeps to it, names of films included."""
-    text = text_of(make_comparison(old=side("Amélie.mp4", 20.0)), 80, ascii_only=True)
+def test_timecodes_are_those_of_the_frames_that_the_service_names(make_comparison, difference):
+    """Frames are exact; seconds may be rounded to another frame."""
+    changed = difference(CHANGED, (4.0, 8.0), (4.0, 8.0))
+    changed.a.first_frame += 1
+    assert "00:00:04:01-00:00:08:00  00:00:04:00-00:00:08:00" in text_of(make_comparison(differences=[changed]), 80)
+
+
+def test_ascii_output_is_ascii(make_comparison, film):
+    text = text_of(make_comparison(old=film("Amélie.mp4", 20.0)), 80, ascii_only=True)
     assert text.isascii()
     assert "####" in text
     assert "640x360" in text
 
 
-def test_names_cannot_drive_the_terminal(make_comparison, side):
-    """Control characters in a name are shown, not sent."""
-    assert "\x1b" not in text_of(make_comparison(old=side("\x1b[2Jfilm", 20.0)), 80)
+def test_film_names_cannot_control_the_terminal(make_comparison, film):
+    assert "\x1b" not in text_of(make_comparison(old=film("\x1b[2Jfilm", 20.0)), 80)
 
 
 @pytest.mark.parametrize(("value", "shown"), [(100.0, "100%"), (99.99, "99.9%"), (71.111, "71.1%"), (0.0, "0%")])
-def test_only_the_same_is_a_hundred_percent(value, shown):
-    """A percentage is never rounded up."""
+def test_percentages_are_never_rounded_up(value, shown):
     assert percent(value) == shown
 
 
 @given(st.floats(0, 100, exclude_max=True))
-def test_less_than_all_is_never_shown_as_all(value):
-    """No value below 100 reads as 100%."""
+def test_less_than_100_percent_is_never_printed_as_100(value):
     assert percent(value) != "100%"
 
 
-def read(response):
-    """Return a comparison from an answer."""
-    return read_comparison(response, old=("a.mp4", None), new=("b.mp4", None), clip_seconds=2.0)
-
-
-def make_response():
-    """Return an answer with a change and an end that only b has."""
-    response = compare_pb2.CompareEmbeddingsResponse(
-        metric=compare_pb2.METRIC_EUCLIDEAN,
-        threshold=0.05,
-        a=compare_pb2.Side(embedding_id="embed_a", duration_seconds=20),
-        b=compare_pb2.Side(embedding_id="embed_b", duration_seconds=22.5),
-        series=compare_pb2.Series(a_start_seconds=[4], b_start_seconds=[4.5], length_seconds=[2], distances=[0.25]),
+def test_every_difference_of_the_document_has_the_same_keys(make_comparison, film):
+    """What a difference does not have is null."""
+    comparison = make_comparison(
+        old=film("a.mp4", 20.0), new=film("b.mp4", 22.5, rate=None), covered=(None, (0.0, 22.5))
     )
-    response.differences.add(
-        kind=compare_pb2.DIFFERENCE_KIND_CHANGED,
-        a=compare_pb2.TimeRange(start_seconds=4, end_seconds=6),
-        b=compare_pb2.TimeRange(start_seconds=4.5, end_seconds=6.5),
-        max_distance=0.25,
-        mean_distance=0.0,
-    )
-    response.differences.add(
-        kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_B, b=compare_pb2.TimeRange(start_seconds=20, end_seconds=22.5)
-    )
-    return response
-
-
-def test_answer_is_read_whole():
-    """Ranges, distances and intervals come through; zero is not the same as unset."""
-    comparison = read(make_response())
-    assert comparison.metric == "euclidean"
-    assert comparison.first.differences == [
-        Difference(Kind.CHANGED, TimeRange(4, 6), TimeRange(4.5, 6.5), 0.25, 0.0),
-        Difference(Kind.ONLY_IN_NEW, None, TimeRange(20, 22.5), None, None),
-    ]
-    (interval,) = comparison.first.intervals
-    assert (interval.old_start_seconds, interval.new_start_seconds, interval.distance) == (4, 4.5, 0.25)
-
-
-def test_document_has_the_same_keys_always():
-    """Every difference has every key; what it does not have is null."""
-    response = make_response()
-    document = comparison_document(response, read(response))
-    changed, longer = document["differences"]
+    document = comparison_document(comparison)
+    (track,) = document["tracks"]
+    changed, longer = track["time"]["differences"]
     assert changed.keys() == longer.keys()
-    assert changed["meanDistance"] == 0.0
+    assert changed["a"] == {
+        "firstFrame": "96",
+        "endFrame": "192",
+        "startSeconds": 4.0,
+        "endSeconds": 8.0,
+        "startTimecode": "00:00:04:00",
+        "endTimecode": "00:00:08:00",
+    }
     assert longer["a"] is None
     assert longer["maxDistance"] is None
     assert longer["b"]["startTimecode"] == "00:00:20.000"
+    assert (track["aCovered"], track["bCovered"]["endSeconds"]) == (None, 22.5)
     assert document["differ"] is True
     assert document["a"]["label"] == "a.mp4"
-    assert document["a"]["frameRate"] is None
-    assert document["a"]["covered"] is None
+    assert document["a"]["media"]["frameRate"] == {"numerator": 24, "denominator": 1}
 
 
-def test_document_has_the_second_track_like_the_first():
-    """The second track has the same keys, times and nulls; without one it is null."""
-    response = make_response()
-    document = comparison_document(response, read(response))
-    assert document["second"] is None
-    response.second.CopyFrom(
-        compare_pb2.TrackComparison(
-            track="audio",
-            similarity_percent=0,
-            a_covered=compare_pb2.TimeRange(start_seconds=0, end_seconds=20),
-            differences=[
-                compare_pb2.Difference(
-                    kind=compare_pb2.DIFFERENCE_KIND_ONLY_IN_A,
-                    a=compare_pb2.TimeRange(start_seconds=0, end_seconds=20),
-                )
-            ],
-        )
-    )
-    second = comparison_document(response, read(response))["second"]
-    assert (second["track"], second["aCovered"], second["bCovered"]) == (
-        "audio",
-        {"startSeconds": 0.0, "endSeconds": 20.0},
-        None,
-    )
-    assert second["differences"][0].keys() == document["differences"][0].keys()
-    assert second["differences"][0]["a"]["endTimecode"] == "00:00:20.000"
-    assert second["tailNotComparedSeconds"] is None
+def test_document_mirrors_the_tracks_of_the_contract(make_comparison, track, difference):
+    dub = track(name="audio", differences=[difference(ONLY_IN_OLD, (0.0, 20.0))], covered=((0.0, 20.0), None))
+    picture, sound = comparison_document(make_comparison(others=[dub]))["tracks"]
+    assert (picture["name"], sound["name"]) == ("visual", "audio")
+    assert picture.keys() == sound.keys()
+    assert sound["bCovered"] is None
+    assert sound["time"]["differences"][0]["a"]["endTimecode"] == "00:00:20:00"
+    assert sound["tailNotComparedSeconds"] is None
+    assert len(sound["time"]["series"]["distances"]) == 10
 
 
-def test_unknown_kind_still_counts_as_a_difference():
-    """A kind that this client does not know is shown as a change, not lost."""
-    response = make_response()
-    response.differences[0].kind = 99  # type: ignore[assignment] # of a newer server
-    comparison = read(response)
-    assert comparison.first.differences[0].kind is Kind.CHANGED
+def test_kind_of_a_newer_server_counts_as_a_change(make_comparison, difference):
+    comparison = make_comparison(differences=[difference(99, (4.0, 8.0), (4.0, 8.0))])
+    assert comparison.differ
+    assert "1  changed " in text_of(comparison, 80)
 
 
-def test_long_names_leave_their_facts_a_line(make_comparison, side):
-    """Where a name leaves no room, length and frame rate go below it, and nothing is cut."""
+def test_details_of_a_film_with_a_long_name_have_their_own_line(make_comparison, film):
     name = "a-name-that-is-rather-long-for-a-film-final-v2.mp4"
-    lines = text_of(make_comparison(old=side(name, 20.0)), 60).splitlines()
+    lines = text_of(make_comparison(old=film(name, 20.0)), 60).splitlines()
     assert f"old      {name}" in lines
     assert "         00:00:20:00  24 fps  640×360" in lines
 
@@ -182,15 +139,15 @@ def test_long_names_leave_their_facts_a_line(make_comparison, side):
 SAME_LENGTH = {"similarity_percent": 92.4, "differing_count": 0}
 
 
-def ending(start, end):
-    """Return what no clip covers."""
-    return Difference(Kind.NOT_COMPARED, TimeRange(start, end), TimeRange(start, end))
+def not_compared(start, end):
+    """Return the arguments of a difference that no clip covers."""
+    return NOT_COMPARED, (start, end), (start, end)
 
 
-def test_tail_that_no_clip_covers_is_said_and_is_no_difference(make_comparison, side):
-    """Less than a clip at the end of both films is named and listed, without a percentage that says otherwise."""
+def test_tail_that_no_clip_covers_is_reported_and_is_no_difference(make_comparison, film, difference):
+    """The headline has no percentage, which would say otherwise."""
     comparison = make_comparison(
-        old=side("a", 19.4), new=side("b", 19.44), differences=[ending(18.0, 19.4)], **SAME_LENGTH
+        old=film("a", 19.4), new=film("b", 19.44), differences=[difference(*not_compared(18.0, 19.4))], **SAME_LENGTH
     )
     assert not comparison.differ
     text = text_of(comparison, 80)
@@ -199,10 +156,10 @@ def test_tail_that_no_clip_covers_is_said_and_is_no_difference(make_comparison, 
     assert "?" in text
 
 
-def test_tail_is_said_beside_differences(make_comparison, side):
-    """Where something differs the tail is not counted among it."""
-    changed = Difference(Kind.CHANGED, TimeRange(4.0, 8.0), TimeRange(4.0, 8.0), 0.4, 0.35)
-    comparison = make_comparison(old=side("a", 19.4), new=side("b", 19.4), differences=[changed, ending(18.0, 19.4)])
+def test_tail_next_to_differences_is_reported_and_not_counted(make_comparison, film, difference):
+    changed = difference(CHANGED, (4.0, 8.0), (4.0, 8.0), distance=0.4)
+    tail = difference(*not_compared(18.0, 19.4))
+    comparison = make_comparison(old=film("a", 19.4), new=film("b", 19.4), differences=[changed, tail])
     assert comparison.differ
     assert text_of(comparison, 80).startswith("1 difference, 71.1% the same; the last 1.4 s were not compared.\n")
 
@@ -210,52 +167,52 @@ def test_tail_is_said_beside_differences(make_comparison, side):
 @pytest.mark.parametrize(
     ("differences", "changes"),
     [
-        ([ending(18.0, 20.0)], {}),
-        ([ending(4.0, 5.0)], {}),
-        ([ending(4.0, 5.0), ending(18.6, 20.0)], {}),
-        ([ending(18.6, 19.5)], {}),
-        ([ending(18.6, 20.0), Difference(Kind.ONLY_IN_NEW, None, TimeRange(20.0, 22.5))], {}),
-        ([ending(18.6, 20.0)], {"compared_count": 0}),
+        ([not_compared(18.0, 20.0)], {}),
+        ([not_compared(4.0, 5.0)], {}),
+        ([not_compared(4.0, 5.0), not_compared(18.6, 20.0)], {}),
+        ([not_compared(18.6, 19.5)], {}),
+        ([not_compared(18.6, 20.0), (ONLY_IN_NEW, None, (20.0, 22.5))], {}),
+        ([not_compared(18.6, 20.0)], {"compared_count": 0}),
     ],
-    ids=["as long as a clip", "in the middle", "a gap besides", "before the end", "one goes on", "nothing compared"],
+    ids=["as long as a clip", "in the middle", "a gap besides", "before the end", "one is longer", "nothing compared"],
 )
-def test_whatever_else_was_not_compared_counts(make_comparison, side, differences, changes):
-    """Only less than a clip at the very end of both, after what was compared, is taken for no difference."""
+def test_any_other_part_that_was_not_compared_is_a_difference(make_comparison, film, difference, differences, changes):
     comparison = make_comparison(
-        old=side("a", 20.0), new=side("b", 20.0), differences=differences, **{**SAME_LENGTH, **changes}
+        old=film("a", 20.0),
+        new=film("b", 20.0),
+        differences=[difference(*one) for one in differences],
+        **{**SAME_LENGTH, **changes},
     )
     assert comparison.differ
     assert not text_of(comparison, 80).startswith("No differences")
 
 
-def test_document_names_the_tail(make_comparison, side):
-    """Scripts see the tail's length, and `differ` as the exit code has it."""
-    response = make_response()
-    response.b.duration_seconds = 20
-    response.compared_count = 9
-    del response.differences[:]
-    where = compare_pb2.TimeRange(start_seconds=18.5, end_seconds=20)
-    response.differences.add(kind=compare_pb2.DIFFERENCE_KIND_NOT_COMPARED, a=where, b=where)
-    document = comparison_document(response, read(response))
-    assert (document["differ"], document["tailNotComparedSeconds"]) == (False, 1.5)
-    assert len(document["differences"]) == 1
+def test_document_states_the_length_of_the_tail(make_comparison, film, difference):
+    """`differ` agrees with the exit code."""
+    tail = difference(*not_compared(18.5, 20.0))
+    comparison = make_comparison(old=film("a", 20.0), new=film("b", 20.0), differences=[tail], **SAME_LENGTH)
+    document = comparison_document(comparison)
+    (track,) = document["tracks"]
+    assert (document["differ"], track["tailNotComparedSeconds"]) == (False, 1.5)
+    assert len(track["time"]["differences"]) == 1
 
 
-def test_two_tracks_are_read_together(make_comparison, track, side):
-    """The headline says what each track does, then where and how, then each track has its facts and its table."""
-    dub = TimeRange(12.0, 20.0)
+def test_each_track_has_a_section(make_comparison, track, film, difference):
+    """The headline sums up the tracks; the ranges, the facts and the table of each track follow."""
+    dub = (12.0, 20.0)
+    sound = track(
+        name="audio",
+        threshold=0.1,
+        differences=[difference(CHANGED, dub, dub, distance=0.4)],
+        similarity_percent=60.0,
+        differing_count=4,
+    )
     comparison = make_comparison(
-        new=side("new.mp4", 20.0),
+        new=film("new.mp4", 20.0),
         differences=[],
         similarity_percent=100.0,
         differing_count=0,
-        second=track(
-            track="audio",
-            threshold=0.1,
-            differences=[Difference(Kind.CHANGED, dub, dub, 0.4, 0.3)],
-            similarity_percent=60.0,
-            differing_count=4,
-        ),
+        others=[sound],
     )
     assert comparison.differ
     text = text_of(comparison, 80)
@@ -268,22 +225,35 @@ def test_two_tracks_are_read_together(make_comparison, track, side):
     assert max(map(len, text_of(comparison, 60).splitlines())) <= 60
 
 
-def test_silent_film_is_said_to_be(make_comparison, track):
-    """A track that one film does not have is named as that, not as clips of which none differ."""
-    whole = Difference(Kind.ONLY_IN_OLD, TimeRange(0.0, 20.0), None)
+def test_stretches_have_the_timecodes_of_the_tables(make_comparison, track, difference):
+    """Both name the frames of the response, which are not always those nearest to the time."""
+    changed = difference(CHANGED, (4.0, 8.0), (4.0, 8.0))
+    changed.a.end_frame -= 1
+    text = text_of(make_comparison(differences=[], others=[track(name="audio", differences=[changed])]), 100)
+    assert "\n00:00:04:00-00:00:07:23  picture the same, sound differs\n" in text
+    assert "00:00:04:00-00:00:07:23  00:00:04:00-00:00:08:00" in text
+
+
+def test_stretch_between_the_ends_of_two_films_is_named(make_comparison, track, difference):
+    """The picture is missing in one film, the sound in the other."""
+    sound = track(name="audio", differences=[difference(ONLY_IN_NEW, None, (0.0, 22.5))])
+    text = text_of(make_comparison(differences=[difference(ONLY_IN_OLD, (0.0, 20.0))], others=[sound]), 80)
+    assert "00:00:20:00-00:00:22:12  picture the same, sound only in new\n" in text
+
+
+def test_silent_film_is_reported_as_such(make_comparison, track, difference):
     silent = track(
-        track="audio",
-        differences=[whole],
+        name="audio",
+        differences=[difference(ONLY_IN_OLD, (0.0, 20.0))],
         similarity_percent=0.0,
         compared_count=0,
         differing_count=0,
         intervals=[],
-        silent=("new",),
+        covered=((0.0, 20.0), None),
     )
-    text = text_of(make_comparison(second=silent), 80)
+    text = text_of(make_comparison(others=[silent]), 80)
     assert "\nsound    1 difference, 0% the same; no sound in new\n" in text
 
 
-def test_track_that_is_not_the_picture_is_named(make_comparison):
-    """A comparison of another track alone says which."""
-    assert "model local, track audio" in text_of(make_comparison(track="audio"), 80)
+def test_single_track_other_than_the_picture_is_named(make_comparison):
+    assert "model local, track audio" in text_of(make_comparison(name="audio"), 80)

@@ -1,4 +1,4 @@
-"""The sample films are what their truth says."""
+"""The sample films match the edits in `samples/truth.json`."""
 
 import json
 from itertools import chain, pairwise
@@ -24,8 +24,9 @@ def frames_of(span):
     return range(*(round(seconds * TRUTH["frame_rate"]) for seconds in span))
 
 
-def test_cuts_differ_exactly_where_the_truth_says():
-    """To the frame: outside of the edits there is nothing but the noise of two encodings, inside there is more."""
+@pytest.mark.slow
+def test_cuts_differ_in_exactly_the_frames_of_the_edits():
+    """Elsewhere there is only the noise of two encodings."""
     old, new = read_pictures("old.mp4"), read_pictures("new.mp4")
     assert (len(old), len(new)) == (TRUTH["old"]["frames"], TRUTH["new"]["frames"])
     difference = np.abs(old - new[: len(old)]).mean(axis=(1, 2))
@@ -38,14 +39,14 @@ def test_cuts_differ_exactly_where_the_truth_says():
 
 
 def test_a_clip_without_an_edit_lies_between_any_two():
-    """On the grid of 2 s each edit is a difference of its own, so that the demo can show them one by one."""
+    """On the grid of 2 s no two edits merge into one difference, so the demo shows each of them."""
     clips = [{frame // (2 * TRUTH["frame_rate"]) for frame in frames_of(edit["b"])} for edit in TRUTH["edits"]]
     assert all(max(before) + 1 < min(after) for before, after in pairwise(clips))
 
 
 @pytest.mark.parametrize("side", ["old", "new"])
 def test_samples_have_sound_and_little_weight(side):
-    """Both have an AAC track as long as the picture, and together less than 3 MB."""
+    """The sound is AAC and as long as the picture; both files have less than 3 MB together."""
     with av.open(SAMPLES / TRUTH[side]["file"]) as container:
         (sound,) = container.streams.audio
         assert sound.codec_context.name == "aac"

@@ -1,4 +1,4 @@
-"""Running a command: the loop, the connection, signals, and how it ends."""
+"""Running a command: the event loop, the connection, signals, and the exit code."""
 
 import asyncio
 import contextlib
@@ -11,10 +11,10 @@ from typing import NoReturn
 
 import grpc
 
-from sage_cli.access import read_access
-from sage_cli.client import Client
-from sage_cli.errors import Trouble, explain, leaves
-from sage_cli.terminal import Terminal, abandon_stdout
+from sage_cli.api.client import Client
+from sage_cli.api.errors import CommandError, explain, leaves
+from sage_cli.api.sign_in import read_credentials
+from sage_cli.show.terminal import Terminal, abandon_stdout
 
 SAME_EXIT_CODE = 0
 DIFFER_EXIT_CODE = 1
@@ -28,12 +28,12 @@ Command = Callable[[Client], Awaitable[int | None]]
 
 @dataclass(frozen=True)
 class Session:
-    """What every command has.
+    """The environment of every command.
 
     Attributes:
         terminal: Where output goes.
-        address: Where SAGE is.
-        quiet: Whether to print trouble only.
+        address: The address of SAGE.
+        quiet: Whether to print no progress and no report.
     """
 
     terminal: Terminal
@@ -41,7 +41,7 @@ class Session:
     quiet: bool
 
     def run(self, command: Command) -> NoReturn:
-        """Run a command over an open connection, then end the process with its exit code, 0 where it returns none."""
+        """Run a command over an open connection, then end the process with the exit code that it returns; None is 0."""
         terminated = False
 
         async def main() -> int | None:
@@ -53,10 +53,10 @@ class Session:
                 if task is not None:
                     task.cancel()
 
-            # Whoever stops this command with a signal wants its work stopped as well, as with Ctrl-C.
+            # SIGTERM cancels the work that was started, as Ctrl-C does.
             with contextlib.suppress(NotImplementedError):  # Windows has no such signal.
                 asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-            async with Client(self.address, read_access(os.environ)) as client:
+            async with Client(self.address, read_credentials(os.environ)) as client:
                 return await command(client)
 
         try:
@@ -69,34 +69,26 @@ class Session:
             abandon_stdout()
             exit_code = BROKEN_PIPE_EXIT_CODE
         except Exception as error:
-            for trouble in self._troubles(error):
-                self.terminal.complain(trouble)
+            # Both films may have failed with the same error; it is printed once.
+            explained = {found.message: found for found in map(self.explain, leaves(error))}
+            for found in explained.values():
+                self.terminal.error(found)
             exit_code = TROUBLE_EXIT_CODE
         raise SystemExit(exit_code)
 
-    def explain(self, error: BaseException) -> Trouble:
-        """Return any error as trouble."""
-        if isinstance(error, Trouble):
+    def explain(self, error: BaseException) -> CommandError:
+        """Return this command's error for any exception."""
+        if isinstance(error, CommandError):
             return error
         if isinstance(error, grpc.RpcError):
             return explain(error, address=self.address)
         if isinstance(error, TimeoutError):
-            return Trouble(
-                f"Nothing was heard of SAGE at {self.address} for too long.", next_step="Look into its logs."
-            )
+            return CommandError(f"Timed out waiting for SAGE at {self.address}.", next_step="Check the server's logs.")
         if isinstance(error, OSError):
-            return Trouble(f"{error.filename or 'A file'}: {error.strerror or error}.")
+            return CommandError(f"{error.filename or 'A file'}: {error.strerror or error}.")
         if os.environ.get("SAGE_DEBUG"):
             traceback.print_exception(error)
-        return Trouble(
-            f"This command broke: {type(error).__name__}: {error}.",
-            next_step="That is a fault of sage. SAGE_DEBUG=1 shows where; please report it.",
+        return CommandError(
+            f"Unexpected error: {type(error).__name__}: {error}.",
+            next_step="This is a bug in sage; please report it. SAGE_DEBUG=1 shows the traceback.",
         )
-
-    def _troubles(self, error: BaseException) -> list[Trouble]:
-        """Return what is to be said: each thing once, though both films may have met it."""
-        troubles = {}
-        for leaf in leaves(error):
-            trouble = self.explain(leaf)
-            troubles[trouble.message] = trouble
-        return list(troubles.values())

@@ -1,4 +1,4 @@
-"""Where output goes: results to stdout, progress and trouble to stderr."""
+"""The terminal: results go to stdout, progress and errors to stderr."""
 
 import io
 import json
@@ -12,17 +12,17 @@ from typing import NoReturn, TextIO
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from sage_cli.errors import Trouble
+from sage_cli.api.errors import CommandError
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> NoReturn:
-        """Leave it to the session. Rich would end with 1, which here means that films differ."""
-        raise  # Rich calls this while it handles the error.
+        """Raise the error that Rich is handling. Rich would exit with 1, which means here that films differ."""
+        raise
 
 
 def abandon_stdout() -> None:
-    """Point stdout to nowhere, so that nothing is written to a pipe whose reader has gone, not even at the end."""
+    """Redirect stdout to the null device, so that nothing is written to a closed pipe, not even at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -33,8 +33,8 @@ class Terminal:
     Attributes:
         out: Console on stdout.
         err: Console on stderr.
-        show_progress: Whether progress is drawn on stderr: only where somebody looks at it.
-        quiet: Whether to tell no more than results and trouble.
+        show_progress: Whether progress is drawn on stderr: only if it is a terminal.
+        quiet: Whether to print only results and errors.
     """
 
     out: Console
@@ -42,35 +42,35 @@ class Terminal:
     show_progress: bool
     quiet: bool = False
 
-    def say(self, content: RenderableType) -> None:
-        """Print a result. Lines are never wrapped, so that they can be searched and cut."""
+    def print(self, content: RenderableType) -> None:
+        """Print a result. Lines are never wrapped, so that `grep` and `cut` work on them."""
         self.out.print(content, soft_wrap=True)
 
-    def say_json(self, document: object) -> None:
-        """Print a result as JSON."""
-        self.out.file.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    def print_json(self, document: object, *, indent: int | None = 2) -> None:
+        """Print a result as JSON; without an indent in one line."""
+        self.out.file.write(json.dumps(document, indent=indent, ensure_ascii=False) + "\n")
         self.out.file.flush()
 
     def note(self, text: str) -> None:
-        """Tell something that is not the result."""
+        """Print a remark to stderr."""
         self.err.print(Text(text, style="dim"), soft_wrap=True)
 
-    def complain(self, trouble: Trouble) -> None:
-        """Print what went wrong and what to do."""
-        self.err.print(Text.assemble(("sage: ", "bold red"), printable(trouble.message)), soft_wrap=True)
-        for line in trouble.details:
+    def error(self, error: CommandError) -> None:
+        """Print what went wrong and what to do next."""
+        self.err.print(Text.assemble(("sage: ", "bold red"), printable(error.message)), soft_wrap=True)
+        for line in error.details:
             self.err.print(Text(f"  {printable(line)}"), soft_wrap=True)
-        if trouble.next_step:
-            self.err.print(Text.assemble(("      ", ""), (printable(trouble.next_step), "dim")), soft_wrap=True)
+        if error.next_step:
+            self.err.print(Text.assemble(("      ", ""), (printable(error.next_step), "dim")), soft_wrap=True)
 
 
 def open_terminal(*, quiet: bool = False, environ: Mapping[str, str] = os.environ) -> Terminal:
-    """Return the consoles of this process.
+    """Return the terminal of this process.
 
-    Colour goes to terminals only, and not where `NO_COLOR` is set; `FORCE_COLOR` asks for it in a pipe.
+    Colour is used on terminals unless `NO_COLOR` is set, and in pipes if `FORCE_COLOR` is.
     """
     for stream in (sys.stdout, sys.stderr):
-        # A name that the terminal's encoding does not know is shown escaped; it is no reason to break off.
+        # A file name that the encoding cannot represent is printed escaped instead of raising an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     err = _open_console(sys.stderr, environ)
@@ -99,7 +99,7 @@ def _open_console(stream: TextIO, environ: Mapping[str, str]) -> Console:
 
 
 def printable(text: str) -> str:
-    """Return a text with its control characters made visible, so that a file's name cannot drive the terminal."""
+    """Return a text with its control characters escaped, so that a file name cannot control the terminal."""
     return "".join(
         f"\\x{ord(character):02x}" if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} else character
         for character in text

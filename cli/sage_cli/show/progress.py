@@ -1,4 +1,4 @@
-"""Progress on the terminal: one line for each film, from its first byte to its last clip."""
+"""Progress on the terminal: one line per film, from its first byte to its last clip."""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,9 +9,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from sage_cli.terminal import Terminal, printable
+from sage_cli.show.terminal import Terminal, printable
 
-# Columns from which there is room for all that is known, and for longer names.
+# Terminal widths from which all details, and longer names, fit.
 ROOMY = 76
 WIDE = 100
 
@@ -19,16 +19,16 @@ _UNITS = ("B", "kB", "MB", "GB")
 
 
 class _DetailColumn(ProgressColumn):
-    """What a line says after its bar: bytes, rate and time left, or the sentence of an embedding."""
+    """The text after the bar: bytes, rate and time left, or the message of an embedding."""
 
     def __init__(self, *, roomy: bool) -> None:
-        # A width of its own, so that the bar beside it holds still while figures grow.
+        # A fixed width, so that the bar next to it does not move as numbers grow.
         super().__init__(Column(no_wrap=True, overflow="ellipsis", width=38 if roomy else 22))
         self._roomy = roomy
 
     def render(self, task: Task) -> Text:
         if not task.fields["counts_bytes"]:
-            return Text(task.fields["sentence"], style="dim")
+            return Text(task.fields["message"], style="dim")
         parts = []
         if self._roomy:
             parts.append(size_of(task.completed, task.total or 0))
@@ -41,7 +41,7 @@ class _DetailColumn(ProgressColumn):
 
 
 class _PercentColumn(ProgressColumn):
-    """How far a line is, where anybody knows."""
+    """Percentage; empty if the total is unknown."""
 
     def render(self, task: Task) -> Text:
         return Text("    " if task.total is None else f"{task.percentage:>3.0f}%")
@@ -52,8 +52,8 @@ class Line:
     """The progress of one film.
 
     Attributes:
-        label: What the film is called.
-        short_label: The same for a narrow line.
+        label: Name of the film.
+        short_label: The same, shortened for a narrow line.
     """
 
     label: str
@@ -63,7 +63,7 @@ class Line:
     _task: TaskID
 
     def begin_bytes(self, phase: str, total: int, *, done: int = 0) -> None:
-        """Begin a phase that counts bytes, `done` of which were there before."""
+        """Start a phase that counts bytes, `done` of which are complete."""
         self._begin(phase, total, counts_bytes=True, done=done)
 
     def advance(self, count: int) -> None:
@@ -71,15 +71,15 @@ class Line:
         self._progress.advance(self._task, count)
 
     def begin_work(self, phase: str) -> None:
-        """Begin a phase that the server reports on."""
+        """Start a phase whose progress the server reports."""
         self._begin(phase, 1.0, counts_bytes=False)
 
     def begin_wait(self, phase: str) -> None:
-        """Begin a phase of which nobody knows how far it is."""
+        """Start a phase of unknown length."""
         self._begin(phase, None, counts_bytes=False)
 
     def _begin(self, phase: str, total: float | None, *, counts_bytes: bool, done: int = 0) -> None:
-        # A reset forgets the fields of a task, so each of them is given again.
+        # A reset clears the fields of a task, so all of them are set again.
         self._progress.reset(
             self._task,
             total=total,
@@ -87,25 +87,25 @@ class Line:
             description=phase,
             label=self.short_label,
             counts_bytes=counts_bytes,
-            sentence="",
+            message="",
         )
 
-    def report(self, fraction: float, sentence: str) -> None:
-        """Set how far the work is, 0 to 1, and say so in a sentence."""
-        self._progress.update(self._task, completed=fraction, sentence=printable(sentence))
+    def report(self, fraction: float, message: str) -> None:
+        """Set the progress of the work, 0 to 1, and its message."""
+        self._progress.update(self._task, completed=fraction, message=printable(message))
 
     def note(self, text: str) -> None:
-        """Tell something of the film that stays on the terminal when its line has gone."""
+        """Print a remark about the film, which stays on the terminal."""
         if not self._terminal.quiet:
             self._terminal.note(f"{printable(self.label)}: {text}")
 
     def finish(self, phase: str) -> None:
-        """Fill the bar and say what has come of it."""
-        self._progress.update(self._task, total=1.0, completed=1.0, description=phase, counts_bytes=False, sentence="")
+        """Fill the bar and show the completed phase."""
+        self._progress.update(self._task, total=1.0, completed=1.0, description=phase, counts_bytes=False, message="")
 
 
 class ProgressBoard:
-    """The lines of all films, to be used as a context manager. It leaves nothing behind on the terminal."""
+    """The lines of all films, to be used as a context manager. It removes them from the terminal at the end."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
@@ -136,14 +136,14 @@ class ProgressBoard:
         self._progress.stop()
 
     def line(self, label: str) -> Line:
-        """Return a new line."""
+        """Add a line for a film."""
         short = shorten(printable(label), self._label_width)
-        task = self._progress.add_task("waiting", total=None, label=short, counts_bytes=False, sentence="")
+        task = self._progress.add_task("waiting", total=None, label=short, counts_bytes=False, message="")
         return Line(label, short, self._terminal, self._progress, task)
 
 
 def shorten(text: str, width: int) -> str:
-    """Return a text in at most `width` columns, shortened in the middle: names of cuts differ at their ends."""
+    """Return a text in at most `width` columns, shortened in the middle, because names of cuts differ at their ends."""
     if cell_len(text) <= width:
         return text
     head = (width - 1) // 2
@@ -154,7 +154,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes for people, in powers of a thousand as disks and networks count."""
+    """Return a number of bytes for people, in powers of 1000, as for disks and networks."""
     power = _power(count)
     return f"{_digits(count, power)} {_UNITS[power]}"
 
@@ -166,7 +166,7 @@ def size_of(count: float, total: float) -> str:
 
 
 def _power(count: float) -> int:
-    """Return the unit in which a number of bytes has at most three digits before the point."""
+    """Return the power of 1000 at which a number has at most three digits before the point."""
     power = 0
     while power < len(_UNITS) - 1 and count >= 999.5 * 1000**power:
         power += 1

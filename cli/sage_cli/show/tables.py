@@ -1,4 +1,4 @@
-"""Lists as aligned columns: one line for each thing, fit to a terminal, never cut in a pipe."""
+"""Lists as aligned columns: one line per row, fitted to the terminal, never truncated in a pipe."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from sage_cli.terminal import Terminal
+from sage_cli.show.terminal import Terminal
 
 GAP = "  "
 SHORTEST_ELASTIC = 10
@@ -19,9 +19,9 @@ class Column:
     Attributes:
         title: Its header.
         style: How its cells look.
-        right: Whether its cells stand on the right, as numbers do.
+        right: Whether its cells are aligned to the right, as numbers are.
         elastic: Whether its cells may be shortened.
-        keep: Columns with a lower number are left out first where there is no room.
+        keep: Columns with a lower number are dropped first if the terminal is narrow.
     """
 
     title: str
@@ -31,19 +31,19 @@ class Column:
     keep: int = 9
 
 
-def say_table(terminal: Terminal, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table: cut to the width of a terminal, whole into a pipe."""
+def print_table(terminal: Terminal, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table, truncated to the width of a terminal and complete in a pipe."""
     for line in draw_table(columns, rows, width=terminal.out.width if terminal.out.is_terminal else None):
-        terminal.say(line)
+        terminal.print(line)
 
 
 def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None) -> Iterator[Text]:
-    """Yield a header and a line for each row.
+    """Yield a header and a line per row.
 
     Args:
         columns: The columns.
-        rows: A text for each column.
-        width: Columns of the terminal to fit into. None: as wide as it must be.
+        rows: Per row a text per column.
+        width: Columns of the terminal to fit into; None for no limit.
     """
     widths = [
         max(cell_len(column.title), *(cell_len(row[index]) for row in rows)) if rows else cell_len(column.title)
@@ -58,7 +58,7 @@ def draw_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, widt
 
 
 def _fit(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
-    """Return which columns to show; shortens the elastic one in `widths`."""
+    """Return which columns to show, and shorten the elastic one in `widths`."""
     shown = list(range(len(columns)))
 
     def excess() -> int:

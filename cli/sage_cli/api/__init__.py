@@ -1,0 +1,1 @@
+"""Calls to SAGE: channel, sign-in, client, retries, errors."""

@@ -1,0 +1,172 @@
+"""The SAGE client: one channel, every service, a deadline on every unary call."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from sage.compare.v1 import compare_pb2, compare_pb2_grpc
+from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
+from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
+
+from sage_cli.api.channel import open_channel
+from sage_cli.api.retries import QUICK, retry
+from sage_cli.api.sign_in import Credentials
+
+if TYPE_CHECKING:
+    import grpc
+
+CALL_TIMEOUT_S = 20.0
+COMPARE_TIMEOUT_S = 120.0
+# The server's largest page.
+PAGE_SIZE = 200
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+async def _repeatable(
+    method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+    request: Request,
+    *,
+    timeout_s: float = CALL_TIMEOUT_S,
+) -> Response:
+    """Make a call that may be repeated: it changes nothing, has a request ID, or is idempotent."""
+    return await retry(lambda: method(request, timeout=timeout_s), QUICK)
+
+
+class Client:
+    """A client of SAGE, used as an asynchronous context manager.
+
+    Attributes:
+        ingest: Stub of the ingest service, for uploads.
+        embed: Stub of the embed service, for watches.
+    """
+
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
+        """Open the channel, which connects on the first call.
+
+        Args:
+            address: The address of SAGE, in a form that `open_channel` accepts.
+            credentials: How to sign in; None to call without.
+
+        Raises:
+            CommandError: The address is malformed, or the token would go to another machine unencrypted.
+        """
+        self._channel = open_channel(address, credentials or Credentials())
+        self.ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
+        self.embed = embed_pb2_grpc.EmbedServiceStub(self._channel)
+        self._api_keys = api_key_pb2_grpc.ApiKeyServiceStub(self._channel)
+        self._compare = compare_pb2_grpc.CompareServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def get_video(self, video_id: str) -> ingest_pb2.Video:
+        """Return one video."""
+        return (await _repeatable(self.ingest.GetVideo, ingest_pb2.GetVideoRequest(video_id=video_id))).video
+
+    async def find_video(self, sha256: str) -> ingest_pb2.Video | None:
+        """Return the newest video with these bytes, whatever its name, or None."""
+        request = ingest_pb2.ListVideosRequest(page_size=1, sha256=sha256)
+        videos = (await _repeatable(self.ingest.ListVideos, request)).videos
+        return videos[0] if videos else None
+
+    async def list_videos(self, *, filename_contains: str = "", limit: int) -> list[ingest_pb2.Video]:
+        """Return at most `limit` videos, newest first."""
+        request = ingest_pb2.ListVideosRequest(filename_contains=filename_contains)
+        found: list[ingest_pb2.Video] = []
+        while len(found) < limit:
+            request.page_size = min(limit - len(found), PAGE_SIZE)
+            page = await _repeatable(self.ingest.ListVideos, request)
+            found += page.videos
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        return found
+
+    async def delete_video(self, video_id: str) -> None:
+        """Delete a video. Not repeated: a second call would fail with VIDEO_NOT_FOUND."""
+        await self.ingest.DeleteVideo(ingest_pb2.DeleteVideoRequest(video_id=video_id), timeout=CALL_TIMEOUT_S)
+
+    async def get_playback_url(self, video_id: str, *, validity_s: int) -> str:
+        """Return a URL that plays a video for a number of seconds."""
+        request = ingest_pb2.GetPlaybackUrlRequest(video_id=video_id)
+        request.validity.FromSeconds(validity_s)
+        return (await _repeatable(self.ingest.GetPlaybackUrl, request)).url
+
+    async def list_models(self) -> Sequence[embed_pb2.Model]:
+        """Return the models, the best usable one first."""
+        return (await _repeatable(self.embed.ListModels, embed_pb2.ListModelsRequest())).models
+
+    async def create_embedding(
+        self, *, video_id: str, model: str, clip_seconds: float, tracks: Sequence[str], force: bool = False
+    ) -> embed_pb2.CreateEmbeddingResponse:
+        """Return the embedding of a video for a recipe, and whether it existed before; `force` makes a new one."""
+        request = embed_pb2.CreateEmbeddingRequest(
+            video_id=video_id,
+            model=model,
+            clip_seconds=clip_seconds,
+            tracks=tracks,
+            request_id=f"sage-cli-{uuid.uuid4().hex}",
+            force=force,
+        )
+        return await _repeatable(self.embed.CreateEmbedding, request)
+
+    async def get_embedding(self, embedding_id: str) -> embed_pb2.Embedding:
+        """Return one embedding."""
+        request = embed_pb2.GetEmbeddingRequest(embedding_id=embedding_id)
+        return (await _repeatable(self.embed.GetEmbedding, request)).embedding
+
+    async def list_embeddings(
+        self,
+        *,
+        video_id: str = "",
+        model: str = "",
+        state: embed_pb2.EmbeddingState.ValueType = embed_pb2.EMBEDDING_STATE_UNSPECIFIED,
+    ) -> AsyncIterator[embed_pb2.Embedding]:
+        """Yield embeddings, newest first. Pages are fetched as needed."""
+        request = embed_pb2.ListEmbeddingsRequest(page_size=PAGE_SIZE, video_id=video_id, model=model, state=state)
+        while True:
+            page = await _repeatable(self.embed.ListEmbeddings, request)
+            for embedding in page.embeddings:
+                yield embedding
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def cancel_embedding(self, embedding_id: str) -> None:
+        """Cancel an embedding."""
+        await _repeatable(self.embed.CancelEmbedding, embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id))
+
+    async def delete_embedding(self, embedding_id: str) -> None:
+        """Delete an embedding. Not repeated: a second call would fail with EMBEDDING_NOT_FOUND."""
+        request = embed_pb2.DeleteEmbeddingRequest(embedding_id=embedding_id)
+        await self.embed.DeleteEmbedding(request, timeout=CALL_TIMEOUT_S)
+
+    async def set_api_key(self, key: str, *, validate_only: bool) -> api_key_pb2.ApiKey:
+        """Set the TwelveLabs key and return its description.
+
+        Args:
+            key: The key. With `validate_only`, empty means the key in use.
+            validate_only: Whether to check the key without storing it.
+        """
+        request = api_key_pb2.SetApiKeyRequest(key=key, validate_only=validate_only)
+        return (await _repeatable(self._api_keys.SetApiKey, request)).api_key
+
+    async def get_api_key(self) -> api_key_pb2.ApiKey:
+        """Return the description of the TwelveLabs key."""
+        return (await _repeatable(self._api_keys.GetApiKey, api_key_pb2.GetApiKeyRequest())).api_key
+
+    async def delete_api_key(self) -> None:
+        """Delete the TwelveLabs key, if one is stored."""
+        await _repeatable(self._api_keys.DeleteApiKey, api_key_pb2.DeleteApiKeyRequest())
+
+    async def compare(self, request: compare_pb2.CompareEmbeddingsRequest) -> compare_pb2.CompareEmbeddingsResponse:
+        """Compare two embeddings."""
+        return await _repeatable(self._compare.CompareEmbeddings, request, timeout_s=COMPARE_TIMEOUT_S)

@@ -1,0 +1,1 @@
+"""Turning films into comparable embeddings: targets, uploads, embeddings."""

@@ -1,0 +1,146 @@
+"""The target of a command: a file, a video or an embedding."""
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from sage_runtime.api import media_type_of
+
+from sage_cli.api.errors import CommandError
+
+_ID = re.compile(r"(video|embed)_[0-9a-f]{32}")
+_MEDIA_TYPES_BY_FIRST_BYTES = (
+    (4, b"ftyp", "video/mp4"),
+    (0, b"\x1a\x45\xdf\xa3", "video/x-matroska"),
+    (8, b"AVI ", "video/x-msvideo"),
+    (0, b"OggS", "video/ogg"),
+    (0, b"FLV\x01", "video/x-flv"),
+    (0, b"\x00\x00\x01\xba", "video/mpeg"),
+    (0, b"\x06\x0e\x2b\x34", "video/mxf"),
+)
+
+
+@dataclass(frozen=True)
+class FileTarget:
+    """A readable, non-empty file on this machine."""
+
+    path: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class VideoTarget:
+    """A stored video."""
+
+    video_id: str
+
+
+@dataclass(frozen=True)
+class EmbeddingTarget:
+    """A stored embedding."""
+
+    embedding_id: str
+
+
+Target = FileTarget | VideoTarget | EmbeddingTarget
+
+
+def is_id(text: str) -> bool:
+    """Return whether a text is the ID of a video or an embedding."""
+    return _ID.fullmatch(text) is not None
+
+
+def read_target(text: str) -> Target:
+    """Return what an argument names. An ID is an ID even if a file has the same name.
+
+    Raises:
+        CommandError: It is neither an ID nor a file that can be uploaded.
+    """
+    match = _ID.fullmatch(text)
+    if match is None:
+        return read_file_target(text)
+    return VideoTarget(text) if match[1] == "video" else EmbeddingTarget(text)
+
+
+def read_video_id(text: str) -> str:
+    """Return the ID of a video.
+
+    Raises:
+        CommandError: It names something else.
+    """
+    target = read_target(text)
+    if not isinstance(target, VideoTarget):
+        raise CommandError(f"{text} is not the ID of a video.", next_step="`sage videos` lists them.")
+    return target.video_id
+
+
+def read_embedding_id(text: str) -> str:
+    """Return the ID of an embedding.
+
+    Raises:
+        CommandError: It names something else.
+    """
+    target = read_target(text)
+    if not isinstance(target, EmbeddingTarget):
+        raise CommandError(f"{text} is not the ID of an embedding.", next_step="`sage embeddings` lists them.")
+    return target.embedding_id
+
+
+def read_file_target(text: str) -> FileTarget:
+    """Return a file that can be uploaded.
+
+    Raises:
+        CommandError: It is missing, not a regular file, empty or not readable.
+    """
+    path = Path(text)
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        looks_like_id = text.startswith(("video_", "embed_")) and "." not in text
+        raise CommandError(
+            f"There is no file {text}.",
+            next_step="An ID has 32 hexadecimal digits: `sage videos` and `sage embeddings` list them."
+            if looks_like_id
+            else "Check the path.",
+        ) from error
+    except OSError as error:
+        words = (error.strerror or str(error)).lower()
+        raise CommandError(f"{text} cannot be read: {words}.", next_step="Check the path.") from error
+    except ValueError as error:
+        raise CommandError(f"{text!r} is not a path.", next_step="Check the path.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise CommandError(f"{text} is a directory.", next_step="Name a video file in it.")
+    if not stat.S_ISREG(status.st_mode):
+        raise CommandError(
+            f"{text} is not a regular file.",
+            next_step="The size must be known before the upload begins; write it to a file first.",
+        )
+    if status.st_size == 0:
+        raise CommandError(f"{text} is empty.", next_step="Name a video file.")
+    if not os.access(path, os.R_OK):
+        raise CommandError(f"{text} cannot be read: permission denied.", next_step="Check its permissions.")
+    return FileTarget(path, status.st_size)
+
+
+def guess_media_type(path: Path) -> str:
+    """Return the media type of a video file, from its name or else from its first bytes.
+
+    The server examines the bytes itself; players get the type stated here.
+
+    Raises:
+        CommandError: It looks like something other than a video.
+    """
+    by_name = media_type_of(path.name)
+    if by_name.startswith("video/"):
+        return by_name
+    with path.open("rb") as file:
+        head = file.read(16)
+    for offset, mark, media_type in _MEDIA_TYPES_BY_FIRST_BYTES:
+        if head[offset : offset + len(mark)] == mark:
+            return media_type
+    looks_like = f"looks like {by_name}, not a video" if by_name else "does not look like a video"
+    raise CommandError(
+        f"{path} {looks_like}.", next_step="If it is one, state its type, for example --content-type video/mp4."
+    )

@@ -1,0 +1,136 @@
+"""A comparison as this client shows it: the service's messages, with names for people.
+
+The old film is `a` in the contract, the new one is `b`.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sage.compare.v1 import compare_pb2
+from sage.ingest.v1 import media_pb2
+
+from sage_cli.show.timecode import FrameRate, frame_timecode, time_name
+
+Kind: TypeAlias = compare_pb2.DifferenceKind.ValueType
+
+# The contract's default for a request that leaves the tracks open.
+DEFAULT_TRACK = "visual"
+KIND_NAMES: dict[Kind, str] = {
+    compare_pb2.DIFFERENCE_KIND_CHANGED: "changed",
+    compare_pb2.DIFFERENCE_KIND_ONLY_IN_A: "only in old",
+    compare_pb2.DIFFERENCE_KIND_ONLY_IN_B: "only in new",
+    compare_pb2.DIFFERENCE_KIND_NOT_COMPARED: "not compared",
+}
+METRIC_NAMES = {compare_pb2.METRIC_COSINE: "cosine", compare_pb2.METRIC_EUCLIDEAN: "euclidean"}
+_TRACK_NOUNS = {"visual": "picture", "audio": "sound", "transcription": "speech"}
+# By the contract, times within 0.1 s of each other are equal in mode TIME; the rest is for rounding.
+_SAME_MOMENT_SECONDS = 0.1 + 1e-6
+
+
+@dataclass(frozen=True)
+class Film:
+    """One of the two films.
+
+    Attributes:
+        label: Its name: the path that was given, or the name that it was uploaded under.
+        media: What its file holds.
+    """
+
+    label: str
+    media: media_pb2.Media
+
+    @property
+    def frame_rate(self) -> FrameRate | None:
+        """Its frame rate, or None if the file does not state one."""
+        return FrameRate.read(self.media)
+
+    @property
+    def duration_seconds(self) -> float:
+        """Its length."""
+        return self.media.duration_seconds
+
+    def time_name(self, seconds: float) -> str:
+        """Return the timecode of a time in this film, or clock time if its frame rate has no timecode."""
+        return time_name(seconds, self.frame_rate)
+
+    def end_names(self, where: compare_pb2.FrameRange) -> tuple[str, str]:
+        """Return the timecodes of a range's first frame and of the frame after its last, or clock times."""
+        rate = self.frame_rate
+        if rate and rate.has_timecode:
+            return frame_timecode(where.first_frame, rate), frame_timecode(where.end_frame, rate)
+        return time_name(where.start_seconds, None), time_name(where.end_seconds, None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two films and where they differ.
+
+    Attributes:
+        response: What the service found.
+        old: Film a.
+        new: Film b.
+        clip_seconds: Length of a clip of both embeddings.
+    """
+
+    response: compare_pb2.CompareEmbeddingsResponse
+    old: Film
+    new: Film
+    clip_seconds: float
+
+    @property
+    def films(self) -> tuple[Film, Film]:
+        """Both films."""
+        return self.old, self.new
+
+    @property
+    def tracks(self) -> Sequence[compare_pb2.TrackComparison]:
+        """What was found in each track, in the order of the request."""
+        return self.response.tracks
+
+    @property
+    def differ(self) -> bool:
+        """Whether any track has a difference, or was not compared in more than its tail."""
+        return any(self.found_in(track) for track in self.tracks)
+
+    def found_in(self, track: compare_pb2.TrackComparison) -> Sequence[compare_pb2.Difference]:
+        """Return the differences of a track, without the tail that no clip covers."""
+        tail = self.tail_of(track)
+        return [difference for difference in track.time.differences if difference is not tail]
+
+    def tail_of(self, track: compare_pb2.TrackComparison) -> compare_pb2.Difference | None:
+        """Return the end of both films that a track's clips leave out, if nothing else was left out there.
+
+        Some models drop a short last clip. Nearly every film has such an end, so counting it would report a difference
+        for all of them. It is shorter than a clip, both films end with it, and everything before it was compared; any
+        other part that was not compared counts as a difference.
+        """
+        last = track.time.differences[-1] if track.time.differences and track.time.compared_count else None
+        if last is None or last.kind != compare_pb2.DIFFERENCE_KIND_NOT_COMPARED:
+            return None
+        if not (last.HasField("a") and last.HasField("b")):
+            return None
+        ends = ((last.a, self.old), (last.b, self.new))
+        at_end = all(abs(where.end_seconds - film.duration_seconds) <= _SAME_MOMENT_SECONDS for where, film in ends)
+        return last if at_end and last.a.end_seconds - last.a.start_seconds < self.clip_seconds else None
+
+
+def noun_of(track: compare_pb2.TrackComparison) -> str:
+    """Return the display name of a track: `picture` for `visual`."""
+    return _TRACK_NOUNS.get(track.name, track.name)
+
+
+def kind_of(difference: compare_pb2.Difference) -> Kind:
+    """Return the kind of a difference. An unknown kind, from a newer server, counts as a change."""
+    return difference.kind if difference.kind in KIND_NAMES else compare_pb2.DIFFERENCE_KIND_CHANGED
+
+
+def over_threshold(distance: float, threshold: float) -> bool:
+    """Return whether an interval differs: by the contract both numbers are compared as float32."""
+    return _float32(distance) > _float32(threshold)
+
+
+def _float32(value: float) -> float:
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded
