@@ -4,11 +4,11 @@
 #
 # usage: gateway/verify.sh [HOST:PORT]      default: localhost:8080, where `make up` serves
 #
-#   SAGE_TOKEN               a token with the scope `write`, where the stack asks for one
+#   SAGE_TOKEN               a token with the scope `write`, if the stack requires one
 #   SAGE_VERIFY_MEGABYTES    size of the large upload (default 1000)
 #
-# What a stack has off is verified with a second gateway in front of the same services. Where these are, `sage-local env`
-# says, unless SAGE_INGEST_ADDRESS and the rest are set. What this makes, it deletes.
+# Options that the stack does not use are verified with a second gateway in front of the same services. Their addresses
+# come from `sage-local env`, unless SAGE_INGEST_ADDRESS and the others are set. The script deletes everything it creates.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
@@ -39,7 +39,7 @@ failed() {
   failures=$((failures + 1))
 }
 
-# check WHAT PATTERN COMMAND...: the command's output, errors included, has to match the pattern. It is in $output then.
+# check WHAT PATTERN COMMAND...: the command's output, including errors, must match the pattern. It is in $output then.
 check() {
   local what=$1 pattern=$2
   shift 2
@@ -47,7 +47,7 @@ check() {
   if grep -Eq -- "$pattern" <<<"$output"; then passed "$what"; else failed "$what: no $pattern in" "$output"; fi
 }
 
-# until SECONDS COMMAND...: returns when the command succeeds.
+# until_true SECONDS COMMAND...: returns once the command succeeds.
 until_true() {
   local deadline=$((SECONDS + $1))
   shift
@@ -61,7 +61,7 @@ call() { grpcurl -plaintext -max-time 30 "${authorization[@]}" "$@"; }
 web() { python gateway/verify/grpc_web.py "$url" "$1" "$2" "${authorization[@]:1}" "${@:3}"; }
 # The body, then a line with the status and the type.
 http() { curl -sS -k -m 60 -w '\n%{http_code} %{content_type}\n' "${authorization[@]}" "$@"; }
-# field NAME...: what the last answer has under these names.
+# field NAME...: the value under these names in the last response.
 field() {
   python -c '
 import functools, json, sys
@@ -69,11 +69,11 @@ print(functools.reduce(lambda found, name: found.get(name, {}), sys.argv[2:], js
 }
 
 serves() { curl -s -k -m 2 "$url/v1/health" | grep -q '"SERVING"'; }
-until_true 10 serves || { echo "error: no gateway whose services are well answers on $address. \`make up\` starts one." >&2; exit 2; }
+until_true 10 serves || { echo "error: no gateway with healthy services on $address. \`make up\` starts one." >&2; exit 2; }
 for part in protocols json pages uploads strict; do
   # shellcheck source=/dev/null
   source "gateway/verify/$part.sh"
 done
 
-printf '\n%s\n' "$([ $failures = 0 ] && echo "All of it works." || echo "$failures failed.")"
+printf '\n%s\n' "$([ $failures = 0 ] && echo "All checks passed." || echo "$failures checks failed.")"
 exit $((failures > 0))

@@ -1,1 +1,1 @@
-"""The gateway: Envoy's configuration, written once, and the settings that fill it in."""
+"""The gateway: a template of Envoy's configuration and the settings that fill it in."""

@@ -1,18 +1,18 @@
-"""`python -m sage_gateway`: prints Envoy's configuration, made from the environment; with a folder, writes it there."""
+"""`python -m sage_gateway` prints Envoy's configuration for the environment; with a folder, it writes it there."""
 
 import shutil
 import sys
 from importlib import resources
 from pathlib import Path
 
-from sage_runtime.settings import load
+from sage_runtime.process.settings import load
 
 from sage_gateway.config import GatewaySettings
 from sage_gateway.render import DESCRIPTORS, render
 
 
 def main() -> None:
-    """Print `envoy.yaml`, or write it and the contracts that it refers to into the folder that is named."""
+    """Print `envoy.yaml`, or write it and the descriptor set that it refers to into the given folder."""
     settings = load(GatewaySettings)
     if len(sys.argv) == 1:
         sys.stdout.write(render(settings))
@@ -23,8 +23,8 @@ def main() -> None:
         shutil.copy(descriptors, folder / DESCRIPTORS)
     config = folder / "envoy.yaml"
     text = render(settings, descriptors=folder / DESCRIPTORS)
-    config.unlink(missing_ok=True)  # one that others may read would stay so
-    config.touch(mode=0o600)  # the gateway's token is in it
+    config.unlink(missing_ok=True)  # an existing file could keep wider permissions
+    config.touch(mode=0o600)  # it contains the gateway's token
     config.write_text(text)
 
 

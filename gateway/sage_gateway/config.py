@@ -6,20 +6,20 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from sage_runtime.exposure import is_loopback
-from sage_runtime.settings import ListenAddress, Settings
+from sage_runtime.auth.sign_in import is_loopback
+from sage_runtime.process.settings import ListenAddress, Settings
 
-# sockaddr_un has 108 bytes for a path, with the zero after it.
+# sockaddr_un has 108 bytes for a path, including the terminating zero.
 _MAX_SOCKET_BYTES = 107
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where something answers.
+    """The address of a server.
 
     Attributes:
-        host: A name or an IP address, IPv6 without brackets.
-        port: Its port.
+        host: A name or an IP address; IPv6 without brackets.
+        port: The port.
     """
 
     host: str
@@ -27,14 +27,14 @@ class Address:
 
 
 def parse_addresses(value: str) -> list[Address]:
-    """Return the addresses of a list, separated by commas.
+    """Return the addresses in a list separated by commas.
 
     Args:
-        value: HOST:PORT of each. A scheme of gRPC's, `ipv4:` or `dns:///`, may stand before the first, so that the
-            gateway and the services take the same value.
+        value: HOST:PORT of each. The first may have a gRPC scheme, `ipv4:` or `dns:///`, so that the gateway and the
+            services accept the same value.
 
     Raises:
-        ValueError: One is not HOST:PORT.
+        ValueError: An address is not HOST:PORT.
     """
     for scheme in ("dns:///", "ipv4:"):
         value = value.removeprefix(scheme)
@@ -42,7 +42,7 @@ def parse_addresses(value: str) -> list[Address]:
     for one in names_of(value):
         host, _, port = one.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) <= 65_535:
-            raise ValueError("must be HOST:PORT, or several with commas between, such as 10.0.0.1:50051,10.0.0.2:50051")
+            raise ValueError("must be HOST:PORT, or several separated by commas, such as 10.0.0.1:50051,10.0.0.2:50051")
         found.append(Address(host.strip("[]"), int(port)))
     if not found:
         raise ValueError("must be HOST:PORT")
@@ -50,7 +50,7 @@ def parse_addresses(value: str) -> list[Address]:
 
 
 def names_of(value: str) -> list[str]:
-    """Return what a list with commas names."""
+    """Return the names in a list separated by commas."""
     return [one for one in (part.strip() for part in value.split(",")) if one]
 
 
@@ -60,11 +60,11 @@ def _check_addresses(value: str) -> str:
 
 
 def _check_ip(value: str) -> str:
-    # Envoy takes nothing else to listen on, and says so only when it starts.
+    # Envoy accepts nothing else to listen on, and reports it only at start-up.
     try:
         ipaddress.ip_address(value.strip("[]"))
     except ValueError:
-        raise ValueError("must be an IP address: 127.0.0.1 for this machine alone, 0.0.0.0 for all") from None
+        raise ValueError("must be an IP address: 127.0.0.1 for this machine only, 0.0.0.0 for all interfaces") from None
     return value.strip("[]")
 
 
@@ -75,7 +75,7 @@ def _check_ip_listen(value: str) -> str:
 
 def _check_socket(value: str) -> str:
     if not value.startswith("/") or len(value.encode()) > _MAX_SOCKET_BYTES:
-        raise ValueError(f"must be a path from the root, of {_MAX_SOCKET_BYTES} bytes at most")
+        raise ValueError(f"must be an absolute path of at most {_MAX_SOCKET_BYTES} bytes")
     return value
 
 
@@ -89,7 +89,9 @@ def _check_origins(value: str) -> str:
     for origin in names_of(value):
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
-            raise ValueError("must be origins such as https://sage.example.com, with commas between: no path, no *")
+            raise ValueError(
+                "must be origins such as https://sage.example.com, separated by commas, without paths or *"
+            )
     return value
 
 
@@ -102,33 +104,33 @@ Origins = Annotated[str, AfterValidator(_check_origins)]
 
 
 class GatewaySettings(Settings):
-    """What Envoy's configuration is made from.
+    """Settings of the gateway, from which Envoy's configuration is generated.
 
     Attributes:
-        host: IP address to listen on. Beyond loopback the gateway wants sign-in: tokens or OIDC.
+        host: IP address to listen on. Beyond loopback the gateway requires sign-in: tokens or OIDC.
         port: Port to listen on.
-        names: Host names that the gateway answers to, with commas between; others get 403, so that no page can point
-            a name of its own at it. `*`: all.
+        names: Host names that the gateway accepts, separated by commas. Others get 403, so that no page can point its
+            own name at the gateway (DNS rebinding). `*`: all.
         admin_socket: Unix socket of Envoy's admin interface: readiness, statistics, draining.
-        probe_listen: HOST:PORT where monitoring gets `/ready` and `/stats/prometheus`.
-        ingest_address: HOST:PORT of ingest; several replicas with commas between, or a name that stands for all.
-        embed_address: The same of embed.
-        compare_address: The same of compare.
-        allowed_origins: Origins of other pages that may call from a browser, with commas between. Empty: none.
-        rate_limit: Calls a second that one client address may make; more get RESOURCE_EXHAUSTED. 0: no limit.
-        rate_burst: Calls that it may make at once before that counts.
-        trusted_proxies: Load balancers in front whose X-Forwarded-For is believed.
-        tls_cert: File of the certificate chain, PEM. With `tls_key` the gateway speaks TLS only.
-        tls_key: File of the certificate's private key, PEM.
-        token: The gateway's own token, of scope `gateway`: with it the services believe what the gateway says of users.
-        tokens_file: Where the services' tokens are; the gateway only wants to know that there are some.
-        sign_in: `off` to listen beyond loopback without tokens or OIDC.
-        oidc_issuer: Issuer of the JSON web tokens that sign users in. Empty: no OIDC.
-        oidc_audience: Audience that they must be meant for.
-        oidc_jwks: Where the issuer's keys are: an http(s) URL, or a file.
+        probe_listen: HOST:PORT on which monitoring reads `/ready` and `/stats/prometheus`.
+        ingest_address: HOST:PORT of ingest; several replicas separated by commas, or a name for all of them.
+        embed_address: HOST:PORT of embed, likewise.
+        compare_address: HOST:PORT of compare, likewise.
+        allowed_origins: Origins whose pages may call the gateway from a browser, separated by commas. Empty: none.
+        rate_limit: Calls per second per client address. Further calls get RESOURCE_EXHAUSTED. 0: no limit.
+        rate_burst: Calls that a client address may make at once before the rate limit applies.
+        trusted_proxies: Number of load balancers in front of the gateway whose X-Forwarded-For is trusted.
+        tls_cert: PEM file with the certificate chain. With SAGE_GATEWAY_TLS_KEY, only TLS is accepted.
+        tls_key: PEM file with the private key of the certificate.
+        token: The gateway's own token, with scope `gateway`. With it, the services trust the user headers.
+        tokens_file: The tokens file of the services. The gateway only checks that it is set.
+        sign_in: `off` allows listening beyond loopback without tokens or OIDC.
+        oidc_issuer: Issuer of the JSON web tokens with which users sign in. Empty: no OIDC.
+        oidc_audience: Audience that these tokens must have.
+        oidc_jwks: The issuer's public keys: an http(s) URL or a file.
         oidc_user_claim: The claim that names the user in logs.
-        oidc_scope_claim: The claim with the user's scopes; `sage:read` and `sage:write` count.
-        otlp_endpoint: OpenTelemetry collector that traces are sent to, such as http://127.0.0.1:4317. Empty: none.
+        oidc_scope_claim: The claim with the user's scopes, of which `sage:read` and `sage:write` count.
+        otlp_endpoint: OpenTelemetry collector to send traces to, such as http://127.0.0.1:4317. Empty: no traces.
     """
 
     host: Ip = Field(default="127.0.0.1", validation_alias="SAGE_GATEWAY_HOST")
@@ -166,12 +168,12 @@ class GatewaySettings(Settings):
             raise ValueError("SAGE_GATEWAY_TLS_CERT and SAGE_GATEWAY_TLS_KEY must both be set, or neither")
         if self.oidc and not (self.oidc_audience and self.oidc_jwks and self.token.get_secret_value()):
             raise ValueError(
-                "SAGE_GATEWAY_OIDC_ISSUER wants SAGE_GATEWAY_OIDC_AUDIENCE, SAGE_GATEWAY_OIDC_JWKS and "
-                "SAGE_GATEWAY_TOKEN set as well"
+                "SAGE_GATEWAY_OIDC_ISSUER also requires SAGE_GATEWAY_OIDC_AUDIENCE, SAGE_GATEWAY_OIDC_JWKS and "
+                "SAGE_GATEWAY_TOKEN"
             )
-        if not (self.tokens_file or self.oidc or self.sign_in == "off" or is_loopback(f"{self.host}:0")):
+        if not (self.tokens_file or self.oidc or self.sign_in == "off" or is_loopback(self.host)):
             raise ValueError(
-                f"SAGE_GATEWAY_HOST={self.host} is open to other machines, and nobody has to sign in. Set "
-                "SAGE_TOKENS_FILE, or SAGE_GATEWAY_OIDC_ISSUER, or say by SAGE_SIGN_IN=off that this is meant"
+                f"SAGE_GATEWAY_HOST={self.host} is open to other machines, and callers need not sign in. Set "
+                "SAGE_TOKENS_FILE or SAGE_GATEWAY_OIDC_ISSUER, or allow it with SAGE_SIGN_IN=off"
             )
         return self

@@ -1,4 +1,4 @@
-"""What the gateway itself answers, in the form in which the services answer: a `google.rpc.Status` with details."""
+"""Errors of the gateway itself, in the same form as those of the services: a `google.rpc.Status` with details."""
 
 import base64
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.rpc import status_pb2
-from sage_runtime.catalogue import to_status
 from sage_runtime.errors import Reason, SageError, invalid_field
+from sage_runtime.errors.catalogue import to_status
 
 Json = dict[str, Any]
 
@@ -15,7 +15,7 @@ HEALTH_PATH = "/v1/health"
 # Envoy's default.
 _MAX_HEADER_BYTES = 60 * 1024
 
-# Envoy fills in what stands between percent signs. See "Access logging, command operators" in its documentation.
+# Envoy replaces the operators between percent signs. See "Access logging, command operators" in its documentation.
 _WHAT = "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)"
 _METHOD = "%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)%"
 _SERVICE = "%UPSTREAM_CLUSTER%"
@@ -24,16 +24,16 @@ _SERVICE = "%UPSTREAM_CLUSTER%"
 def local_replies(*, max_json_bytes: int, rate_limit: int) -> Json:
     """Return Envoy's `local_reply_config`.
 
-    Over HTTP the answer is the JSON of a `google.rpc.Status`, as the transcoder writes those of the services. Over gRPC
-    and gRPC-Web it is the message, and the details in the trailer where clients look for them.
+    Over HTTP the response is the JSON of a `google.rpc.Status`, in the same form as errors of the services. Over
+    gRPC and gRPC-Web it is the message, with the details in the trailer where clients expect them.
 
     Args:
         max_json_bytes: The largest body of a JSON call.
-        rate_limit: Calls a second that one address may make.
+        rate_limit: Calls per second that one address may make.
     """
     over_http = _refusals(max_json_bytes, rate_limit, method=_METHOD, service=_SERVICE)
-    # Trailers are bytes, which Envoy cannot fill in.
-    over_grpc = _refusals(max_json_bytes, rate_limit, method="this method", service="wanted")
+    # The details are bytes, in which Envoy makes no replacements.
+    over_grpc = _refusals(max_json_bytes, rate_limit, method="this method", service="called")
     return {
         "mappers": [
             _health(200, "SERVING"),
@@ -46,21 +46,21 @@ def local_replies(*, max_json_bytes: int, rate_limit: int) -> Json:
 
 
 def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str) -> Mapping[int, status_pb2.Status]:
-    """Return what callers are told, by the HTTP status that Envoy refuses with."""
+    """Return the error for each HTTP status with which Envoy refuses a call."""
     unknown_page = to_status(SageError(Reason.FORBIDDEN, needs="a host name and an origin that the gateway knows"))
     unknown_page.message = (
-        "The gateway does not answer to this host name, or not to pages of this origin. Its operator names those that "
-        "may call it in SAGE_GATEWAY_NAMES and SAGE_GATEWAY_ALLOWED_ORIGINS."
+        "The gateway does not accept this host name or calls from pages of this origin. Its operator can add them "
+        "to SAGE_GATEWAY_NAMES and SAGE_GATEWAY_ALLOWED_ORIGINS."
     )
     too_large = SageError(
         Reason.LIMIT_EXCEEDED,
         limit="bytes of a JSON body",
         max=max_json_bytes,
-        what_to_do="A film goes as a body of its own to /v1/videos, or in parts.",
+        what_to_do="Upload a film as the body of /v1/videos, or in parts.",
     )
     too_many = SageError(
         Reason.LIMIT_EXCEEDED,
-        limit="calls a second from one address",
+        limit="calls per second from one address",
         max=rate_limit,
         what_to_do="Wait a second, then try again.",
     )
@@ -70,7 +70,7 @@ def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str
     unreadable = to_status(invalid_field("request", f"could not be read: {_WHAT}."))
     unreachable = to_status(SageError(Reason.SERVICE_UNAVAILABLE, service=service))
     return {
-        # Not to be understood; not complete in time; of HTTP/1.0.
+        # Malformed; not complete in time; HTTP/1.0.
         **dict.fromkeys((400, 408, 426), unreadable),
         401: to_status(SageError(Reason.UNAUTHENTICATED)),
         403: unknown_page,
@@ -85,12 +85,12 @@ def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str
 def _grpc_mapper(http_status: int, status: status_pb2.Status) -> Json:
     is_grpc = [
         _header("content-type", string_match={"prefix": "application/grpc"}),
-        # Behind the transcoder a JSON call looks so too, and only this tells.
+        # After the transcoder a JSON call has the same type; only this header distinguishes it.
         _header("x-envoy-original-path", present_match=True, invert_match=True),
     ]
     details = base64.b64encode(status.SerializeToString()).decode().rstrip("=")
-    # A response of headers alone. Left to themselves, Envoy's filters would make a status of their own of the HTTP
-    # status, and UNAVAILABLE of 429.
+    # A response of headers only. By default Envoy's filters derive the status from the HTTP status, and UNAVAILABLE
+    # from 429.
     headers = {"grpc-status": str(status.code), "grpc-message": status.message, "grpc-status-details-bin": details}
     return {
         "filter": {"and_filter": {"filters": [_has_status(http_status), *is_grpc]}},

@@ -1,4 +1,4 @@
-"""Fills `envoy.yaml` in with the values of the settings."""
+"""Fills in `envoy.yaml` with values from the settings."""
 
 import json
 import string
@@ -19,13 +19,13 @@ _SERVICES = (
     "sage.compare.v1.CompareService",
 )
 _MAX_JSON_BYTES = 1024 * 1024
-# The comparison of two long films is some MiB of JSON.
+# The comparison of two long films is several MiB of JSON.
 _MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 _EXTENSIONS = "type.googleapis.com/envoy.extensions"
-# What only the gateway may say to the services: see docs/adr/0012.
+# Headers that only the gateway may send to the services: see docs/adr/0012.
 _TOKEN, _USER, _SCOPE = "x-sage-gateway-token", "x-sage-user", "x-sage-scope"
 _UPLOAD_LENGTH = "x-upload-content-length"
-# What the transcoder says of a JSON call, to the log and to those who make up answers.
+# The transcoder sets these on a JSON call, for the log and for local replies.
 _ORIGINAL_PATH, _ORIGINAL_METHOD = "x-envoy-original-path", "x-envoy-original-method"
 
 Json = dict[str, Any]
@@ -35,13 +35,13 @@ def render(settings: GatewaySettings, *, descriptors: Path | None = None) -> str
     """Return Envoy's configuration.
 
     Args:
-        settings: What it is made from.
-        descriptors: Where Envoy finds the contracts; None for the file of this package.
+        settings: The gateway's settings.
+        descriptors: The descriptor set that Envoy reads. By default the one in this package.
     """
     template = resources.files(__package__).joinpath("envoy.yaml").read_text()
-    found = descriptors or Path(str(resources.files(__package__).joinpath(DESCRIPTORS)))
-    # JSON is YAML, so a value may be anything from a number to a whole section.
-    values = {name: json.dumps(value) for name, value in _values(settings, found).items()}
+    descriptor_set = descriptors or Path(str(resources.files(__package__).joinpath(DESCRIPTORS)))
+    # JSON is YAML, so a value can be anything from a number to a whole section.
+    values = {name: json.dumps(value) for name, value in _values(settings, descriptor_set).items()}
     return string.Template(template).substitute(values)
 
 
@@ -53,7 +53,7 @@ def _values(settings: GatewaySettings, descriptors: Path) -> Json:
         "host": settings.host,
         "port": settings.port,
         "names": names,
-        # Envoy takes `*` once.
+        # Envoy accepts `*` only once.
         "other_names": ["none.invalid"] if "*" in names else ["*"],
         "admin_socket": settings.admin_socket,
         "probe_host": probe.host,
@@ -85,10 +85,10 @@ def _transcoder(descriptors: Path, *, max_response_bytes: int | None = None, eve
     """Return a configuration of `grpc_json_transcoder`.
 
     Args:
-        descriptors: The contracts.
-        max_response_bytes: The largest answer of one message. It is also how much Envoy holds of a request that comes
-            faster than it goes on, so files are best without it: they get the connection's 1 MiB.
-        events: Whether streams of answers are server-sent events, rather than lines of JSON.
+        descriptors: The descriptor set of the contracts.
+        max_response_bytes: Largest single response. Envoy also buffers this much of a request if the service reads
+            slowly, so files use the connection's 1 MiB instead.
+        events: Whether response streams are server-sent events instead of lines of JSON.
     """
     limit = {} if max_response_bytes is None else {"max_response_body_size": max_response_bytes}
     return limit | {
@@ -151,19 +151,19 @@ def _address_of_url(url: str) -> list[Address]:
 
 
 def _request_mutations(settings: GatewaySettings) -> list[Json]:
-    """Return what is done to the headers of a request before anything else looks at them."""
+    """Return the header changes that are applied before any other filter sees the request."""
     ours = (_TOKEN, _USER, _SCOPE, _UPLOAD_LENGTH, _ORIGINAL_PATH, _ORIGINAL_METHOD)
     removed = [{"remove": name} for name in ours]
     token = settings.token.get_secret_value()
-    said = {_UPLOAD_LENGTH: "%REQ(content-length)%"} | ({_TOKEN: token} if token else {})
+    added = {_UPLOAD_LENGTH: "%REQ(content-length)%"} | ({_TOKEN: token} if token else {})
     return removed + [
         {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
-        for name, value in said.items()
+        for name, value in added.items()
     ]
 
 
 def _rate_limit(settings: GatewaySettings) -> Json:
-    """Return the configuration of `local_ratelimit`: a bucket of tokens for each client address."""
+    """Return the configuration of `local_ratelimit`: one token bucket per client address."""
     limit: Json = {
         "@type": f"{_EXTENSIONS}.filters.http.local_ratelimit.v3.LocalRateLimit",
         "stat_prefix": "gateway",
@@ -173,7 +173,7 @@ def _rate_limit(settings: GatewaySettings) -> Json:
     always = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
     bucket = {
         "max_tokens": settings.rate_burst,
-        # Envoy fills it steadily, not once in each interval.
+        # Envoy fills it continuously, not once per interval.
         "tokens_per_fill": settings.rate_limit,
         "fill_interval": "1s",
     }
@@ -184,7 +184,7 @@ def _rate_limit(settings: GatewaySettings) -> Json:
         "rate_limits": [{"actions": [{"remote_address": {}}]}],
         "descriptors": [{"entries": [{"key": "remote_address"}], "token_bucket": bucket}],
         "max_dynamic_descriptors": 10_000,
-        # For calls without an address, of which there are none; Envoy wants it.
+        # For calls without an address. There are none, but Envoy requires it.
         "token_bucket": bucket,
     }
 
@@ -192,8 +192,8 @@ def _rate_limit(settings: GatewaySettings) -> Json:
 def _oidc(settings: GatewaySettings) -> Json:
     """Return the configuration of `jwt_authn`.
 
-    A call without a valid JSON web token goes on as it is: it may have an API token, and the services, which check
-    every call, refuse it where it has none.
+    A call without a valid JSON web token passes unchanged: it may have an API token, and the services check every call
+    and refuse those without one.
     """
     authn: Json = {"@type": f"{_EXTENSIONS}.filters.http.jwt_authn.v3.JwtAuthentication"}
     if not settings.oidc:
@@ -206,9 +206,9 @@ def _oidc(settings: GatewaySettings) -> Json:
     provider = keys | {
         "issuer": settings.oidc_issuer,
         "audiences": names_of(settings.oidc_audience),
-        # One without an end would be good for ever.
+        # A token without an expiry would be valid forever.
         "require_expiration": True,
-        # Envoy's default takes them from the query as well, where logs and histories keep them.
+        # By default Envoy also reads them from the query, which logs and browser histories keep.
         "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
         "forward": False,
         "claim_to_headers": [
@@ -216,10 +216,10 @@ def _oidc(settings: GatewaySettings) -> Json:
             {"header_name": _SCOPE, "claim_name": settings.oidc_scope_claim},
         ],
     }
-    signed_in_or_not = {"requires_any": {"requirements": [{"provider_name": "oidc"}, {"allow_missing_or_failed": {}}]}}
+    optional = {"requires_any": {"requirements": [{"provider_name": "oidc"}, {"allow_missing_or_failed": {}}]}}
     return authn | {
         "providers": {"oidc": provider},
-        "rules": [{"match": {"prefix": "/"}, "requires": signed_in_or_not}],
+        "rules": [{"match": {"prefix": "/"}, "requires": optional}],
         "bypass_cors_preflight": True,
     }
 

@@ -1,9 +1,9 @@
-"""What a gateway under test needs of others: a certificate, and an OIDC provider's keys and tokens.
+"""Credentials for a gateway under test: a certificate, and the keys and tokens of an OIDC provider.
 
 usage: credentials.py certificate FOLDER                writes tls.crt and tls.key, for localhost
        credentials.py keys FOLDER                       writes key.pem and jwks.json
        credentials.py token FOLDER [CLAIM=VALUE ...]    prints a token; claims of numbers are numbers,
-                                                        and CLAIM= leaves one out
+                                                        and CLAIM= omits one
 """
 
 import base64
@@ -23,7 +23,7 @@ _KEY_ID = "verify"
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command line."""
     what, folder, *claims = sys.argv[1:]
     if what == "certificate":
         write_certificate(Path(folder))
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def write_certificate(folder: Path) -> None:
-    """Write a certificate that signs itself, and its key."""
+    """Write a self-signed certificate and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -50,7 +50,7 @@ def write_certificate(folder: Path) -> None:
 
 
 def write_keys(folder: Path) -> None:
-    """Write a new key, and the half of it that everybody may know."""
+    """Write a new private key and the set of public keys."""
     key = ec.generate_private_key(ec.SECP256R1())
     (folder / "key.pem").write_bytes(_pem(key))
     point = key.public_key().public_numbers()
@@ -60,10 +60,10 @@ def write_keys(folder: Path) -> None:
 
 
 def token(folder: Path, changed: dict[str, str]) -> str:
-    """Return a token that is good for five minutes, but for the claims that are changed."""
+    """Return a token that is valid for five minutes, with some claims changed."""
     key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError("key.pem is no elliptic curve key")
+        raise TypeError("key.pem is not an elliptic curve key")
     claims: dict[str, object] = {"iss": ISSUER, "aud": "sage", "sub": "ann@example.com", "exp": int(time.time()) + 300}
     claims |= {name: int(value) if value.isdigit() else value for name, value in changed.items()}
     claims = {name: value for name, value in claims.items() if value != ""}

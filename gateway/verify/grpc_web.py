@@ -1,8 +1,8 @@
-"""Makes one call over gRPC-Web, as a browser would, and prints what comes as it comes.
+"""Makes one call over gRPC-Web, as a browser does, and prints the messages as they arrive.
 
 usage: grpc_web.py URL SERVICE/METHOD JSON [HEADER: VALUE ...]
 
-Each message is a line of JSON. The last line is `{"status": "OK", ...}` with what the trailers said, details included.
+Each message is a line of JSON. The last line is `{"status": "OK", ...}` with the contents of the trailers.
 """
 
 import base64
@@ -21,7 +21,7 @@ from sage.compare.v1 import compare_pb2
 from sage.embed.v1 import api_key_pb2, embed_pb2
 from sage.ingest.v1 import ingest_pb2
 
-# Imported for what they register: the contracts, and the details that errors are packed with.
+# Imported for the messages that they register: the contracts, and the details of errors.
 CONTRACTS = (compare_pb2, api_key_pb2, embed_pb2, ingest_pb2, error_details_pb2)
 
 _TRAILERS = 0x80
@@ -29,29 +29,29 @@ _TIMEOUT_S = 60
 
 
 def main() -> None:
-    """Make the call of the command line."""
+    """Make the call that the command line describes."""
     url, path, body, *headers = sys.argv[1:]
     service, _, name = path.rpartition("/")
     method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
     request = json_format.Parse(body, message_factory.GetMessageClass(method.input_type)())
-    answer_type = message_factory.GetMessageClass(method.output_type)
+    response_type = message_factory.GetMessageClass(method.output_type)
     response = send(url, path, request.SerializeToString(), dict(one.split(": ", 1) for one in headers))
     trailers = {name.lower(): value for name, value in response.getheaders()}
     for kind, payload in frames(response):
         if kind & _TRAILERS:
             trailers |= dict(line.split(":", 1) for line in payload.decode().splitlines() if line)
         else:
-            print(json_format.MessageToJson(answer_type.FromString(payload), indent=None), flush=True)
+            print(json_format.MessageToJson(response_type.FromString(payload), indent=None), flush=True)
     print(json.dumps(outcome(response.status, trailers)))
 
 
 def send(url: str, path: str, message: bytes, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-    """Send one message and return the response, whose body may go on for long."""
+    """Send one message and return the response, whose body may last long."""
     parts = urlsplit(url)
     host, port = parts.hostname or "localhost", parts.port
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        # A certificate of its own is what a gateway under test has.
+        # A gateway under test has a self-signed certificate.
         trusting = ssl.create_default_context()
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=trusting)

@@ -2,22 +2,22 @@
 section "JSON for every RPC"
 called=()
 
-# json METHOD PATTERN CURL_ARGUMENT...: a call whose answer has to match; its body is in $output.
+# json METHOD PATTERN CURL_ARGUMENT...: a call whose response must match; its body is in $output.
 json() {
   called+=("$1")
   check "$1" "$2" http "${@:3}"
 }
 
-json UploadVideo '"VIDEO_STATE_READY"' -T "$film" "$url/v1/videos?spec.filename=verify+one.mp4"
+json UploadVideo '"id":"video_[0-9a-f]{32}"' -T "$film" "$url/v1/videos?spec.filename=verify+one.mp4"
 video=$(field video id)
 check "  a plus in the query is a space" '"filename":"verify one.mp4"' echo "$output"
 json ListVideos "$video" "$url/v1/videos?page_size=5&filename_contains=verify+one"
 json GetVideo "$video" "$url/v1/videos/$video"
-json GetPlaybackUrl '"expireTime"' "$url/v1/videos/$video:playbackUrl?validity=600s"
+json GetPlaybackUrl '"expireTime"' -d '{"validity": "600s"}' "$url/v1/videos/$video:playbackUrl"
 playback=$(field url)
 play() { curl -sS -m 60 -o /dev/null -w '%{http_code} %{content_type} %{size_download}\n' -r "$1" "$playback"; }
-check "  a player gets the type and the range that it asks for" "^206 video/mp4 100$" play 100-199
-check "  a player may seek to the end" "^206 video/mp4 1000$" play -1000
+check "  a player gets the type and the range that it requests" "^206 video/mp4 100$" play 100-199
+check "  a player can seek to the end" "^206 video/mp4 1000$" play -1000
 
 size=$(wc -c <"$film")
 spec="{\"spec\": {\"filename\": \"verify-parts.mp4\", \"contentType\": \"video/mp4\", \"sizeBytes\": \"$size\"}}"
@@ -25,7 +25,7 @@ json CreateUpload '"UPLOAD_STATE_OPEN"' -d "$spec" "$url/v1/uploads"
 upload=$(field upload id)
 json UploadPart '"partNumber":1' -T "$film" "$url/v1/uploads/$upload/parts/1"
 json GetUpload '"partNumber":1' "$url/v1/uploads/$upload"
-json CompleteUpload '"VIDEO_STATE_READY"' -X POST "$url/v1/uploads/$upload:complete"
+json CompleteUpload '"id":"video_[0-9a-f]{32}"' -X POST "$url/v1/uploads/$upload:complete"
 parts_video=$(field video id)
 output=$(http -d "$spec" "$url/v1/uploads")
 json AbortUpload '"UPLOAD_STATE_ABORTED"' -X POST "$url/v1/uploads/$(field upload id):abort"
@@ -41,17 +41,18 @@ json GetEmbedding '"EMBEDDING_STATE_COMPLETED"' "$url/v1/embeddings/$embedding"
 json ListEmbeddings "$embedding" "$url/v1/embeddings?video_id=$video&state=EMBEDDING_STATE_COMPLETED"
 json ReadSegments '"vectors":"[^"]' "$url/v1/embeddings/$embedding/segments?track=visual"
 json CompareEmbeddings '"similarityPercent":100' -d "{\"embeddingIdA\": \"$embedding\", \"embeddingIdB\": \"$embedding\"}" "$url/v1/comparisons"
-output=$(http -d "{\"videoId\": \"$video\", \"model\": \"local\"}" "$url/v1/embeddings")
+# Without `force` the response would be the embedding above.
+output=$(http -d "{\"videoId\": \"$video\", \"model\": \"local\", \"force\": true}" "$url/v1/embeddings")
 cancelled=$(field embedding id)
 json CancelEmbedding '"EMBEDDING_STATE_CANCELLED"|EMBEDDING_FINISHED' -X POST "$url/v1/embeddings/$cancelled:cancel"
 
 json GetApiKey '"provider":"twelvelabs"' "$url/v1/apiKey"
 stored=$(field apiKey source)
 json SetApiKey '"API_KEY_STATUS_|API_KEY_INVALID' -X PUT -d '{"key": "verify-not-a-key", "validateOnly": true}' "$url/v1/apiKey"
-# Somebody's key is not this script's to delete.
+# Never delete a key that this script did not set.
 if [ "$stored" = API_KEY_SOURCE_STORED ]; then
   called+=(DeleteApiKey)
-  passed "DeleteApiKey is left out: there is a key that somebody has set"
+  passed "DeleteApiKey is left out: a key is stored"
 else
   json DeleteApiKey '^\{\}' -X DELETE "$url/v1/apiKey"
 fi
@@ -66,7 +67,7 @@ check "vectors over gRPC-Web" '"vectors"' web sage.embed.v1.EmbedService/ReadSeg
 check "an error before the first message has its status" "^404 application/json" \
   http -H "accept: text/event-stream" "$url/v1/embeddings/embed_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d:watch"
 
-section "What was made is deleted"
+section "Everything created is deleted"
 json DeleteEmbedding '^\{\}' -X DELETE "$url/v1/embeddings/$embedding"
 http -X DELETE "$url/v1/embeddings/$cancelled" >/dev/null || true
 json DeleteVideo '^\{\}' -X DELETE "$url/v1/videos/$video"

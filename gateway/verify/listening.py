@@ -1,4 +1,4 @@
-"""Prints the pid of each process that listens on one of these ports.
+"""Prints the PID of each process that listens on one of these ports.
 
 usage: listening.py PORT ...
 """
@@ -9,7 +9,7 @@ import psutil
 
 
 def main() -> None:
-    """Print them."""
+    """Print the PIDs."""
     ports = {int(port) for port in sys.argv[1:]}
     listening = [one for one in psutil.net_connections(kind="tcp") if one.status == psutil.CONN_LISTEN]
     for pid in sorted({one.pid for one in listening if one.pid and one.laddr and one.laddr.port in ports}):

@@ -1,4 +1,4 @@
-"""Prints the name of every RPC that the gateway offers over JSON, from the contracts as the gateway has them."""
+"""Prints the name of every RPC that the gateway serves over JSON, from its descriptor set."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ CONTRACTS = Path(__file__).parents[1] / "sage_gateway" / "sage.binpb"
 
 
 def main() -> None:
-    """Print them."""
+    """Print the names."""
     for file in FileDescriptorSet.FromString(CONTRACTS.read_bytes()).file:
         for service in file.service:
             for method in service.method:

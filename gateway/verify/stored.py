@@ -1,6 +1,6 @@
-"""Prints what the object store holds, a line for each object and for each multipart upload that is not complete.
+"""Prints the contents of the object store: one line per object and per incomplete multipart upload.
 
-The store is that of S3_ENDPOINT_URL and the AWS variables, as `sage-local env` prints them.
+The store is the one of S3_ENDPOINT_URL and the AWS variables, as `sage-local env` prints them.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import boto3
 
 
 def main() -> None:
-    """Print it."""
+    """Print the contents."""
     bucket = os.environ["S3_BUCKET_NAME"]
     s3 = boto3.client("s3", endpoint_url=os.environ.get("S3_ENDPOINT_URL") or None, region_name=os.environ["S3_REGION"])
     with contextlib.closing(s3):

@@ -2,7 +2,7 @@
 section "Uploads of $megabytes MB"
 bytes=$((megabytes * 1000 * 1000))
 large=$scratch/large.mp4
-# A film, then a box that players skip; a size of 1 says that the real one follows in eight bytes.
+# A film, then a box that players skip. A size of 1 means that the real size follows in eight bytes.
 {
   cat "$film"
   printf '\0\0\0\1free%b' "$(printf '%016x' $((bytes - $(wc -c <"$film"))) | sed 's/../\\x&/g')"
@@ -16,7 +16,7 @@ gateway_pid=$(python gateway/verify/listening.py $(port_of "x:$address") | head 
 ingest_pids=$(python gateway/verify/listening.py $(port_of "$SAGE_INGEST_ADDRESS"))
 memory() { awk -v name="$2:" '$1 == name { print $2 }' "/proc/$1/status"; }
 
-# grows WHAT PID BASE MAX_MB: how far the peak of a process is above BASE KiB.
+# grows WHAT PID BASE MAX_MB: by how much the peak memory of a process exceeds BASE KiB.
 grows() {
   local growth=$((($(memory "$2" VmHWM) - $3) / 1024))
   if [ "$growth" -lt "$4" ]; then passed "$1 grew by $growth MB"; else failed "$1 grew by more than $4 MB:" "$growth MB"; fi
@@ -24,12 +24,12 @@ grows() {
 
 declare -A base=()
 for pid in $gateway_pid $ingest_pids; do
-  # The peak is counted from here.
+  # Resets the peak.
   if echo 5 2>/dev/null >"/proc/$pid/clear_refs"; then base[$pid]=$(memory "$pid" VmRSS); fi
 done
 before=$(python gateway/verify/stored.py)
 began=$(date +%s.%N)
-check "curl -T streams a large file" '"VIDEO_STATE_READY"' http -m 600 -T "$large" "$url/v1/videos?spec.filename=verify-large.mp4"
+check "curl -T streams a large file" '"id":"video_[0-9a-f]{32}"' http -m 600 -T "$large" "$url/v1/videos?spec.filename=verify-large.mp4"
 awk -v size="$megabytes" -v from="$began" -v to="$(date +%s.%N)" 'BEGIN { printf "          %.0f MB/s\n", size / (to - from) }'
 large_video=$(field video id)
 for pid in "${!base[@]}"; do
@@ -39,9 +39,9 @@ check "all of it was stored" "\"sizeBytes\":\"$bytes\"" http "$url/v1/videos/$la
 check "its checksum is right" "\"sha256\":\"$(sha256sum "$large" | cut -d' ' -f1)\"" http "$url/v1/videos/$large_video"
 http -X DELETE "$url/v1/videos/$large_video" >/dev/null || true
 nothing_new() { [ "$(python gateway/verify/stored.py)" = "$before" ]; }
-if until_true 30 nothing_new; then passed "and deleted again"; else failed "left behind:" "$(python gateway/verify/stored.py)"; fi
+if until_true 30 nothing_new; then passed "and it is deleted again"; else failed "left behind:" "$(python gateway/verify/stored.py)"; fi
 
-# abort PATH: sends the header and half of the film, then hangs up.
+# abort PATH: sends the header and half of the film, then closes the connection.
 abort() {
   exec 3<>"/dev/tcp/${address%:*}/${address##*:}"
   printf 'PUT %s HTTP/1.1\r\nhost: %s\r\ncontent-length: %d\r\n' "$1" "$address" "$bytes" >&3
@@ -52,11 +52,11 @@ abort() {
 }
 abort "/v1/videos?spec.filename=verify-aborted.mp4"
 if until_true 60 nothing_new; then
-  passed "an upload that is cut off at half leaves nothing"
+  passed "an upload that is cut off halfway leaves nothing"
 else
-  failed "an upload that is cut off at half leaves:" "$(python gateway/verify/stored.py)"
+  failed "an upload that is cut off halfway leaves:" "$(python gateway/verify/stored.py)"
 fi
-check "nor a video" '^\{"videos":\[\]' http "$url/v1/videos?filename_contains=verify-aborted"
-check "a length that a client claims for itself does not count" '"size_bytes|"spec.size_bytes' \
+check "and no video" '^\{"videos":\[\]' http "$url/v1/videos?filename_contains=verify-aborted"
+check "a client's own x-upload-content-length is ignored" '"size_bytes|"spec.size_bytes' \
   http -X POST -H "transfer-encoding: chunked" -H "x-upload-content-length: 5" --data-binary "@$film" \
   -H "content-type: video/mp4" "$url/v1/videos?spec.filename=verify-chunked.mp4"
