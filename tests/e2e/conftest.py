@@ -1,21 +1,20 @@
-"""A complete stack for the tests that go through all of it."""
+"""A complete stack, shared by the end-to-end tests."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from fakes.twelvelabs.server import StandIn
-from sage_local.background import running_stack
-from sage_local.running import RunningStack
+from fakes.twelvelabs.server import KEY, StandIn
+from sage_local.stack import RunningStack, running_stack
 from support.sage_command import Sage
 
 
 @pytest.fixture(scope="session")
 def stack(twelvelabs_server: StandIn) -> Iterator[RunningStack]:
-    """The whole stack on free ports, ready: gateway, services, one worker, PostgreSQL and S3.
+    """The full stack on free ports, ready: gateway, services, one worker, PostgreSQL and S3.
 
-    It would find the stand-in for TwelveLabs, and has no key for it: a test may set one.
+    It is configured for the stand-in for TwelveLabs but has no key: a test may set one.
     """
-    # A dead worker is noticed sooner than by default, so that no test waits for it.
+    # A dead worker is detected sooner than by default, so that tests need not wait for it.
     noticing = {"HEARTBEAT": "1", "LOST_AFTER": "4", "SWEEP": "1"}
     environment = {f"SAGE_WORKER_{name}_SECONDS": value for name, value in noticing.items()}
     environment |= {"TWELVELABS_BASE_URL": twelvelabs_server.base_url, "SAGE_TWELVELABS_POLL_SECONDS": "0.2"}
@@ -25,5 +24,14 @@ def stack(twelvelabs_server: StandIn) -> Iterator[RunningStack]:
 
 @pytest.fixture
 def sage(stack: RunningStack) -> Sage:
-    """The `sage` command at that stack's gateway."""
+    """The `sage` command, connected to that stack's gateway."""
     return Sage(stack.address)
+
+
+@pytest.fixture
+async def key(sage: Sage, twelvelabs: StandIn) -> AsyncIterator[str]:
+    """The provider's key, set with `sage key set` and removed after the test."""
+    run = await sage("key", "set", stdin=KEY + "\n")
+    assert run.code == 0, run.err
+    yield KEY
+    assert (await sage("key", "remove")).code == 0

@@ -1,4 +1,4 @@
-"""A browser uploads a large file in parts, past a page that is closed and a network that goes away in the middle."""
+"""A browser uploads a large file in parts, despite a reloaded page and a network failure halfway."""
 
 import functools
 import hashlib
@@ -11,27 +11,27 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import async_playwright
-from sage_local.background import running_stack
-from sage_local.running import RunningStack
+from sage_local.stack import RunningStack, running_stack
 from support.cuttable_proxy import CuttableProxy
 
 ROOT = Path(__file__).parents[2]
 SIZE = 300 * 1024 * 1024
 CHROMIUM = "/usr/bin/chromium"
 pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and "CI" not in os.environ, reason="there is no Chromium: `make browser` installs it"
+    not Path(CHROMIUM).exists() and "CI" not in os.environ,
+    reason="Chromium is not installed: `make browser` installs it",
 )
 ARGUMENTS = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass
 
 
 @pytest.fixture
 def page_origin(tmp_path: Path) -> Iterator[str]:
-    """The origin of a page that holds the uploader."""
+    """The origin of a page with the uploader."""
     shutil.copy(Path(__file__).parent / "browser" / "upload.html", tmp_path)
     shutil.copy(ROOT / "clients" / "typescript" / "dist" / "browser" / "parts.js", tmp_path)
     handler = functools.partial(_Quiet, directory=tmp_path)
@@ -45,7 +45,7 @@ def page_origin(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def open_stack(page_origin: str) -> Iterator[RunningStack]:
-    """A stack whose gateway lets that page in."""
+    """A stack whose gateway allows that origin."""
     with running_stack(workers=0, environment={"SAGE_GATEWAY_ALLOWED_ORIGINS": page_origin}) as running:
         yield running
 
@@ -58,7 +58,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with path.open("ab") as file:
         box = SIZE - path.stat().st_size
         file.write(box.to_bytes(4, "big") + b"free")
-        # Not zeros: a part in the wrong place would have the same checksum.
+        # Not zeros, with which a part in the wrong place would not change the checksum.
         block = hashlib.shake_128(b"film").digest(1024 * 1024)
         for index in range((box - 8) // len(block)):
             file.write(index.to_bytes(8, "big") + block[8:])
@@ -66,11 +66,11 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.serial
 @pytest.mark.timeout(180)
-async def test_an_upload_goes_on_where_it_was_interrupted(
+async def test_an_upload_resumes_after_a_reload_and_a_network_failure(
     page_origin: str, open_stack: RunningStack, film: Path
 ) -> None:
-    """Though its page is loaded anew and its connection is cut, what Chromium uploads in the end is the 300 MB file."""
     async with CuttableProxy(open_stack.address).running() as network, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         page = await browser.new_page()
@@ -92,5 +92,5 @@ async def test_an_upload_goes_on_where_it_was_interrupted(
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     assert result == {"id": result.get("id"), "sha256": sha256, "size": SIZE}
     assert network.cuts > 0
-    # It went on, less the parts that were on their way each time. Had it begun again once, a third more had been sent.
+    # Only parts in flight were sent twice. A restart from the beginning would have sent at least a third more.
     assert network.sent_bytes < 1.35 * SIZE

@@ -1,4 +1,4 @@
-"""The whole way, as people go it: real films through Envoy into every service, with the `sage` command."""
+"""Real films through Envoy into every service, with the `sage` command."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from support.films import SAMPLES, re_encode
 from support.sage_command import Sage
 
-# The engine looks at clips of this length, so an edit shows on the clips that it touches.
+# The engine embeds clips of this length, so an edit shows in exactly the clips that it touches, and in no others.
 CLIP_SECONDS = 2.0
 KINDS = {
     "DIFFERENCE_KIND_CHANGED": "changed",
@@ -28,7 +28,7 @@ def widened(edit: list[float]) -> list[float]:
 
 
 def expected() -> list[dict[str, Any]]:
-    """Return the true edits of the samples as clips of two seconds show them."""
+    """Return the true edits of the samples, widened to clips."""
     edits = json.loads((SAMPLES / "truth.json").read_text())["edits"]
     return [
         {"kind": "changed", "a": widened(edit["a"]), "b": widened(edit["b"])}
@@ -39,45 +39,40 @@ def expected() -> list[dict[str, Any]]:
 
 
 async def test_diff_finds_the_true_edits_of_the_samples_and_nothing_else(sage: Sage) -> None:
-    """Each edit shows on exactly the clips that it touches, and no other clip differs."""
     run = await sage("diff", "--json", str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4"))
     assert run.code == 1, run.err
     found = [
         {"kind": KINDS[difference["kind"]], "a": _seconds(difference["a"]), "b": _seconds(difference["b"])}
-        for difference in json.loads(run.out)["differences"]
+        for difference in json.loads(run.out)["tracks"][0]["time"]["differences"]
     ]
     assert found == expected()
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 async def test_a_re_encode_does_not_differ(sage: Sage, tmp_path: Path, metric: str) -> None:
-    """The same pictures at another quality, size and frame rate are the same cut: exit code 0."""
     other = re_encode(SAMPLES / "old.mp4", tmp_path / "other.mp4", crf=33, width=320, height=180)
     run = await sage("diff", "--json", "--metric", metric, str(SAMPLES / "old.mp4"), str(other))
     assert run.code == 0, run.out + run.err
-    document = json.loads(run.out)
-    assert document["differences"] == []
-    assert document["similarityPercent"] == 100
-    assert document["comparedCount"] == 10
+    (track,) = json.loads(run.out)["tracks"]
+    assert track["time"]["differences"] == []
+    assert track["similarityPercent"] == 100
+    assert track["time"]["comparedCount"] == 10
 
 
 async def test_a_file_does_not_differ_from_its_copy(sage: Sage, tmp_path: Path) -> None:
-    """Two files with the same bytes are the same cut."""
     copy = tmp_path / "copy.mp4"
     shutil.copy(SAMPLES / "new.mp4", copy)
     run = await sage("diff", str(SAMPLES / "new.mp4"), str(copy))
     assert run.code == 0, run.out + run.err
 
 
-async def test_any_container_that_plays_can_be_compared(sage: Sage, tmp_path: Path) -> None:
-    """Matroska with a first timestamp that is not zero, in another codec: the same cut."""
+async def test_a_container_codec_and_first_timestamp_make_no_difference(sage: Sage, tmp_path: Path) -> None:
     other = re_encode(SAMPLES / "old.mp4", tmp_path / "other.mkv", crf=20, codec="mpeg4", start_seconds=3.7)
     run = await sage("diff", str(SAMPLES / "old.mp4"), str(other))
     assert run.code == 0, run.out + run.err
 
 
-async def test_every_command_works_on_what_was_made(sage: Sage) -> None:
-    """Upload, embed, watch, compare, play, cancel, list and delete work one by one."""
+async def test_the_other_commands_work_one_by_one(sage: Sage) -> None:
     video_id = (await sage("upload", str(SAMPLES / "old.mp4"))).word()
     assert video_id in (await sage("videos")).out
     assert (await sage("play", video_id)).word().startswith("http")
@@ -93,7 +88,7 @@ async def test_every_command_works_on_what_was_made(sage: Sage) -> None:
     assert video_id not in (await sage("videos")).out
 
 
-async def test_a_threshold_is_obeyed(sage: Sage) -> None:
-    """Above every distance nothing is changed: only the longer end remains."""
+async def test_above_every_distance_only_the_longer_end_remains(sage: Sage) -> None:
     run = await sage("diff", "--json", "--threshold", "2", str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4"))
-    assert [KINDS[difference["kind"]] for difference in json.loads(run.out)["differences"]] == ["only_in_b"]
+    differences = json.loads(run.out)["tracks"][0]["time"]["differences"]
+    assert [KINDS[difference["kind"]] for difference in differences] == ["only_in_b"]

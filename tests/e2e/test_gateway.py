@@ -1,4 +1,4 @@
-"""The gateway in front of a whole stack: its script of real calls, and what it does when it stops or is watched."""
+"""The gateway in front of a full stack: a script of real calls, shutdown, TLS and traces."""
 
 import asyncio
 import contextlib
@@ -14,21 +14,21 @@ from google.api import httpbody_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
-from sage_local.envoy_admin import EnvoyAdmin
-from sage_local.gateway import Gateway, gateway_settings
+from sage_local.gateway import EnvoyAdmin, Gateway, gateway_settings
 from sage_local.ports import choose_ports
-from sage_local.running import RunningStack
+from sage_local.stack import RunningStack
 from support.films import SAMPLES
 from support.sage_command import Sage
 from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 FILM = SAMPLES / "old.mp4"
+# Some of these measure time.
+pytestmark = pytest.mark.serial
 
 
 @pytest.mark.timeout(300)
-async def test_the_gateway_does_all_that_its_script_asks_of_it(stack: RunningStack) -> None:
-    """`gateway/verify.sh` passes: protocols, every RPC over JSON, streams, pages, uploads, limits, sign-in."""
+async def test_the_verification_script_passes(stack: RunningStack) -> None:
     script = await asyncio.create_subprocess_exec(
         ROOT / "gateway" / "verify.sh", stack.address,
         env={
@@ -39,12 +39,12 @@ async def test_the_gateway_does_all_that_its_script_asks_of_it(stack: RunningSta
     )  # fmt: skip
     out, _ = await script.communicate()
     assert script.returncode == 0, out.decode()
-    assert "All of it works." in out.decode()
+    assert "All checks passed." in out.decode()
 
 
 @contextlib.asynccontextmanager
 async def gateway(stack: RunningStack, folder: Path, **environment: str) -> AsyncIterator[tuple[Gateway, str]]:
-    """Run a gateway of its own in front of a stack's services; yields it with its address."""
+    """Run another gateway in front of a stack's services; yield it with its address."""
     ports = choose_ports(["gateway", "gateway-probe"], wanted={}, last={})
     addresses = {name: stack.addresses[name] for name in ("ingest", "embed", "compare")}
     settings = gateway_settings(ports, addresses, environment)
@@ -58,8 +58,7 @@ async def gateway(stack: RunningStack, folder: Path, **environment: str) -> Asyn
         await one.process.stop()  # which removes its socket
 
 
-async def test_a_gateway_that_stops_finishes_what_was_begun(stack: RunningStack, tmp_path: Path) -> None:
-    """An upload that is under way goes through to its end, new connections are not taken, then the process ends."""
+async def test_a_gateway_that_stops_finishes_calls_under_way(stack: RunningStack, tmp_path: Path) -> None:
     async with gateway(stack, tmp_path) as (one, address), grpc.aio.insecure_channel(address) as channel:
         data = FILM.read_bytes()
         upload = ingest_pb2_grpc.IngestServiceStub(channel).UploadVideo(timeout=60)
@@ -67,9 +66,9 @@ async def test_a_gateway_that_stops_finishes_what_was_begun(stack: RunningStack,
         half = len(data) // 2
         await upload.write(ingest_pb2.UploadVideoRequest(spec=spec))
         await upload.write(ingest_pb2.UploadVideoRequest(content=httpbody_pb2.HttpBody(data=data[:half])))
-        # What it has not seen yet is not under way when it is told to stop.
+        # A call that the gateway has not received yet is not in progress when it is told to stop.
         async with asyncio.timeout(10):
-            while not await EnvoyAdmin(one.admin_socket).calls_under_way():  # noqa: ASYNC110 - nothing tells of it
+            while not await EnvoyAdmin(one.admin_socket).active_calls():  # noqa: ASYNC110 - no event signals it
                 await asyncio.sleep(0.01)
         stopping = asyncio.create_task(one.process.stop())
         await asyncio.sleep(1)
@@ -82,15 +81,13 @@ async def test_a_gateway_that_stops_finishes_what_was_begun(stack: RunningStack,
 
 
 async def test_a_gateway_without_calls_stops_at_once(stack: RunningStack, tmp_path: Path) -> None:
-    """There is nothing to wait for."""
     async with gateway(stack, tmp_path) as (one, _), asyncio.timeout(3):
         await one.process.stop()
 
 
-async def test_many_watches_at_once_through_a_gateway_that_has_just_started(
+async def test_no_watch_is_refused_by_a_gateway_that_has_no_connection_to_the_service_yet(
     stack: RunningStack, tmp_path: Path
 ) -> None:
-    """None is refused because the gateway has no connection to the service yet."""
     missing = embed_pb2.WatchEmbeddingRequest(embedding_id="embed_0192f0c1d2e37a4b8c9d0e1f2a3b4c5d")
 
     async def watch(channel: grpc.aio.Channel) -> grpc.StatusCode:
@@ -100,7 +97,7 @@ async def test_many_watches_at_once_through_a_gateway_that_has_just_started(
         return refused.value.code()
 
     async with gateway(stack, tmp_path) as (one, address), contextlib.AsyncExitStack() as channels:
-        # The gateway takes 128 calls on one connection.
+        # The gateway accepts 128 calls per connection.
         options = [("grpc.use_local_subchannel_pool", 1)]
         opened = [
             await channels.enter_async_context(grpc.aio.insecure_channel(address, options=options)) for _ in range(8)
@@ -108,17 +105,16 @@ async def test_many_watches_at_once_through_a_gateway_that_has_just_started(
         await asyncio.gather(*(channel.channel_ready() for channel in opened))
         os.kill(one.process.pid, signal.SIGSTOP)
         watches = asyncio.gather(*(watch(channel) for channel in opened for _ in range(100)))
-        # Time to be sent: the gateway is to find all of them before it can connect.
+        # Time to send them: the gateway should receive all of them before it can connect.
         await asyncio.sleep(1)
         os.kill(one.process.pid, signal.SIGCONT)
         codes = await watches
     assert set(codes) == {grpc.StatusCode.NOT_FOUND}
 
 
-async def test_sage_speaks_to_a_gateway_with_tls(
+async def test_sage_connects_over_tls_only_with_a_trusted_certificate(
     stack: RunningStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the gateway's certificate named it does; without, it says what is missing and sends nothing."""
     script = ROOT / "gateway" / "verify" / "credentials.py"
     made = await asyncio.create_subprocess_exec(sys.executable, script, "certificate", tmp_path)
     assert await made.wait() == 0
@@ -136,7 +132,7 @@ async def test_sage_speaks_to_a_gateway_with_tls(
 
 
 class _Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps the spans that it is sent, by the name of what sent them."""
+    """Records the spans that it receives, with the name of the service that sent them."""
 
     def __init__(self) -> None:
         self.spans: list[tuple[str, str]] = []
@@ -151,8 +147,7 @@ class _Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-async def test_traces_are_switched_on_by_naming_a_collector(stack: RunningStack, tmp_path: Path) -> None:
-    """The gateway's span of a call is part of the caller's trace."""
+async def test_the_gateways_span_is_part_of_the_callers_trace(stack: RunningStack, tmp_path: Path) -> None:
     collector = _Collector()
     server = grpc.aio.server()
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)

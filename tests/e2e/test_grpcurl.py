@@ -1,4 +1,4 @@
-"""SAGE through Envoy with nothing but `grpcurl`, with the very commands that the README shows."""
+"""SAGE through Envoy with only `grpcurl`, with the commands of docs/api.md."""
 
 import asyncio
 import json
@@ -6,10 +6,10 @@ import re
 import sys
 from pathlib import Path
 
-from sage_local.running import RunningStack
+from sage_local.stack import RunningStack
 
 ROOT = Path(__file__).parents[2]
-# The Python that runs the tests has grpcurl beside it.
+# grpcurl is in the same folder as the Python that runs the tests.
 PATH = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
 
 
@@ -24,16 +24,16 @@ async def shell(script: str) -> str:
     return out.decode()
 
 
-def readme_block(heading: str) -> str:
-    """Return the first shell block below a heading of the README."""
-    below = (ROOT / "README.md").read_text().split(f"\n## {heading}\n", 1)[1]
+def shell_block(heading: str) -> str:
+    """Return the first shell block below a heading of docs/api.md."""
+    below = (ROOT / "docs" / "api.md").read_text().split(f"\n## {heading}\n", 1)[1]
     block = re.search(r"```sh\n(.*?)```", below, re.DOTALL)
     assert block is not None
     return block.group(1)
 
 
 async def test_reflection_lists_every_service_through_the_gateway(stack: RunningStack) -> None:
-    """`list` shows all three services, whichever backend answers, and `describe` knows their methods."""
+    """`list` shows all three services, whichever backend serves it, and `describe` shows their methods."""
     listed = (await shell(f"grpcurl -plaintext {stack.address} list")).split()
     assert {"sage.ingest.v1.IngestService", "sage.embed.v1.EmbedService", "sage.compare.v1.CompareService"} <= {*listed}
     for method in (
@@ -44,22 +44,22 @@ async def test_reflection_lists_every_service_through_the_gateway(stack: Running
         assert method.rpartition(".")[2] in await shell(f"grpcurl -plaintext {stack.address} describe {method}")
 
 
-async def test_the_commands_of_the_readme_go_from_two_files_to_their_differences(stack: RunningStack) -> None:
-    """Upload, create, watch and compare work with `grpcurl` alone, as the README writes them."""
-    script = readme_block("With grpcurl")
+async def test_the_documented_commands_go_from_two_files_to_their_differences(stack: RunningStack) -> None:
+    script = shell_block("With grpcurl")
     assert "localhost:8080" in script
     out = await shell(script.replace("localhost:8080", stack.address))
     assert '"last": true' in out
-    # The last command prints the comparison; everything before it are other documents.
+    # Each command prints a JSON document; the last one is the comparison.
     comparison = json.loads(out[out.rindex('{\n  "mode"') :])
-    assert [difference["kind"] for difference in comparison["differences"]] == [
+    (visual,) = comparison["tracks"]
+    assert [difference["kind"] for difference in visual["time"]["differences"]] == [
         *["DIFFERENCE_KIND_CHANGED"] * 3,
         "DIFFERENCE_KIND_ONLY_IN_B",
     ]
 
 
 async def test_errors_reach_the_client_with_reason_and_field(stack: RunningStack) -> None:
-    """An error's details come through the gateway: grpcurl prints the reason and the field."""
+    """The gateway passes error details on: grpcurl prints the reason and the field."""
     process = await asyncio.create_subprocess_exec(
         "grpcurl", "-plaintext", "-d", '{"embedding_id_a": "nonsense"}', stack.address,
         "sage.compare.v1.CompareService/CompareEmbeddings",

@@ -1,13 +1,12 @@
-"""Marengo through the whole stack, from two files to their differences, with a key that nobody sees again."""
+"""Marengo through the full stack, from two files to their differences, with a key that is never returned."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.twelvelabs.server import KEY, StandIn
-from sage_local.running import RunningStack
+from fakes.twelvelabs.server import StandIn
+from sage_local.stack import RunningStack
 from support.films import SAMPLES, re_encode
 from support.leaks import everything_in, leaks
 from support.sage_command import Sage
@@ -15,15 +14,6 @@ from support.sound import with_sound
 
 CLIP_SECONDS = 2.0
 OLD, NEW = str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4")
-
-
-@pytest.fixture
-async def key(sage: Sage, twelvelabs: StandIn) -> AsyncIterator[str]:
-    """The key, set as people do it, and removed after the test."""
-    run = await sage("key", "set", stdin=KEY + "\n")
-    assert run.code == 0, run.err
-    yield KEY
-    assert (await sage("key", "remove")).code == 0
 
 
 def touched(side: dict[str, float] | None) -> list[int]:
@@ -60,12 +50,11 @@ async def compared(sage: Sage, *arguments: str) -> dict[str, Any]:
     ids=["left open", "3.0", "3.5", "2.7"],
 )
 async def test_diff_finds_the_true_edits(sage: Sage, twelvelabs: StandIn, options: tuple[str, ...], model: str) -> None:
-    """Each edit shows on the clips that it touches and no other clip differs, with one task for each film."""
     document = await compared(sage, *options, OLD, NEW)
     assert document["model"] == model
-    found = sorted(index for one in document["differences"] for index in touched(one["b"]))
+    found = sorted(index for one in document["tracks"][0]["time"]["differences"] for index in touched(one["b"]))
     assert found == true_clips()
-    # What was embedded before is not paid for again.
+    # The same films are not paid for again.
     before = twelvelabs.creates_received
     assert before in (0, 2)
     await compared(sage, *options, OLD, NEW)
@@ -73,18 +62,17 @@ async def test_diff_finds_the_true_edits(sage: Sage, twelvelabs: StandIn, option
 
 
 @pytest.mark.usefixtures("key")
-async def test_a_changed_dub_shows_on_the_second_track_alone(sage: Sage, tmp_path: Path) -> None:
-    """The picture is the same; the sound differs from where another dub begins."""
+async def test_a_changed_dub_shows_on_the_audio_track_only(sage: Sage, tmp_path: Path) -> None:
     dubbed = with_sound(SAMPLES / "old.mp4", tmp_path / "dubbed.mp4", keep_seconds=10)
-    document = await compared(sage, "--second-track", "audio", OLD, str(dubbed))
-    assert document["differences"] == []
-    (dub,) = document["second"]["differences"]
+    document = await compared(sage, "--track", "visual", "--track", "audio", OLD, str(dubbed))
+    picture, sound = (track["time"]["differences"] for track in document["tracks"])
+    assert picture == []
+    (dub,) = sound
     assert touched(dub["b"]) == [5, 6, 7, 8, 9]
 
 
 @pytest.mark.usefixtures("key")
-async def test_a_film_that_marengo_does_not_take_costs_nothing(sage: Sage, twelvelabs: StandIn, tmp_path: Path) -> None:
-    """A picture that is too small is refused with the limit, before TwelveLabs hears of it."""
+async def test_a_film_that_marengo_refuses_is_not_billed(sage: Sage, twelvelabs: StandIn, tmp_path: Path) -> None:
     small = re_encode(SAMPLES / "old.mp4", tmp_path / "small.mp4", crf=33, width=320, height=180)
     video_id = (await sage("upload", str(small))).word()
     run = await sage("embed", video_id, "--model", "marengo3.0")
@@ -93,8 +81,9 @@ async def test_a_film_that_marengo_does_not_take_costs_nothing(sage: Sage, twelv
     assert twelvelabs.creates_received == 0
 
 
-async def test_the_key_is_shown_to_nobody(sage: Sage, stack: RunningStack, key: str, tmp_path: Path) -> None:
-    """After an upload, an embedding and every command about the key: not in answers, the database, or any log."""
+async def test_the_key_appears_in_no_output_database_or_log(
+    sage: Sage, stack: RunningStack, key: str, tmp_path: Path
+) -> None:
     film = re_encode(SAMPLES / "old.mp4", tmp_path / "film.mp4", crf=30, width=640, height=360)
     document = await compared(sage, OLD, str(film))
     assert document["model"] == "marengo3.0"
@@ -110,7 +99,6 @@ async def test_the_key_is_shown_to_nobody(sage: Sage, stack: RunningStack, key: 
 
 
 async def test_without_a_key_the_local_model_is_used(sage: Sage, twelvelabs: StandIn) -> None:
-    """Marengo is refused with what to do; what is left open is done here."""
     run = await sage("diff", "--model", "marengo3.0", OLD, NEW)
     assert run.code == 2
     assert "key" in run.err
@@ -118,8 +106,7 @@ async def test_without_a_key_the_local_model_is_used(sage: Sage, twelvelabs: Sta
     assert twelvelabs.creates_received == 0
 
 
-async def test_a_wrong_key_is_refused_and_not_stored(sage: Sage, twelvelabs: StandIn) -> None:
-    """TwelveLabs is asked before a key is kept."""
+async def test_an_invalid_key_is_refused_and_not_stored(sage: Sage, twelvelabs: StandIn) -> None:
     run = await sage("key", "set", stdin="tlk_a_key_of_somebody_else")
     assert run.code == 2
     assert "somebody" not in run.out + run.err

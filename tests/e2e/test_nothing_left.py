@@ -1,4 +1,4 @@
-"""Bad input and broken ends through the whole stack: a clear sentence, and nothing left behind."""
+"""Bad input and interrupted calls through the full stack: a clear error, and nothing left behind."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,14 @@ from pathlib import Path
 import boto3
 import psycopg
 import pytest
-from sage_local.running import RunningStack
+from sage_local.stack import RunningStack
 from support.films import SAMPLES, re_encode
 from support.sage_command import Sage
 from support.waiting import until
 
 
 def stored(stack: RunningStack) -> tuple[set[str], set[str], set[str]]:
-    """Return what there is: keys of objects, keys of multipart uploads, ids of videos."""
+    """Return what is stored: keys of objects, keys of multipart uploads, IDs of videos."""
     s3 = boto3.client(
         "s3", endpoint_url=stack.s3.endpoint_url, region_name=stack.s3.region,
         aws_access_key_id=stack.s3.access_key, aws_secret_access_key=stack.s3.secret_key,
@@ -50,10 +50,9 @@ def _truncated(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [_png, _text, _truncated])
-async def test_what_is_not_a_video_is_refused_and_deleted(
+async def test_a_file_that_is_not_a_video_is_refused_and_deleted(
     sage: Sage, stack: RunningStack, tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
-    """It says `video/mp4` and is none: a sentence that names the file, exit code 2, nothing kept."""
     before = stored(stack)
     run = await sage("upload", str(make(tmp_path / "film.mp4")))
     assert run.code == 2
@@ -62,8 +61,9 @@ async def test_what_is_not_a_video_is_refused_and_deleted(
     assert stored(stack) == before
 
 
-async def test_a_client_that_dies_in_the_middle_leaves_nothing(sage: Sage, stack: RunningStack, tmp_path: Path) -> None:
-    """A stream that is cut off by `kill -9`: its parts are gone soon after."""
+async def test_a_client_killed_during_a_streamed_upload_leaves_nothing(
+    sage: Sage, stack: RunningStack, tmp_path: Path
+) -> None:
     before = stored(stack)
     film = _large(tmp_path / "large.mp4", 400)
     process = await sage.begin("upload", "--parts-over", "1000", str(film))
@@ -73,10 +73,9 @@ async def test_a_client_that_dies_in_the_middle_leaves_nothing(sage: Sage, stack
     await until(lambda: stored(stack) == before, timeout_s=30)
 
 
-async def test_a_large_upload_that_is_killed_goes_on_where_it_stopped(
+async def test_a_killed_resumable_upload_continues_where_it_stopped(
     sage: Sage, stack: RunningStack, tmp_path: Path
 ) -> None:
-    """`kill -9` in the middle of a file that goes in parts: the next run sends the rest, and the film is the same."""
     before = stored(stack)
     film = _large(tmp_path / "parts.mp4", 200)
     process = await sage.begin("upload", str(film))
@@ -86,7 +85,7 @@ async def test_a_large_upload_that_is_killed_goes_on_where_it_stopped(
     assert stored(stack)[2] == before[2]
     run = await sage("upload", str(film))
     video_id = run.word()
-    there = re.search(r"resuming: (\d+) of 21 parts are there", run.err)
+    there = re.search(r"resuming: (\d+) of 26 parts are stored", run.err)
     assert there
     assert int(there[1]) > 2
     url = (await sage("play", video_id)).word()
@@ -96,7 +95,7 @@ async def test_a_large_upload_that_is_killed_goes_on_where_it_stopped(
 
 
 def _large(path: Path, mib: int) -> Path:
-    """Make a film with a long tail of free space, so that its upload lasts."""
+    """Create a film that ends with a large free-space box, so that its upload takes time."""
     tail = mib * 1024 * 1024
     path.write_bytes((SAMPLES / "old.mp4").read_bytes() + (tail + 8).to_bytes(4) + b"free")
     with path.open("r+b") as file:
@@ -114,10 +113,9 @@ def _sha256_of(url: str) -> str:
         return hashlib.file_digest(answer, "sha256").hexdigest()
 
 
-async def test_a_worker_that_is_killed_is_replaced_and_its_job_goes_on(
+async def test_a_killed_worker_is_replaced_and_its_job_completes(
     sage: Sage, stack: RunningStack, tmp_path: Path
 ) -> None:
-    """`kill -9` of every worker in the middle of a film: the embedding completes with every clip."""
     film = re_encode(SAMPLES / "new.mp4", tmp_path / "long.mp4", crf=30, width=320, height=180, times=8)
     video_id = (await sage("upload", str(film))).word()
     workers = {name: pid for name, pid in stack.pids.items() if name.startswith("worker")}
@@ -132,14 +130,15 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_job_goes_on(
     assert _state(stack, video_id) == "COMPLETED"
 
 
-async def test_cancel_takes_effect_at_once(sage: Sage, stack: RunningStack, tmp_path: Path) -> None:
-    """An embedding under way is CANCELLED when `sage cancel` returns, and stays so."""
+async def test_an_embedding_is_cancelled_when_the_command_returns(
+    sage: Sage, stack: RunningStack, tmp_path: Path
+) -> None:
     film = re_encode(SAMPLES / "new.mp4", tmp_path / "other.mp4", crf=31, width=320, height=180, times=8)
     video_id = (await sage("upload", str(film))).word()
     following = asyncio.create_task(sage("embed", video_id))
     await until(lambda: _segment_count(stack, video_id) > 0, timeout_s=60)
     embedding_id = _newest_embedding(stack, video_id)
-    # The worker is held, or it may come to the end of the film before the command has come to its call.
+    # The worker is suspended, or it may finish the film before the command makes its call.
     worker = stack.pids["worker-1"]
     os.kill(worker, signal.SIGSTOP)
     try:

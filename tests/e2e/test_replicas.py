@@ -1,4 +1,4 @@
-"""Two replicas of each service behind one gateway, as `make up REPLICAS=2` runs them: one of them may go."""
+"""Two replicas of each service behind one gateway, as `make up REPLICAS=2` runs them: one of each may go away."""
 
 import asyncio
 import os
@@ -11,18 +11,19 @@ import grpc
 import psutil
 import pytest
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
-from sage_local.background import running_stack
-from sage_local.running import RunningStack
+from sage_local.stack import RunningStack, running_stack
 from support.films import SAMPLES
 from support.mixed_load import MixedLoad
 from support.waiting import until
 
 SERVICES = ("ingest", "embed", "compare")
+# Every call has a deadline, and two of each service fill the machine.
+pytestmark = pytest.mark.serial
 
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[RunningStack]:
-    """A stack with two of each; compare keeps nothing in memory, so that it asks embed each time."""
+    """A stack with two of each. compare has no cache, so that it calls embed each time."""
     with running_stack(replicas=2, environment={"SAGE_COMPARE_CACHE_BYTES": "0"}) as running:
         yield running
 
@@ -34,8 +35,8 @@ async def load(replicas: RunningStack) -> AsyncIterator[MixedLoad]:
         yield await MixedLoad.prepare(channel, SAMPLES / "old.mp4")
 
 
-async def _until_well(stack: RunningStack) -> None:
-    """Wait until the gateway finds two healthy replicas of each service."""
+async def _until_healthy(stack: RunningStack) -> None:
+    """Wait until the gateway considers two replicas of each service healthy."""
 
     def healthy() -> bool:
         url = f"{stack.probe_url}/stats/prometheus?filter=membership_healthy$"
@@ -49,25 +50,25 @@ async def _until_well(stack: RunningStack) -> None:
     await until(healthy, timeout_s=30)
 
 
-async def test_both_replicas_get_calls(replicas: RunningStack, load: MixedLoad) -> None:
-    """The gateway shares the calls out."""
+async def test_both_replicas_receive_calls(replicas: RunningStack, load: MixedLoad) -> None:
     async with load.running():
         await load.more(60)
     assert load.failed() == []
     for name in SERVICES:
         for replica in (name, f"{name}-2"):
-            assert '"event": "call"' in (replicas.logs / f"{replica}.log").read_text()
+            assert '"event": "call_finished"' in (replicas.logs / f"{replica}.log").read_text()
 
 
-async def test_a_watch_on_one_replica_sees_what_the_other_was_asked(replicas: RunningStack, load: MixedLoad) -> None:
-    """An embedding that one replica was asked for is watched at the other, to its end."""
+async def test_an_embedding_created_on_one_replica_can_be_watched_on_the_other(
+    replicas: RunningStack, load: MixedLoad
+) -> None:
     async with (
         grpc.aio.insecure_channel(replicas.addresses["embed"]) as one,
         grpc.aio.insecure_channel(replicas.addresses["embed-2"]) as other,
     ):
-        # Connecting takes none of the time in which there is something to watch.
+        # Connect first, so that the embedding does not finish before.
         await other.channel_ready()
-        request = embed_pb2.CreateEmbeddingRequest(video_id=load.video_id, model="local")
+        request = embed_pb2.CreateEmbeddingRequest(video_id=load.video_id, model="local", force=True)
         created = await embed_pb2_grpc.EmbedServiceStub(one).CreateEmbedding(request)
         watch = embed_pb2.WatchEmbeddingRequest(embedding_id=created.embedding.id)
         messages = [message async for message in embed_pb2_grpc.EmbedServiceStub(other).WatchEmbedding(watch)]
@@ -77,7 +78,6 @@ async def test_a_watch_on_one_replica_sees_what_the_other_was_asked(replicas: Ru
 
 
 async def test_no_call_fails_when_one_of_each_is_stopped(replicas: RunningStack, load: MixedLoad) -> None:
-    """SIGTERM under a load of mixed calls: what was begun ends, what comes goes to the other."""
     load.calls.clear()
     victims = {name: replicas.pids[name] for name in SERVICES}
     async with load.running():
@@ -85,16 +85,15 @@ async def test_no_call_fails_when_one_of_each_is_stopped(replicas: RunningStack,
         for pid in victims.values():
             os.kill(pid, signal.SIGTERM)
         await until(lambda: not any(map(psutil.pid_exists, victims.values())), timeout_s=30)
-        # Those that take their places are used as well.
-        await _until_well(replicas)
+        # Their replacements receive calls as well.
+        await _until_healthy(replicas)
         await load.more(20)
     assert load.failed() == []
 
 
 async def test_only_calls_under_way_fail_when_one_is_killed(replicas: RunningStack, load: MixedLoad) -> None:
-    """`kill -9`: a call that begins after the process is gone does well."""
     for name in SERVICES:
-        await _until_well(replicas)
+        await _until_healthy(replicas)
         load.calls.clear()
         process = psutil.Process(replicas.pids[f"{name}-2"])
         async with load.running():

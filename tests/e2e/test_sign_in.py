@@ -1,11 +1,10 @@
-"""A complete stack whose callers sign in: everything goes on working, for those who may."""
+"""A complete stack whose callers must sign in: everything works for those with the right scope."""
 
 from collections.abc import Iterator
 
 import pytest
-from sage_local.background import running_stack
-from sage_local.running import RunningStack
-from sage_runtime.tokens.model import Scope, new_token
+from sage_local.stack import RunningStack, running_stack
+from sage_runtime.auth.tokens import Scope, new_token
 from support.films import SAMPLES
 from support.sage_command import Sage
 
@@ -21,15 +20,14 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def guarded(tokens: dict[str, str]) -> Iterator[RunningStack]:
-    """A stack that knows these tokens."""
+    """A stack that accepts these tokens."""
     with running_stack(environment={"SAGE_TOKENS_FILE": tokens["file"]}) as running:
         yield running
 
 
-async def test_everything_works_for_those_who_may(
+async def test_each_scope_permits_what_it_should_and_no_token_is_logged(
     guarded: RunningStack, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A writer uploads and embeds, the worker reads the films in its own name, a reader compares what is there."""
     sage = Sage(guarded.address)
     old, new = str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4")
 

@@ -1,4 +1,4 @@
-"""The stack's own life: it starts, stops, and comes back after anything."""
+"""The life of a stack: it starts, stops, and recovers from anything."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ import psutil
 import psycopg
 import pytest
 from sage_local.ports import free_port
-from sage_local.running import RunningStack
+from sage_local.stack import RunningStack
 
 _BIN = Path(sys.executable).parent
 _START_S = 60.0
 
 
 class UpCommand:
-    """`sage-local up` in a process of its own, as `make up` runs it."""
+    """`sage-local up` as a process, as `make up` runs it."""
 
     def __init__(self, state: Path, *, port: int = 0, **environment: str) -> None:
         self.state = state
@@ -34,11 +34,11 @@ class UpCommand:
             )
 
     def text(self) -> str:
-        """Return what it has said."""
+        """Return its output so far."""
         return self.output.read_text()
 
     def until(self, condition: Callable[[], bool], *, timeout_s: float = _START_S) -> None:
-        """Wait for something to come true while it runs."""
+        """Wait until a condition holds while it runs."""
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert self.process.poll() is None, self.text()
@@ -46,22 +46,22 @@ class UpCommand:
             time.sleep(0.05)
 
     def until_ready(self) -> "UpCommand":
-        """Wait for its word that the stack is ready."""
+        """Wait until it reports that the stack is ready."""
         self.until(lambda: "In another terminal" in self.text())
         return self
 
     def settings(self) -> dict[str, str]:
-        """Return what `sage-local env` says of it."""
+        """Return what `sage-local env` prints for it."""
         command = [sys.executable, "-m", "sage_local", "env", "--state", str(self.state)]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return dict(line.removeprefix("export ").split("=", 1) for line in printed.splitlines())
 
-    def parts(self) -> list[psutil.Process]:
-        """Return the processes that it has started and that run."""
+    def components(self) -> list[psutil.Process]:
+        """Return the running processes that it has started."""
         return psutil.Process(self.process.pid).children()
 
     def ended(self, *, timeout_s: float = 30.0) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait until it exits and return its exit code."""
         return self.process.wait(timeout_s)
 
 
@@ -72,7 +72,7 @@ def _all_gone(processes: list[psutil.Process], *, timeout_s: float = 20.0) -> bo
 
 @pytest.fixture
 def start_stack(tmp_path: Path) -> Iterator[Callable[..., UpCommand]]:
-    """A call starts `sage-local up` on the same state folder; what still runs at the end is ended."""
+    """Return a function that starts `sage-local up` on one state folder; stop what still runs afterwards."""
     started: list[UpCommand] = []
 
     def start(*, port: int = 0, **environment: str) -> UpCommand:
@@ -92,8 +92,7 @@ def grpcurl(address: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_one_address_lists_all_services(stack: RunningStack) -> None:
-    """Reflection through the gateway shows what all three services have."""
+def test_reflection_through_the_gateway_lists_all_services(stack: RunningStack) -> None:
     listed = grpcurl(stack.address, "list").split()
     expected = {"sage.ingest.v1.IngestService", "sage.embed.v1.EmbedService", "sage.compare.v1.CompareService"}
     assert expected <= set(listed)
@@ -107,13 +106,11 @@ def test_one_address_lists_all_services(stack: RunningStack) -> None:
         "sage.embed.v1.EmbedService/ListModels",
     ],
 )
-def test_each_service_answers_through_the_gateway(stack: RunningStack, method: str) -> None:
-    """A call without a proto file at hand, by reflection alone, reaches the service that owns the method."""
+def test_each_service_is_reached_through_the_gateway(stack: RunningStack, method: str) -> None:
     assert grpcurl(stack.address, method).startswith("{")
 
 
 def test_settings_of_a_running_stack_work(stack: RunningStack) -> None:
-    """The bucket and the roles' databases can be reached with what the stack says of itself."""
     s3 = boto3.client(
         "s3",
         endpoint_url=stack.s3.endpoint_url,
@@ -128,15 +125,13 @@ def test_settings_of_a_running_stack_work(stack: RunningStack) -> None:
             assert connection.execute("SELECT current_user").fetchone() == (role,)
 
 
-def test_logs_are_shown_by_part(stack: RunningStack) -> None:
-    """`sage-local logs PART` prints the end of that part's log."""
+def test_logs_of_one_component_are_shown(stack: RunningStack) -> None:
     command = [sys.executable, "-m", "sage_local", "logs", "--state", str(stack.state), "-n", "100", "postgres"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "ready to accept connections" in shown
 
 
-def test_a_worker_that_is_killed_comes_back(stack: RunningStack) -> None:
-    """Another process does its work soon, and the rest goes on."""
+def test_a_killed_worker_is_restarted_and_nothing_else(stack: RunningStack) -> None:
     before = stack.pids
     os.kill(before["worker-1"], signal.SIGKILL)
     deadline = time.monotonic() + 20
@@ -147,7 +142,6 @@ def test_a_worker_that_is_killed_comes_back(stack: RunningStack) -> None:
 
 
 def test_a_second_stack_on_one_state_folder_is_refused(stack: RunningStack) -> None:
-    """It says which process has it and how to run beside it."""
     command = [sys.executable, "-m", "sage_local", "up", "--state", str(stack.state), "--port", "0"]
     second = subprocess.run(command, capture_output=True, text=True, check=False)
     assert second.returncode == 1
@@ -157,7 +151,6 @@ def test_a_second_stack_on_one_state_folder_is_refused(stack: RunningStack) -> N
 
 
 def test_a_taken_port_is_named_before_anything_starts(start_stack: Callable[..., UpCommand]) -> None:
-    """The error has the port, who holds it, and the variable that changes it."""
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         refused = start_stack(port=port)
@@ -167,19 +160,18 @@ def test_a_taken_port_is_named_before_anything_starts(start_stack: Callable[...,
     assert "✓" not in refused.text()
 
 
-def test_everything_is_there_after_a_restart_and_nothing_runs_in_between(
+def test_data_and_addresses_survive_a_restart_and_nothing_runs_in_between(
     start_stack: Callable[..., UpCommand],
 ) -> None:
-    """Ctrl-C ends every process with exit code 0; the next start finds the same data at the same addresses."""
     first = start_stack().until_ready()
     settings = first.settings()
     with psycopg.connect(settings["SAGE_INGEST_DATABASE_URL"]) as connection:
         connection.execute("CREATE TABLE ingest.kept AS SELECT 42 AS value")
-    parts = first.parts()
-    assert len(parts) == 7
+    components = first.components()
+    assert len(components) == 7
     first.process.send_signal(signal.SIGINT)
     assert first.ended() == 0, first.text()
-    assert _all_gone(parts)
+    assert _all_gone(components)
     second = start_stack().until_ready()
     again = second.settings()
     assert again["SAGE_INGEST_DATABASE_URL"] == settings["SAGE_INGEST_DATABASE_URL"]
@@ -187,17 +179,16 @@ def test_everything_is_there_after_a_restart_and_nothing_runs_in_between(
         assert connection.execute("SELECT value FROM ingest.kept").fetchone() == (42,)
 
 
-def test_a_start_after_kill_just_works_and_a_dead_service_ends_it(start_stack: Callable[..., UpCommand]) -> None:
-    """What a killed supervisor has left is ended. A service that dies is named, and nothing runs on without it."""
+def test_a_start_after_a_kill_works_and_a_dead_service_stops_the_stack(start_stack: Callable[..., UpCommand]) -> None:
     first = start_stack().until_ready()
-    parts = first.parts()
+    components = first.components()
     first.process.kill()
     first.ended()
     second = start_stack().until_ready()
-    assert _all_gone(parts, timeout_s=1)
-    parts = second.parts()
-    next(part for part in parts if "sage_ingest" in part.cmdline()).kill()
+    assert _all_gone(components, timeout_s=1)
+    components = second.components()
+    next(one for one in components if "sage_ingest" in one.cmdline()).kill()
     assert second.ended() == 1
-    assert "ingest ended by itself (killed by signal 9)" in second.text()
+    assert "ingest exited unexpectedly (killed by signal 9)" in second.text()
     assert "ingest.log" in second.text()
-    assert _all_gone(parts)
+    assert _all_gone(components)

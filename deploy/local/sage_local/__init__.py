@@ -1,1 +1,1 @@
-"""The whole stack on one machine, each part a real one from a package."""
+"""SAGE on one machine: real PostgreSQL, S3, services and gateway, without Docker or an account."""

@@ -1,4 +1,4 @@
-"""`sage-local`: the whole of SAGE on this machine, without Docker or an account."""
+"""`sage-local`: all of SAGE on this machine, without Docker or an account."""
 
 import asyncio
 import os
@@ -10,17 +10,15 @@ from pathlib import Path
 import click
 from sage_gateway.config import GatewaySettings
 from sage_gateway.render import render
-from sage_runtime.settings import load
+from sage_runtime.process.settings import load
 
-from sage_local.demo import run_demo
+from sage_local.diff import run_demo, run_diff
 from sage_local.display import TerminalDisplay
 from sage_local.errors import StackError
-from sage_local.records import find_running
-from sage_local.running import RunningStack
 from sage_local.settings import StackSettings
-from sage_local.signals import stop_on_signals
-from sage_local.stack import StopRequest, run_stack
-from sage_local.state import State
+from sage_local.stack import RunningStack, run_stack
+from sage_local.state import State, find_running
+from sage_local.supervision import StopRequest
 
 _state_option = click.option(
     "--state", type=click.Path(path_type=Path), help="Folder of the stack's state (SAGE_STATE; default .sage)."
@@ -29,29 +27,45 @@ _state_option = click.option(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Run the whole of SAGE on this machine: PostgreSQL, S3, the three services, workers and the gateway."""
+    """Run all of SAGE on this machine: PostgreSQL, S3, the three services, workers and the gateway."""
 
 
 @main.command()
 @_state_option
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), help="The gateway's (SAGE_GATEWAY_PORT; default 8080; 0: free)."
+    "--port", type=click.IntRange(0, 65_535), help="The gateway's port (SAGE_GATEWAY_PORT; default 8080; 0: any free)."
 )
-@click.option("--workers", type=click.IntRange(0, 64), help="Worker processes that embed (SAGE_WORKERS; default 1).")
+@click.option("--workers", type=click.IntRange(0, 64), help="Number of worker processes (SAGE_WORKERS; default 1).")
 @click.option(
     "--replicas",
     type=click.IntRange(1, 8),
-    help="Processes of each service (SAGE_REPLICAS; default 1).",
+    help="Number of processes of each service (SAGE_REPLICAS; default 1).",
 )
 def up(state: Path | None, port: int | None, workers: int | None, replicas: int | None) -> None:
-    """Run the stack until Ctrl-C. Its state stays and is there again at the next start.
+    """Run the stack until Ctrl-C. Its state is kept for the next start.
 
-    The ports of SAGE_INGEST_PORT, SAGE_EMBED_PORT, SAGE_COMPARE_PORT, SAGE_POSTGRES_PORT and SAGE_S3_PORT are free
-    ones where they are not set.
+    Other ports are set with SAGE_INGEST_PORT, SAGE_EMBED_PORT, SAGE_COMPARE_PORT, SAGE_POSTGRES_PORT and SAGE_S3_PORT.
+    By default they are free ports.
     """
-    chosen = {"state": state, "gateway_port": port, "workers": workers, "replicas": replicas}
-    settings = load(StackSettings).model_copy(update={key: value for key, value in chosen.items() if value is not None})
-    sys.exit(asyncio.run(_up(settings)))
+    sys.exit(asyncio.run(_up(_settings(state=state, gateway_port=port, workers=workers, replicas=replicas))))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@_state_option
+@click.argument("old")
+@click.argument("new")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF sage diff]...")
+def diff(state: Path | None, old: str, new: str, options: tuple[str, ...]) -> None:
+    """Show where two cuts of a film differ: `sage diff OLD NEW` against this machine's stack.
+
+    OLD and NEW are video files. Options of `sage diff` come after them; `sage diff -h` lists them. If no stack is
+    running, this starts one and stops it afterwards. Its state is kept, so diffing the same films again takes seconds.
+
+    Exit code, as for `sage diff`: 0 if the films do not differ, 1 if they do, 2 on failure.
+    """
+    if old.startswith("-") or new.startswith("-"):
+        raise click.UsageError("The two files come first, then the options of sage diff.")
+    sys.exit(asyncio.run(run_diff(_settings(state=state), (old, new), options)))
 
 
 @main.command()
@@ -60,10 +74,10 @@ def up(state: Path | None, port: int | None, workers: int | None, replicas: int 
     type=click.Path(path_type=Path),
     default=Path(".sage/demo"),
     show_default=True,
-    help="Wiped at the start.",
+    help="State folder, wiped first.",
 )
 def demo(state: Path) -> None:
-    """Diff the two sample cuts through a stack of its own, beside the edits that were made, then stop it."""
+    """Diff the two sample cuts through a temporary stack, and show the edits that were actually made."""
     sys.exit(asyncio.run(run_demo(state)))
 
 
@@ -71,7 +85,7 @@ def demo(state: Path) -> None:
 @_state_option
 def env(state: Path | None) -> None:
     """Print the settings of the running stack: eval "$(sage-local env)" in a shell, for sage, psql and S3 clients."""
-    folder = state or load(StackSettings).state
+    folder = _settings(state=state).state
     facts = find_running(State(folder))
     if facts is None:
         click.echo(f"error: no stack is ready on {folder}. `make up` starts one.", err=True)
@@ -82,33 +96,39 @@ def env(state: Path | None) -> None:
 
 @main.command()
 @_state_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=20, show_default=True, help="How many of each.")
-@click.argument("parts", nargs=-1)
-def logs(state: Path | None, follow: bool, lines: int, parts: tuple[str, ...]) -> None:
-    """Print the last lines of the logs of PARTS, or of all."""
-    folder = State(state or load(StackSettings).state)
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=20, show_default=True, help="Number of lines per log.")
+@click.argument("components", nargs=-1)
+def logs(state: Path | None, follow: bool, lines: int, components: tuple[str, ...]) -> None:
+    """Print the last lines of the logs of COMPONENTS, or of all components."""
+    folder = State(_settings(state=state).state)
     known = sorted(file.stem for file in folder.logs.glob("*.log"))
-    if unknown := [part for part in parts if part not in known]:
+    if unknown := [component for component in components if component not in known]:
         click.echo(f"error: no log of {', '.join(unknown)}. There are: {', '.join(known) or 'none'}.", err=True)
         sys.exit(1)
     if not known:
         click.echo(f"error: no logs in {folder.logs}. `make up` starts a stack.", err=True)
         sys.exit(1)
-    files = [str(folder.log(part)) for part in parts or known]
+    files = [str(folder.log(component)) for component in components or known]
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), *files])  # noqa: S606 -- no shell
 
 
 @main.command("gateway-config")
 def gateway_config() -> None:
-    """Print the gateway's configuration as the environment sets it, filled in with the default ports."""
+    """Print the gateway's configuration for the settings in the environment, with the default ports."""
     click.echo(render(load(GatewaySettings)), nl=False)
+
+
+def _settings(**chosen: object) -> StackSettings:
+    """Return the settings from the environment, overridden by the options that were given."""
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return load(StackSettings).model_copy(update=given)
 
 
 async def _up(settings: StackSettings) -> int:
     display = TerminalDisplay()
     stop = StopRequest()
-    stop_on_signals(stop)
+    stop.on_signals()
     begin = time.monotonic()
 
     def on_ready(running: RunningStack) -> None:

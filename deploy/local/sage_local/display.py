@@ -1,4 +1,4 @@
-"""What people see of a stack as it starts, runs and stops."""
+"""What people see while a stack starts, runs and stops."""
 
 import contextlib
 import sys
@@ -10,17 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from sage_local.errors import StackError
-from sage_local.running import RunningStack
 
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from sage_local.stack import RunningStack
+
 
 class Display:
-    """Is told what happens, and shows nothing of it."""
+    """Receives notifications and shows nothing."""
 
     def ended_leftovers(self, names: Sequence[str]) -> None:
-        """An earlier stack had left these running; they were ended."""
+        """Processes left running by an earlier stack were stopped."""
 
     def starting(self, names: Sequence[str]) -> None:
         """These steps begin."""
@@ -28,18 +29,21 @@ class Display:
     def started(self, name: str, seconds: float) -> None:
         """A step is done."""
 
-    def part_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
-        """A part ended by itself and is started again."""
+    def component_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
+        """A component exited unexpectedly and will be restarted."""
 
     def stopping(self) -> None:
-        """The stack begins to stop."""
+        """The stack is stopping."""
 
     def stopped(self) -> None:
         """Nothing runs any more."""
 
+    def failed(self, error: StackError) -> None:
+        """The stack, or the command that it ran for, failed."""
+
 
 class _Unbreakable:
-    """A text stream whose reader may go away: a closed terminal must not keep a stack from being stopped in order."""
+    """A text stream whose reader may go away: a closed terminal must not keep a stack from stopping cleanly."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -58,19 +62,24 @@ class _Unbreakable:
 
 
 class TerminalDisplay(Display):
-    """Shows it on standard error: a line for each step, and in a terminal what is being waited for."""
+    """Shows progress on standard error: a line for each step and, in a terminal, what is being waited for.
 
-    def __init__(self) -> None:
+    Args:
+        brief: Whether to omit the lines, for a stack that runs for one command.
+    """
+
+    def __init__(self, *, brief: bool = False) -> None:
         self._console = Console(file=cast("IO[str]", _Unbreakable(sys.stderr)), highlight=False, soft_wrap=True)
+        self._brief = brief
         self._status: Status | None = None
         self._waiting: list[str] = []
 
     def ended_leftovers(self, names: Sequence[str]) -> None:
-        """Say what was left behind."""
-        self._console.print(f"Ended what an earlier run had left: {', '.join(names)}.")
+        """List the leftover processes."""
+        self._console.print(f"Stopped processes left behind by an earlier run: {', '.join(names)}.")
 
     def starting(self, names: Sequence[str]) -> None:
-        """Show what is being waited for, until `finish_start`."""
+        """Show what is being waited for, until the next message."""
         self._waiting = list(names)
         self._status = self._console.status(self._waiting_text())
         self._status.start()
@@ -78,12 +87,15 @@ class TerminalDisplay(Display):
     def started(self, name: str, seconds: float) -> None:
         """Show a line for the step."""
         self._waiting.remove(name)
-        self._console.print(f"  [green]✓[/] {name:<18}{seconds:5.1f} s")
+        if not self._brief:
+            self._console.print(f"  [green]✓[/] {name:<18}{seconds:5.1f} s")
         if self._status is not None:
             self._status.update(self._waiting_text())
+        if not self._waiting:
+            self._end_status()
 
-    def ready(self, running: RunningStack, seconds: float) -> None:
-        """Show addresses and what to do next."""
+    def ready(self, running: "RunningStack", seconds: float) -> None:
+        """Show the addresses and the next steps."""
         self._end_status()
         show = self._console.print
         sage = command_path("sage")
@@ -97,28 +109,30 @@ class TerminalDisplay(Display):
         show(f"  {'s3':<10}{running.s3.endpoint_url}, bucket {running.s3.bucket}")
         show(f"  {'postgres':<10}{running.database_urls['postgres'].rpartition('@')[2]}")
         show(f"  {'settings':<10}{command_path('sage-local')} env")
-        show(f"  {'logs':<10}tail -F {relative(running.logs)}/*.log")
+        show(f"  {'logs':<10}{command_path('sage-local')} logs -f")
         show("\nIn another terminal:\n")
         prefix = "" if default else f"SAGE_ADDRESS={address} "
         show(f"  {prefix}{sage} diff samples/old.mp4 samples/new.mp4")
         show(f"  {command_path('grpcurl')} {'' if tls else '-plaintext '}{address.removeprefix('https://')} list")
-        show("\nCtrl-C stops it; its state stays in " + relative(running.state) + ".")
+        show("\nPress Ctrl-C to stop. The state is kept in " + relative(running.state) + ".")
 
-    def part_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
-        """Say which, how, and what it said last."""
-        self._console.print(f"[yellow]{name} ended by itself[/] ({how}); it starts again in {restart_s:.1f} s.")
+    def component_died(self, name: str, how: str, last_lines: str, restart_s: float) -> None:
+        """Show the component, how it ended, and its last lines."""
+        self._console.print(f"[yellow]{name} exited unexpectedly[/] ({how}); restarting in {restart_s:.1f} s.")
         if last_lines:
             self._console.print(escape(last_lines), style="dim")
 
     def stopping(self) -> None:
-        """Say so: draining may take seconds."""
+        """Show that the stack is stopping: draining may take seconds."""
         self._end_status()
-        self._console.print("Stopping.")
+        if not self._brief:
+            self._console.print("Stopping.")
 
     def stopped(self) -> None:
         """Say so."""
         self._end_status()
-        self._console.print("Stopped.")
+        if not self._brief:
+            self._console.print("Stopped.")
 
     def note(self, text: str) -> None:
         """Show a sentence."""
@@ -126,7 +140,7 @@ class TerminalDisplay(Display):
         self._console.print(escape(text))
 
     def failed(self, error: StackError) -> None:
-        """Say what went wrong and what to do about it."""
+        """Show the error and the next step."""
         self._end_status()
         self._console.print(f"[bold red]error:[/] {escape(error.message)}")
         if error.next_step:
@@ -147,6 +161,6 @@ def command_path(name: str) -> str:
 
 
 def relative(path: Path) -> str:
-    """Return a path as people in the current folder would write it."""
+    """Return a path as it would be written in the current folder."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,12 +1,12 @@
-"""What keeps the stack from running, in words for the person who started it."""
+"""Errors of the local stack, shown to the person who runs it."""
 
 
 class StackError(Exception):
-    """The stack cannot start or go on.
+    """The stack cannot start or keep running.
 
     Args:
-        message: What is wrong, a sentence.
-        next_step: What the reader can do about it; empty where there is nothing to say.
+        message: What is wrong, as a sentence.
+        next_step: What the reader can do about it; may be empty.
     """
 
     def __init__(self, message: str, *, next_step: str = "") -> None:

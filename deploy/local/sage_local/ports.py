@@ -1,4 +1,4 @@
-"""Choosing ports, and saying who holds one that is taken."""
+"""Choosing ports, and naming the process that uses a port that is taken."""
 
 import random
 import socket
@@ -8,20 +8,21 @@ import psutil
 
 from sage_local.errors import StackError
 
-# Below the range that Linux takes for outgoing connections (32768 up), so none of those slips in before our server.
-_FREE_RANGE = range(20_000, 32_000)
+# Below the range that Linux uses for outgoing connections (32768 and up), so none of those takes the port before our
+# server listens on it.
+FREE_RANGE = range(20_000, 32_000)
 
 
 def choose_ports(names: Iterable[str], *, wanted: Mapping[str, int], last: Mapping[str, int]) -> dict[str, int]:
-    """Return a port that nobody listens on for each name.
+    """Return a port for each name that no server listens on.
 
     Args:
-        names: What needs a port.
-        wanted: Ports that were asked for; 0 or nothing stands for any free one.
-        last: Ports of the last start, taken again where they are free, so that addresses stay the same.
+        names: Names that require a port.
+        wanted: Requested ports; 0 or a missing entry means any free one.
+        last: Ports of the last start, reused if they are free, so that addresses stay the same.
 
     Raises:
-        StackError: A port that was asked for is taken; names it, who holds it, and the variable that changes it.
+        StackError: A requested port is taken. Names the port, the process that uses it, and the variable to set.
     """
     chosen: dict[str, int] = {}
     for name in names:
@@ -29,26 +30,26 @@ def choose_ports(names: Iterable[str], *, wanted: Mapping[str, int], last: Mappi
         if port and (port in chosen.values() or not is_free(port)):
             other = next((one for one, taken in chosen.items() if taken == port), None)
             raise StackError(
-                f"Port {port}, wanted for {name}, is taken by {other or holder(port)}.",
-                next_step=f"Stop that, or set SAGE_{name.upper()}_PORT to another port (0: any free one).",
+                f"Port {port}, requested for {name}, is taken by {other or holder(port)}.",
+                next_step=f"Stop it, or set SAGE_{name.upper()}_PORT to another port (0: any free one).",
             )
         if not port:
             port = last.get(name, 0)
         while not port or port in chosen.values() or not is_free(port):
-            port = random.choice(_FREE_RANGE)  # noqa: S311 -- a port is no secret
+            port = random.choice(FREE_RANGE)  # noqa: S311 -- a port is not a secret
         chosen[name] = port
     return chosen
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 that no server listens on."""
     return choose_ports(["any"], wanted={}, last={})["any"]
 
 
 def is_free(port: int) -> bool:
-    """Say whether a server can listen on this port of 127.0.0.1."""
+    """Return whether a server can listen on this port of 127.0.0.1."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Connections of an earlier server that linger in TIME_WAIT do not keep a new one from listening.
+        # Connections of an earlier server in TIME_WAIT do not prevent a new one from listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -58,7 +59,7 @@ def is_free(port: int) -> bool:
 
 
 def holder(port: int) -> str:
-    """Return who listens on a port, as "nginx (pid 42)", or "another process" where we may not know."""
+    """Return the process that listens on a port, as "nginx (pid 42)", or "another process" if it is not visible."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:

@@ -1,8 +1,9 @@
-"""One child process: started into a log file, watched, and ended with everything that it started."""
+"""One child process: started with its output in a log file, watched, and stopped along with everything it started."""
 
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -11,13 +12,16 @@ from pathlib import Path
 
 import psutil
 
+from sage_local.errors import StackError
+
 _POLL_S = 0.02
-# Nothing holds up a kill but the kernel: a busy machine, or a disk that the process waits for.
+_READY_POLL_S = 0.05
+# Only the kernel can delay a kill: a busy machine, or a disk that the process waits for.
 _KILL_S = 30.0
-# A log that has grown past this is put aside at the next start; the one put aside before is dropped.
+# A log larger than this is rotated at the next start; the previously rotated one is deleted.
 _MAX_LOG_BYTES = 20 * 1024 * 1024
 
-# Of our own environment these reach no process that is not given them: keys are nobody's business but embed's.
+# Secrets of embed. A process gets these from our environment only if they are passed explicitly.
 PRIVATE_VARIABLES = (
     "TWELVELABS_API_KEY",
     "TWELVELABS_BASE_URL",
@@ -27,15 +31,15 @@ PRIVATE_VARIABLES = (
 
 
 class Process:
-    """A program that runs in a process group of its own, with its output in a file.
+    """A program in its own process group, with its output in a file.
 
-    Ctrl-C in a terminal reaches the foreground group alone, so the supervisor decides who ends when.
+    Ctrl-C in a terminal reaches the foreground process group only, so the supervisor decides the stop order.
 
     Attributes:
-        name: What people call it.
-        log: Where its output goes.
-        stop_signal: What asks it to end in order.
-        on_started: Called with it after each start.
+        name: Name shown to people.
+        log: File that its output is appended to.
+        stop_signal: Signal that asks it to shut down cleanly.
+        on_started: Called with this process after each start.
     """
 
     def __init__(
@@ -51,24 +55,24 @@ class Process:
         litter: Sequence[Path] = (),
         before_stop: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Describe a process; nothing starts yet.
+        """Describe a process without starting it.
 
         Args:
-            name: What people call it.
+            name: Name shown to people.
             command: The program and its arguments.
-            log: Where its output goes, appended.
-            environment: Variables on top of ours but for the private ones; an empty value takes the variable away.
+            log: File that its output is appended to.
+            environment: Variables on top of this process's (without the private ones); an empty one removes a variable.
             folder: Its working folder.
-            stop_signal: What asks it to end in order.
-            grace_s: How long it may take for that before it is killed.
-            litter: Files that it does not remove when it ends, and that nobody needs then.
-            before_stop: Is awaited before it is asked to end.
+            stop_signal: Signal that asks it to shut down cleanly.
+            grace_s: How long it may take to shut down before it is killed.
+            litter: Files that it leaves behind, to be deleted once it has stopped.
+            before_stop: Awaited before the stop signal is sent.
         """
         self.name = name
         self.log = log
         self.stop_signal = stop_signal
         self.on_started: Callable[[Process], None] | None = None
-        self._command = list(command)
+        self.command = list(command)
         self._environment = environment or {}
         self._folder = folder
         self._grace_s = grace_s
@@ -80,24 +84,24 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id of the program that runs or ran last."""
+        """The process ID of the current or last run."""
         if self._child is None:
             raise RuntimeError(f"{self.name} was not started")
         return self._child.pid
 
     @property
     def create_time(self) -> float:
-        """When the process began, as the kernel tells it; with the pid it names one process for good."""
+        """When the process started, according to the kernel; with the pid, it identifies a process permanently."""
         return self._create_time
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether it was started and has not exited."""
         return self._child is not None and self._child.poll() is None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended (negative: by that signal), or None where it has not."""
+        """Its exit code (negative: killed by that signal); `None` if it has not exited."""
         return None if self._child is None else self._child.poll()
 
     def environment(self) -> dict[str, str]:
@@ -106,14 +110,14 @@ class Process:
         return {name: value for name, value in {**inherited, **self._environment}.items() if value}
 
     def start(self) -> None:
-        """Start the program. The thread that calls this must outlive it: its end counts as the parent's death."""
+        """Start the program. The calling thread must outlive it: when that thread ends, so does the program."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
         with self.log.open("ab") as log:
             self._log_offset = log.tell()
             self._child = subprocess.Popen(
-                self._command,
+                self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -126,7 +130,7 @@ class Process:
             self.on_started(self)
 
     async def stop(self) -> None:
-        """End it: asked first, killed when its grace is over, and what it started with it."""
+        """Stop it and everything it started: signal first, then kill after the grace period."""
         if self._child is None:
             return
         if self.running:
@@ -141,20 +145,49 @@ class Process:
             file.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """Kill it and what it has started, without a word."""
+        """Kill its process group without warning."""
         if self._child is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
 
     async def wait(self, *, timeout_s: float) -> int | None:
-        """Wait for its end and return how it ended, or None where it still runs after `timeout_s`."""
+        """Wait until it exits and return its exit code; `None` if it still runs after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        while self.running and time.monotonic() < deadline:  # noqa: ASYNC110 -- no event tells of a child's end
+        while self.running and time.monotonic() < deadline:  # noqa: ASYNC110 -- no event signals a child's exit
             await asyncio.sleep(_POLL_S)
         return self.exit_code
 
+    async def until_ready(self, probe: Callable[[], Awaitable[bool]], *, timeout_s: float) -> None:
+        """Return once `probe` returns true; it is called every 50 ms.
+
+        Args:
+            probe: Returns whether the process is ready.
+            timeout_s: How long to wait.
+
+        Raises:
+            StackError: The process exited or the timeout passed. The message has the last lines of its log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            if not self.running:
+                raise self.failure(f"exited during startup (exit code {self.exit_code})")
+            if await probe():
+                return
+            if time.monotonic() > deadline:
+                raise self.failure(f"was not ready after {timeout_s:.0f} seconds")
+            await asyncio.sleep(_READY_POLL_S)
+
+    def failure(self, what: str) -> StackError:
+        """Return an error that says what happened to this process, with the last lines of its log."""
+        return StackError(f"{self.name} {what}.\n{self.last_lines()}".rstrip(), next_step=f"Full log: {self.log}")
+
+    def describe_exit(self) -> str:
+        """Return how it ended, such as "exit code 1" or "killed by signal 9"."""
+        code = self.exit_code
+        return f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
     def last_lines(self, count: int = 12) -> str:
-        """Return the end of what it has written since its last start."""
+        """Return the last lines that it has written since its last start."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as log:
@@ -164,8 +197,18 @@ class Process:
         return "\n".join(text.splitlines()[-count:])
 
 
+def parent_bound(death_signal: str = "TERM") -> list[str]:
+    """Return a command prefix that makes the kernel signal the program when its parent dies.
+
+    `setpriv` (util-linux, on every Debian) sets this up between fork and exec, where Python code is not safe with
+    threads. Without it the prefix is empty.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", death_signal, "--"] if setpriv else []
+
+
 def _create_time_of(pid: int) -> float:
     try:
         return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:  # it failed at once and somebody else has reaped it
+    except psutil.NoSuchProcess:  # it failed at once and has been reaped
         return 0.0

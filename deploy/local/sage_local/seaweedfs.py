@@ -11,9 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sage_local.privileges import launcher
-from sage_local.process import Process
-from sage_local.waiting import until_ready
+from sage_local.process import Process, parent_bound
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,7 +21,7 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True)
 class SeaweedPorts:
-    """Where the parts of one SeaweedFS process listen. People and services need `s3` alone."""
+    """Ports of the servers in one SeaweedFS process. People and services use only `s3`."""
 
     s3: int
     s3_grpc: int
@@ -36,24 +34,24 @@ class SeaweedPorts:
 
 
 class SeaweedFS:
-    """An S3 server on 127.0.0.1 whose objects survive it.
+    """An S3 server on 127.0.0.1 with persistent objects.
 
     Attributes:
-        endpoint_url: Where S3 answers.
-        access_key: The access key id of the one identity it knows.
+        endpoint_url: URL of its S3 API.
+        access_key: The access key ID of the one identity it knows.
         secret_key: Its secret access key.
         region: The region to sign for.
     """
 
     def __init__(self, folder: Path, *, ports: SeaweedPorts, access_key: str, secret_key: str, log: Path) -> None:
-        """Describe a server; nothing starts yet.
+        """Describe a server without starting it.
 
         Args:
-            folder: Its data folder, made at the first start.
-            ports: Where its parts listen.
-            access_key: The access key id of the one identity that may do everything.
+            folder: Its data folder, created at the first start.
+            ports: Ports that its servers listen on.
+            access_key: The access key ID of the one identity, which has every permission.
             secret_key: Its secret access key.
-            log: Where its output goes.
+            log: File that its output is appended to.
         """
         self.endpoint_url = f"http://127.0.0.1:{ports.s3}"
         self.access_key = access_key
@@ -68,10 +66,10 @@ class SeaweedFS:
             "master.port": ports.master,
             "master.port.grpc": ports.master_grpc,
             "master.telemetry": "false",
-            # One master needs no election; waiting for it took a second.
+            # A single master needs no election, which took a second.
             "master.peers": "none",
-            # Volumes are files that grow, seven for every bucket. The default of 8, or 0 (free space by 30 GB: one or
-            # two on a usual disk), runs out with the second bucket, which is then refused every part.
+            # Volumes are files that grow, seven per bucket. The default of 8, or 0 (free space divided by 30 GB: one or
+            # two on a typical disk), runs out with the second bucket, which then refuses every write.
             "volume.max": 10_000,
             "volume.port": ports.volume,
             "volume.port.grpc": ports.volume_grpc,
@@ -91,17 +89,17 @@ class SeaweedFS:
         self.process = Process(
             "seaweedfs",
             [
-                *launcher(death_signal="KILL"),
+                *parent_bound("KILL"),
                 str(Path(sys.executable).parent / "weed"),
                 "-logtostderr=true",
                 "server",
                 *(f"-{flag}={value}" for flag, value in flags.items()),
             ],
             log=log,
-            # Asked to end, its volume server goes before its filer has flushed the change log that replicas would read,
-            # and the filer then waits for it without end. Objects are in their files by then, so killing loses nothing.
+            # On SIGTERM its volume server stops before its filer has flushed the change log that replicas read,
+            # and the filer then waits for it forever. Objects are in their files by then, so killing loses nothing.
             grace_s=1.0,
-            litter=[Path(f"/tmp/seaweedfs-{socket}.sock") for socket in _sockets(ports)],  # noqa: S108 -- its choice
+            litter=[Path(f"/tmp/seaweedfs-{socket}.sock") for socket in _sockets(ports)],  # noqa: S108 -- SeaweedFS decides
         )
 
     def client(self) -> "S3Client":
@@ -116,9 +114,9 @@ class SeaweedFS:
         )
 
     def environment(self, bucket: str) -> dict[str, str]:
-        """Return the settings by which ingest, or any S3 client, uses a bucket of it.
+        """Return the settings with which ingest, or any S3 client, uses one of its buckets.
 
-        Settings of the person's own account are taken away: they would win over these.
+        Settings of the user's own account are removed, because they would take precedence.
         """
         return {
             "S3_BUCKET_NAME": bucket,
@@ -133,7 +131,7 @@ class SeaweedFS:
         }
 
     def make_bucket(self, name: str) -> None:
-        """Make a bucket, where it is not there already."""
+        """Create a bucket unless it exists."""
         client = self.client()
         try:
             client.create_bucket(Bucket=name)
@@ -143,7 +141,7 @@ class SeaweedFS:
             client.close()
 
     async def start(self, *, timeout_s: float = 60.0) -> None:
-        """Start the server and return when it answers."""
+        """Start the server and return when it accepts requests."""
         (self._folder / "volumes").mkdir(parents=True, exist_ok=True)
         identity = {
             "name": "sage",
@@ -155,20 +153,20 @@ class SeaweedFS:
         self.process.start()
         client = self.client()
         try:
-            await until_ready(self.process, lambda: asyncio.to_thread(_answers, client), timeout_s=timeout_s)
+            await self.process.until_ready(lambda: asyncio.to_thread(_accepts_requests, client), timeout_s=timeout_s)
         finally:
             client.close()
 
 
 def _sockets(ports: SeaweedPorts) -> list[str]:
-    """Return the names of the socket files that it makes beside its ports; no flag turns them off."""
+    """Return the names of the socket files that it creates in addition to its ports; no flag disables them."""
     over_grpc = {"master": ports.master_grpc, "volume": ports.volume_grpc, "filer": ports.filer_grpc}
     over_grpc["s3"] = ports.s3_grpc
-    named = [f"{part}-grpc-{port}" for part, port in over_grpc.items()]
+    named = [f"{server}-grpc-{port}" for server, port in over_grpc.items()]
     return [*named, f"filer-{ports.filer}", f"s3-{ports.s3}"]
 
 
-def _answers(client: "S3Client") -> bool:
+def _accepts_requests(client: "S3Client") -> bool:
     try:
         client.list_buckets()
     except (BotoCoreError, ClientError):

@@ -1,25 +1,26 @@
-"""Our own processes: the three services, the workers and the migrations."""
+"""SAGE's own processes: the three services, the workers and the migrations."""
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sage_local.errors import StackError
-from sage_local.privileges import launcher
-from sage_local.probes import grpc_serves
-from sage_local.process import Process
-from sage_local.waiting import until_ready
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-# The services' own grace is shorter than the supervisor's, whose kill comes only where theirs has failed. They look
-# often whether they are well: what begins before a sibling is there should not take five seconds to notice it.
+from sage_local.process import Process, parent_bound
+
+# The services' own grace period is shorter than the supervisor's, which kills only if theirs has failed. They check
+# their health often: a service that starts before a dependency should not need five seconds to notice it.
 _DEFAULTS = {"SAGE_GRACE_SECONDS": "5", "SAGE_HEALTH_INTERVAL_SECONDS": "0.5"}
 _KILL_AFTER_S = 8.0
-# Where another one serves as well: the gateway asks for health once a second and believes the second answer.
+# For a service with replicas: the gateway checks health once a second and acts on the second result.
 _DRAIN_WAIT_S = 4.0
+_PROBE_TIMEOUT_S = 2.0
 
 
 class GrpcProcess:
-    """A process of ours that says over gRPC whether it is well."""
+    """A process of SAGE that reports its health over gRPC."""
 
     def __init__(
         self,
@@ -33,57 +34,69 @@ class GrpcProcess:
         environment: Mapping[str, str],
         replicated: bool = False,
     ) -> None:
-        """Describe a process; nothing starts yet.
+        """Describe a process without starting it.
 
         Args:
-            name: What people call it.
-            module: The package that is run.
-            command: What of it.
-            health: The service whose health stands for it.
-            port: Where it answers.
-            log: Where its output goes.
+            name: Name shown to people.
+            module: The package to run.
+            command: Its command, such as `serve`.
+            health: The service whose health stands for the whole process.
+            port: Port it listens on.
+            log: File that its output is appended to.
             environment: Its settings.
-            replicated: Whether others serve the same, so that its callers should be theirs before it ends.
+            replicated: Whether other processes serve the same API, so that callers move to them before it stops.
         """
         wait_s = _DRAIN_WAIT_S if replicated else 0.0
         self.address = f"127.0.0.1:{port}"
         self._health = health
         self.process = Process(
             name,
-            [*launcher(), sys.executable, "-m", module, command],
+            [*parent_bound(), sys.executable, "-m", module, command],
             log=log,
             environment={**_DEFAULTS, "SAGE_DRAIN_WAIT_SECONDS": f"{wait_s:g}", **environment},
             grace_s=_KILL_AFTER_S + wait_s,
         )
 
     async def start(self, *, timeout_s: float = 60.0) -> None:
-        """Start it and return when it says that it is well."""
+        """Start it and return when it reports that it is healthy."""
         self.process.start()
-        await until_ready(self.process, lambda: grpc_serves(self.address, self._health), timeout_s=timeout_s)
+        await self.process.until_ready(self._is_serving, timeout_s=timeout_s)
+
+    async def _is_serving(self) -> bool:
+        return await asyncio.to_thread(self._check_health)
+
+    def _check_health(self) -> bool:
+        # A new channel for each check: a failed one waits a second before it reconnects.
+        with grpc.insecure_channel(self.address) as channel:
+            try:
+                response = health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(service=self._health), timeout=_PROBE_TIMEOUT_S
+                )
+            except grpc.RpcError:
+                return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 class Migration:
-    """A run of a service's migrations: starts, does its work, ends."""
+    """One run of a service's migrations, which exits when it is done."""
 
     def __init__(self, module: str, *, log: Path, environment: Mapping[str, str]) -> None:
         self.process = Process(
             f"{module} migrate",
-            [*launcher(), sys.executable, "-m", module, "migrate"],
+            [*parent_bound(), sys.executable, "-m", module, "migrate"],
             log=log,
             environment=environment,
         )
 
     async def start(self, *, timeout_s: float = 120.0) -> None:
-        """Run it to its end.
+        """Run the migrations to completion.
 
         Raises:
-            StackError: It failed or took too long.
+            StackError: They failed or took too long.
         """
         self.process.start()
         code = await self.process.wait(timeout_s=timeout_s)
+        if code is None:
+            raise self.process.failure(f"took longer than {timeout_s:.0f} seconds")
         if code != 0:
-            how = f"failed (exit code {code})" if code is not None else f"took longer than {timeout_s:.0f} seconds"
-            raise StackError(
-                f"{self.process.name} {how}.\n{self.process.last_lines()}",
-                next_step=f"Its whole log: {self.process.log}",
-            )
+            raise self.process.failure(f"failed (exit code {code})")

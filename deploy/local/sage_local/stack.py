@@ -1,40 +1,87 @@
-"""The whole stack: started in order, watched, stopped in reverse order."""
+"""The full stack: run until it is asked to stop, described while it is ready, or run in the background of a block."""
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
 
+from sage_local.components import BUCKET, Components, build_components, port_names
 from sage_local.display import Display
-from sage_local.errors import StackError
-from sage_local.parts import Part, build_parts, port_names
 from sage_local.ports import choose_ports
-from sage_local.records import Records, end_leftovers
-from sage_local.running import RunningStack
+from sage_local.postgres import DATABASE, OWNERS
 from sage_local.settings import StackSettings
-from sage_local.state import State
-from sage_local.steps import Step, run_steps
-
-_LOOK_EVERY_S = 0.2
-# A part that ends at once, again and again, is started again more and more slowly.
-_RESTART_AFTER_S = 0.5
-_RESTART_AFTER_MAX_S = 30.0
-_STEADY_AFTER_S = 60.0
+from sage_local.state import RunningRecords, State, end_leftovers
+from sage_local.supervision import StopRequest, Supervisor
 
 
 @dataclass(frozen=True)
-class StopRequest:
-    """How a running stack is asked to end.
+class S3Access:
+    """How to reach a stack's object store.
 
     Attributes:
-        asked: Set it to stop every part in order.
-        hurried: Set it besides to kill what has not stopped yet.
+        endpoint_url: URL of its S3 API.
+        region: The region to sign for.
+        bucket: Where ingest keeps videos.
+        access_key: Access key ID.
+        secret_key: Secret access key.
     """
 
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    hurried: asyncio.Event = field(default_factory=asyncio.Event)
+    endpoint_url: str
+    region: str
+    bucket: str
+    access_key: str
+    secret_key: str
+
+
+class RunningStack:
+    """A stack that is ready.
+
+    Attributes:
+        address: HOST:PORT of the gateway, through which all services are reached.
+        client_address: The same for the `sage` command: with TLS it begins with https://.
+        addresses: HOST:PORT of `gateway`, `ingest`, `embed` and `compare`, and of further replicas such as `embed-2`.
+        admin_socket: Unix socket of Envoy's admin interface.
+        probe_url: URL of the part of it that monitoring may use.
+        s3: How to reach the object store.
+        database_urls: Connection strings of the roles `postgres` (superuser), `ingest` and `embed`.
+        logs: Folder with one log per component.
+        state: The state folder.
+    """
+
+    def __init__(self, components: Components, ports: Mapping[str, int], state: State) -> None:
+        self._components = components
+        self.address = f"127.0.0.1:{ports['gateway']}"
+        self.client_address = components.gateway.address
+        self.addresses = {"gateway": self.address} | {name: one.address for name, one in components.services.items()}
+        self.admin_socket = components.gateway.admin_socket
+        self.probe_url = f"http://127.0.0.1:{ports['gateway-probe']}"
+        s3 = components.s3
+        self.s3 = S3Access(s3.endpoint_url, s3.region, BUCKET, s3.access_key, s3.secret_key)
+        self.database_urls = {"postgres": components.postgres.dsn(database=DATABASE)}
+        self.database_urls |= {owner: components.database_url(owner) for owner in OWNERS}
+        self.logs = state.logs
+        self.state = state.folder
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The current process IDs by component; a restarted component has a new one."""
+        lasting = [one.process for one in [*self._components.essential(), *self._components.restartable()]]
+        return {process.name: process.pid for process in lasting if process.running}
+
+    def environment(self) -> dict[str, str]:
+        """Return how to reach it as environment variables, for the `sage` command, S3 clients and psql."""
+        return {
+            "SAGE_ADDRESS": self.client_address,
+            **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in self._components.targets.items()},
+            "SAGE_GATEWAY_ADMIN_SOCKET": self.admin_socket,
+            "SAGE_GATEWAY_PROBE_URL": self.probe_url,
+            **{f"SAGE_{name.upper()}_DATABASE_URL": url for name, url in self.database_urls.items()},
+            **{name: value for name, value in self._components.s3.environment(BUCKET).items() if value},
+        }
 
 
 async def run_stack(
@@ -45,20 +92,23 @@ async def run_stack(
     on_ready: Callable[[RunningStack], None],
     environment: Mapping[str, str] | None = None,
     fresh: bool = False,
+    shared: bool = True,
 ) -> None:
     """Start a stack, watch it until it is asked to stop, and stop it.
 
     Args:
-        settings: Where and with which ports.
-        display: Is told what happens.
-        stop: Ends it.
-        on_ready: Called when every part is ready.
-        environment: Settings of ours for the services and the gateway, on top of those of this process.
-        fresh: Whether what an earlier stack has kept in the state folder is wiped.
+        settings: Its state folder, ports and number of processes.
+        display: Notified of events.
+        stop: Stops it.
+        on_ready: Called when every component is ready.
+        environment: Settings for the services and the gateway, on top of this process's environment.
+        fresh: Whether to remove the files of an earlier stack from the state folder.
+        shared: Whether other commands may find and use it, as `sage-local env` and `sage-local diff` do.
 
     Raises:
-        StackError: Another stack holds the state folder, a port is taken, a part did not start, or one died that
-            the stack cannot do without. Everything that ran has been stopped.
+        StateInUseError: Another stack is running on the state folder.
+        StackError: A port is taken, a component did not start, or an essential one exited. Everything that ran has
+            been stopped.
     """
     state = State(settings.state)
     with state.locked():
@@ -69,13 +119,14 @@ async def run_stack(
         names = port_names(workers=settings.workers, replicas=settings.replicas)
         ports = choose_ports(names, wanted=settings.wanted_ports(), last=state.read_ports())
         state.write_ports(ports)
-        parts = build_parts(state, ports, environment=environment or {})
-        supervisor = Supervisor(parts, Records(state), display)
-        running = RunningStack(parts, ports, state)
+        components = build_components(state, ports, environment=environment or {})
+        supervisor = Supervisor(components, RunningRecords(state), display)
+        running = RunningStack(components, ports, state)
         try:
             await supervisor.start(stop)
             if not stop.asked.is_set():
-                supervisor.records.publish(running.environment())
+                if shared:
+                    supervisor.records.publish(running.environment())
                 on_ready(running)
                 await supervisor.watch(stop)
         finally:
@@ -83,134 +134,60 @@ async def run_stack(
             state.clear_running()
 
 
-class Supervised(Protocol):
-    """What a supervisor has to know of a stack's parts; see `Parts`."""
+@contextlib.contextmanager
+def running_stack(
+    *,
+    workers: int = 1,
+    replicas: int = 1,
+    environment: Mapping[str, str] | None = None,
+    state: Path | None = None,
+) -> Iterator[RunningStack]:
+    """Run a complete stack on free ports for the length of the block, for tests and benchmarks.
 
-    def revived(self) -> Sequence[Part]:
-        """The parts that are started again when they end."""
-        ...
+    It is supervised as by `sage-local up`, so a worker that dies is restarted. The supervisor has its own thread, so
+    the block can be synchronous or asynchronous code.
 
-    def steps(self) -> Mapping[str, Step]:
-        """How they start."""
-        ...
+    Args:
+        workers: Number of worker processes.
+        replicas: Number of processes of each of ingest, embed and compare.
+        environment: Settings for its services and its gateway, such as `{"SAGE_SWEEP_INTERVAL_SECONDS": "1"}`.
+        state: Its state folder, kept afterwards; without it a temporary one.
 
-    def lasting(self) -> Sequence[Part]:
-        """The parts without which the stack is none."""
-        ...
-
-    def everything(self) -> Sequence[Part]:
-        """Every part that has a process."""
-        ...
-
-    def stop_order(self) -> Sequence[Sequence[Part]]:
-        """Every part that has a process, in the stages in which they stop."""
-        ...
-
-
-class Supervisor:
-    """Starts parts, watches them, stops them.
-
-    Attributes:
-        records: Where it writes down what runs.
+    Raises:
+        StackError: It could not start, or an essential component exited during the block.
     """
+    with contextlib.ExitStack() as stack:
+        if state is None:
+            state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sage-")))
+        settings = StackSettings.on_free_ports(state, workers=workers, replicas=replicas)
+        yield stack.enter_context(_in_thread(settings, environment or {}))
 
-    def __init__(self, parts: Supervised, records: Records, display: Display) -> None:
-        self.records = records
-        self._parts = parts
-        self._display = display
-        self._revivals: dict[str, _Revival] = {}
-        for part in parts.everything():
-            part.process.on_started = records.add
 
-    async def start(self, stop: StopRequest) -> None:
-        """Return when every part is ready, or when the stack is asked to stop before that."""
-        steps = self._parts.steps()
-        self._display.starting(list(steps))
-        starting = asyncio.ensure_future(run_steps(steps, on_done=self._display.started))
-        asked = asyncio.ensure_future(stop.asked.wait())
+@contextlib.contextmanager
+def _in_thread(settings: StackSettings, environment: Mapping[str, str]) -> Iterator[RunningStack]:
+    ready: Future[RunningStack] = Future()
+    ended: Future[None] = Future()
+    loop = asyncio.new_event_loop()
+    stop = StopRequest()
+
+    def run() -> None:
         try:
-            await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-        finally:
-            asked.cancel()
-            starting.cancel()
-            await asyncio.wait({starting, asked})
+            loop.run_until_complete(
+                run_stack(settings, display=Display(), stop=stop, on_ready=ready.set_result, environment=environment)
+            )
+            ended.set_result(None)
+        except BaseException as error:
+            ended.set_exception(error)
+            if not ready.done():
+                ready.set_exception(error)
 
-    async def watch(self, stop: StopRequest) -> None:
-        """Start parts again that end and are not alone; return when asked to stop.
-
-        Raises:
-            StackError: A part ended that the stack cannot do without.
-        """
-        while not stop.asked.is_set():
-            for part in self._parts.lasting():
-                if not part.process.running:
-                    raise StackError(
-                        f"{part.process.name} ended by itself ({_how_it_ended(part)}), so the stack stops.\n"
-                        f"{part.process.last_lines()}",
-                        next_step=f"Its whole log: {part.process.log}",
-                    )
-            for part in self._parts.revived():
-                await self._keep_alive(part)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await stop.asked.wait()
-
-    async def _keep_alive(self, part: Part) -> None:
-        process = part.process
-        revival = self._revivals.setdefault(process.name, _Revival())
-        if process.running:
-            return
-        if revival.due is None:
-            delay = revival.plan()
-            # What it had started may still run.
-            await process.stop()
-            self._display.part_died(process.name, _how_it_ended(part), process.last_lines(), delay)
-        elif time.monotonic() >= revival.due:
-            revival.done()
-            process.start()
-
-    async def stop(self, stop: StopRequest) -> None:
-        """Stop every part: what others need is stopped after them, what is independent at once."""
-        self._display.stopping()
-        hurrying = asyncio.ensure_future(self._kill_when_hurried(stop))
-        try:
-            for stage in self._parts.stop_order():
-                await asyncio.gather(*(part.process.stop() for part in stage))
-        finally:
-            hurrying.cancel()
-        self._display.stopped()
-
-    async def _kill_when_hurried(self, stop: StopRequest) -> None:
-        await stop.hurried.wait()
-        for part in self._parts.everything():
-            part.process.kill()
-
-
-class _Revival:
-    """When a part that ended is started again."""
-
-    def __init__(self) -> None:
-        self.due: float | None = None
-        self._delay_s = _RESTART_AFTER_S
-        self._started = time.monotonic()
-
-    def plan(self) -> float:
-        """Return after how many seconds it is started, and remember when that is."""
-        now = time.monotonic()
-        steady = now - self._started > _STEADY_AFTER_S
-        self._delay_s = _RESTART_AFTER_S if steady else min(self._delay_s, _RESTART_AFTER_MAX_S)
-        self.due = now + self._delay_s
-        return self._delay_s
-
-    def done(self) -> None:
-        """It was started."""
-        self.due = None
-        self._started = time.monotonic()
-        self._delay_s *= 2
-
-
-def _how_it_ended(part: Part) -> str:
-    code = part.process.exit_code
-    return f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    thread = threading.Thread(target=run, name="sage-local")
+    thread.start()
+    try:
+        running = ready.result()
+        yield running
+    finally:
+        loop.call_soon_threadsafe(stop.asked.set)
+        thread.join()
+        loop.close()
+    ended.result()

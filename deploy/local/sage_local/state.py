@@ -1,5 +1,6 @@
-"""The state folder: what survives a restart, and the lock that keeps it to one stack at a time."""
+"""The state folder: persistent state, the processes that use it, and the lock that restricts it to one stack."""
 
+import asyncio
 import base64
 import contextlib
 import fcntl
@@ -7,11 +8,26 @@ import json
 import os
 import secrets
 import shutil
+import signal
+import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sage_local.errors import StackError
+from sage_local.process import Process
+
+# The kernel counts a process's start in ticks of 10 ms since boot, and reports the boot time in whole seconds: if the
+# clock was adjusted in between, however slightly, the same start is reported a second earlier or later.
+_CREATE_TIME_TOLERANCE_S = 1.5
+_POLL_S = 0.05
+
+
+class StateInUseError(StackError):
+    """A stack is already running on the state folder."""
 
 
 class State:
@@ -19,10 +35,10 @@ class State:
 
     Attributes:
         folder: The folder itself, absolute.
-        logs: Folder of one log per part.
+        logs: Folder with one log per component.
         postgres: PostgreSQL's data folder.
-        s3: SeaweedFS' data folder.
-        gateway_config: The gateway's configuration, filled in at each start.
+        s3: SeaweedFS's data folder.
+        gateway_config: The gateway's configuration, rendered at each start.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,35 +54,36 @@ class State:
         self._ports = self.folder / "ports.json"
         self._running = self.folder / "running.json"
 
-    def log(self, part: str) -> Path:
-        """Return where a part's output goes."""
-        return self.logs / f"{part}.log"
+    def log(self, component: str) -> Path:
+        """Return the log file of a component."""
+        return self.logs / f"{component}.log"
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the folder to this process for the length of the block, making it where there is none.
+        """Lock the folder for the length of the block, creating it if necessary.
 
-        The kernel drops the lock with the process, however that ends.
+        The kernel releases the lock when the process ends, for whatever reason.
 
         Raises:
-            StackError: A stack runs on it, or it cannot be written.
+            StateInUseError: A stack is running on it.
+            StackError: It cannot be written.
         """
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
             lock = self._lock.open("a+")
         except OSError as error:
             raise StackError(
-                f"The state folder {self.folder} cannot be written: {error.strerror}.",
-                next_step="Set SAGE_STATE or --state to a folder that can.",
+                f"Cannot write to the state folder {self.folder}: {error.strerror}.",
+                next_step="Set SAGE_STATE or --state to another folder.",
             ) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
-                raise StackError(
-                    f"A stack runs already on {self.folder} (pid {lock.read().strip() or 'unknown'}).",
-                    next_step="Stop it there with Ctrl-C, or give this one another folder with --state and --port 0.",
+                raise StateInUseError(
+                    f"A stack is already running on {self.folder} (pid {lock.read().strip() or 'unknown'}).",
+                    next_step="Stop that one with Ctrl-C, or start this one elsewhere with --state and --port 0.",
                 ) from None
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
@@ -74,17 +91,17 @@ class State:
             yield
 
     def wipe(self) -> None:
-        """Remove everything that a stack has kept here, and nothing else."""
+        """Remove everything that a stack has written here, and nothing else."""
         for folder in (self.postgres, self.s3):
             if folder.exists():
                 shutil.rmtree(folder)
         settings = (self._secrets, self._encryption_keys, self._tokens, self.gateway_config)
-        kept = (*settings, self._ports, self._running)
-        for file in (*self.logs.glob("*.log"), *kept):
+        written = (*settings, self._ports, self._running)
+        for file in (*self.logs.glob("*.log"), *written):
             file.unlink(missing_ok=True)
 
     def secret(self, name: str) -> str:
-        """Return a password, made when it is asked for first."""
+        """Return a password, generated when it is first requested."""
         known: dict[str, str] = _read(self._secrets)
         if name not in known:
             known[name] = secrets.token_urlsafe(24)
@@ -92,18 +109,18 @@ class State:
         return known[name]
 
     def encryption_keys(self) -> Path:
-        """Return the file of what embed encrypts providers' keys with, made when it is asked for first."""
+        """Return the file with the key that embed encrypts providers' keys with, generated when first requested."""
         if not self._encryption_keys.exists():
             _replace(self._encryption_keys, f"local:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
         return self._encryption_keys
 
     def write_tokens(self, *lines: str) -> Path:
-        """Write the file of the tokens that the stack's parts show each other, and return it."""
+        """Write the file of the tokens that components authenticate to each other with, and return its path."""
         _replace(self._tokens, "".join(f"{line}\n" for line in lines))
         return self._tokens
 
     def read_ports(self) -> dict[str, int]:
-        """Return the ports of the last start by the name of their part."""
+        """Return the ports of the last start by component."""
         return _read(self._ports)
 
     def write_ports(self, ports: dict[str, int]) -> None:
@@ -111,16 +128,128 @@ class State:
         _write(self._ports, ports)
 
     def read_running(self) -> dict[str, Any]:
-        """Return what the last start wrote about itself; empty where it stopped in order."""
+        """Return the record of the last start; empty if that stack stopped cleanly."""
         return _read(self._running)
 
     def write_running(self, facts: dict[str, Any]) -> None:
-        """Write down what runs, for the next start and for other commands."""
+        """Record the running processes, for the next start and for other commands."""
         _write(self._running, facts)
 
     def clear_running(self) -> None:
-        """Say that nothing runs."""
+        """Record that nothing is running."""
         self._running.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One process that was started. A pid alone may now belong to another process, hence the start time."""
+
+    name: str
+    pid: int
+    create_time: float
+    stop_signal: int
+
+    def find(self) -> psutil.Process | None:
+        """Return the process if it is still running."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.create_time) < _CREATE_TIME_TOLERANCE_S
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def find_group(self) -> list[psutil.Process]:
+        """Return the running members of its process group: the process itself and those that it started.
+
+        As long as one member of a group lives, the kernel does not reuse the group's number.
+        """
+        group = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+                younger = process.create_time() >= self.create_time - _CREATE_TIME_TOLERANCE_S
+                alive = process.status() != psutil.STATUS_ZOMBIE
+                if os.getpgid(process.pid) == self.pid and younger and alive:
+                    group.append(process)
+        if any(process.pid == self.pid for process in group) and self.find() is None:
+            return []  # the pid was reused by a process that leads a group
+        return group
+
+
+class RunningRecords:
+    """The processes of a running stack, recorded in its state folder as they start."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._records: dict[str, Record] = {}
+        self._facts: dict[str, Any] = {}
+
+    def add(self, process: Process) -> None:
+        """Record a process that has just started, replacing an earlier one of the same name."""
+        record = Record(process.name, process.pid, process.create_time, int(process.stop_signal))
+        self._records[process.name] = record
+        self._write()
+
+    def publish(self, facts: dict[str, Any]) -> None:
+        """Publish the address and other details of the stack, now ready, to other commands."""
+        self._facts = facts
+        self._write()
+
+    def _write(self) -> None:
+        own = Record("supervisor", os.getpid(), psutil.Process().create_time(), int(signal.SIGTERM))
+        self._state.write_running(
+            {
+                "supervisor": asdict(own),
+                "processes": [asdict(record) for record in self._records.values()],
+                "facts": self._facts,
+            }
+        )
+
+
+async def end_leftovers(state: State, *, grace_s: float = 5.0) -> list[str]:
+    """Stop processes that a killed stack left running, and return their components' names.
+
+    Call it with the state folder locked, so that these cannot belong to a live stack.
+
+    Args:
+        state: The folder that the stack ran on.
+        grace_s: How long its processes may take to shut down before they are killed.
+    """
+    records = [Record(**record) for record in state.read_running().get("processes", [])]
+    found = {record: record.find_group() for record in records}
+    for record, group in found.items():
+        for process in group:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(record.stop_signal)
+    everything = [process for group in found.values() for process in group]
+    await _wait_for_exit(everything, timeout_s=grace_s)
+    for process in everything:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    await _wait_for_exit(everything, timeout_s=grace_s)
+    state.clear_running()
+    return [record.name for record, group in found.items() if group]
+
+
+def find_running(state: State) -> dict[str, Any] | None:
+    """Return the published details of the stack on a state folder, or `None` if no stack is ready on it."""
+    running = state.read_running()
+    if "supervisor" not in running or Record(**running["supervisor"]).find() is None:
+        return None
+    facts: dict[str, Any] = running["facts"]
+    return facts or None
+
+
+async def _wait_for_exit(processes: list[psutil.Process], *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while any(map(_runs, processes)) and time.monotonic() < deadline:  # noqa: ASYNC110 -- no event signals their exit
+        await asyncio.sleep(_POLL_S)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -136,7 +265,7 @@ def _write(file: Path, content: dict[str, Any]) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Replace a file in one step, readable by its owner alone: there are passwords in some."""
+    """Replace a file atomically, readable by its owner only: some hold passwords."""
     draft = file.with_suffix(".new")
     draft.unlink(missing_ok=True)
     draft.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""The gateway's configuration, as settings make it."""
+"""The gateway's configuration, as rendered from settings."""
 
 import json
 import os
@@ -19,7 +19,7 @@ _ADDRESSES = {"ingest": "127.0.0.1:15051", "embed": "ipv4:127.0.0.1:15052,127.0.
 
 
 def validated(settings: GatewaySettings, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Return what Envoy itself says of the configuration that settings make."""
+    """Return Envoy's own validation of the configuration."""
     config = folder / "envoy.yaml"
     config.write_text(render(settings))
     return subprocess.run(
@@ -44,8 +44,7 @@ OIDC = {
 }
 
 
-def test_every_address_is_filled_in() -> None:
-    """Each port is in the configuration, every replica too, and no name is left open."""
+def test_the_configuration_has_every_address_and_no_placeholder() -> None:
     config = render(gateway_settings(_PORTS, _ADDRESSES, {}))
     for port in (*_PORTS.values(), 15051, 15052, 15152, 15053):
         assert str(port) in config
@@ -66,14 +65,12 @@ def test_every_address_is_filled_in() -> None:
     ],
     ids=["defaults", "slow", "fast", "origins", "oidc", "traces", "open"],
 )
-def test_envoy_takes_it(environment: dict[str, str], tmp_path: Path) -> None:
-    """Whatever is switched on, Envoy itself finds nothing wrong with it."""
+def test_envoy_accepts_the_configuration(environment: dict[str, str], tmp_path: Path) -> None:
     checked = validated(gateway_settings(_PORTS, _ADDRESSES, environment), tmp_path)
     assert checked.returncode == 0, checked.stderr
 
 
-def test_envoy_takes_the_keys_of_a_file(tmp_path: Path) -> None:
-    """The keys of an OIDC provider may lie in a file as well."""
+def test_envoy_accepts_oidc_keys_from_a_file(tmp_path: Path) -> None:
     script = Path(__file__).parents[3] / "gateway" / "verify" / "credentials.py"
     subprocess.run([sys.executable, str(script), "keys", str(tmp_path)], check=True)
     environment = {**OIDC, "SAGE_GATEWAY_OIDC_JWKS": str(tmp_path / "jwks.json")}
@@ -81,8 +78,7 @@ def test_envoy_takes_the_keys_of_a_file(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_envoy_takes_tls(tmp_path: Path) -> None:
-    """A certificate and its key are all that TLS needs."""
+def test_envoy_accepts_tls_with_a_certificate_and_its_key(tmp_path: Path) -> None:
     checked = validated(gateway_settings(_PORTS, _ADDRESSES, _certificate(tmp_path)), tmp_path)
     assert checked.returncode == 0, checked.stderr
 
@@ -99,24 +95,23 @@ def test_envoy_takes_tls(tmp_path: Path) -> None:
         ({"SAGE_GATEWAY_ALLOWED_ORIGINS": "https://sage.example/page"}, "origins"),
     ],
 )
-def test_what_cannot_be_is_refused(environment: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of TLS, others without sign-in, OIDC that nobody believes, a name to listen on, every origin: errors."""
+def test_settings_that_contradict_each_other_are_refused(
+    environment: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("SAGE_TOKENS_FILE", "SAGE_SIGN_IN", "SAGE_GATEWAY_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(StackError, match=word):
         gateway_settings(_PORTS, _ADDRESSES, environment)
 
 
-def test_the_environment_counts_but_for_this_stacks_ports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Options come from variables; where things are, the stack knows better."""
+def test_the_environment_sets_options_but_not_the_addresses_of_this_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGE_GATEWAY_RATE_LIMIT", "9")
     monkeypatch.setenv("SAGE_INGEST_ADDRESS", "elsewhere:1")
     settings = gateway_settings(_PORTS, _ADDRESSES, {"SAGE_GATEWAY_PORT": "1"})
     assert (settings.rate_limit, settings.port, settings.ingest_address) == (9, 18080, "127.0.0.1:15051")
 
 
-def test_an_empty_setting_takes_away_what_the_environment_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stack that is to be open and local is so, whatever is set around it."""
+def test_an_empty_setting_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGE_GATEWAY_HOST", "0.0.0.0")
     monkeypatch.setenv("SAGE_GATEWAY_OIDC_ISSUER", "https://issuer.example")
     environment = {"SAGE_GATEWAY_HOST": "", "SAGE_GATEWAY_OIDC_ISSUER": "", "SAGE_SIGN_IN": ""}
@@ -133,14 +128,12 @@ def test_an_empty_setting_takes_away_what_the_environment_has(monkeypatch: pytes
         (joined(["127.0.0.1:1", "127.0.0.1:2"]), [Address("127.0.0.1", 1), Address("127.0.0.1", 2)]),
     ],
 )
-def test_addresses_are_those_that_grpc_takes(value: str, addresses: list[Address]) -> None:
-    """The gateway reads the value that the services dial."""
+def test_addresses_have_the_form_that_grpc_accepts(value: str, addresses: list[Address]) -> None:
     assert parse_addresses(value) == addresses
 
 
 @pytest.mark.parametrize("value", ["", "a", "a:", "a:0", ":1", "a:70000", "a:1,b"])
-def test_what_is_no_address_is_refused(value: str) -> None:
-    """Each has to have a host and a port."""
+def test_an_address_without_host_or_port_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         parse_addresses(value)
     if value:
@@ -149,34 +142,29 @@ def test_what_is_no_address_is_refused(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "gateway.sock", f"/{107 * 'a'}"])
-def test_what_is_no_path_of_a_socket_is_refused(value: str) -> None:
-    """A path from the root that the kernel takes."""
+def test_a_socket_path_that_is_relative_or_too_long_is_refused(value: str) -> None:
     with pytest.raises(ValidationError, match="107 bytes"):
         GatewaySettings(admin_socket=value)
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\nadmin: {}", "a\u2028b", "${token}", "a: &b [*c"])
-def test_no_setting_is_more_than_a_value(value: str) -> None:
-    """Whatever a setting holds, it stays one string of the configuration."""
-
+def test_a_setting_cannot_inject_configuration(value: str) -> None:
     def rendered(one: str) -> str:
         environment = {**OIDC, "SAGE_GATEWAY_NAMES": one, "SAGE_GATEWAY_OIDC_ISSUER": one}
         return render(gateway_settings(_PORTS, _ADDRESSES, environment))
 
-    # A string of JSON is one of YAML, and it has no line of its own.
+    # A JSON string is a YAML string, too, on one line.
     assert rendered(value) == rendered("plain-value").replace('"plain-value"', json.dumps(value))
 
 
-def test_it_is_printed_for_people() -> None:
-    """`sage-local gateway-config` shows what Envoy would get."""
+def test_gateway_config_prints_the_configuration() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
     command = [sys.executable, "-m", "sage_local", "gateway-config"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "port_value: 8080" in printed.stdout
 
 
-def test_a_folder_gets_all_that_envoy_reads(tmp_path: Path) -> None:
-    """With a folder, the configuration and the contracts are written there, and the one names the other."""
+def test_a_folder_receives_configuration_and_contracts(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sage_gateway", str(tmp_path)]
     subprocess.run(command, check=True, env={"PATH": os.environ["PATH"]})
     assert json.dumps(str(tmp_path / "sage.binpb")) in (tmp_path / "envoy.yaml").read_text()

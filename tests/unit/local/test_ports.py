@@ -1,4 +1,4 @@
-"""Ports: the wanted ones or an error that helps, else free ones that stay the same."""
+"""Ports: the requested ones or a helpful error, otherwise free ones that stay the same."""
 
 import os
 import socket
@@ -17,7 +17,6 @@ def taken_port() -> Iterator[int]:
 
 
 def test_a_taken_port_is_named_with_its_holder_and_its_variable(taken_port: int) -> None:
-    """Who reads the error knows which process to stop or which variable to set."""
     with pytest.raises(StackError) as caught:
         choose_ports(["gateway"], wanted={"gateway": taken_port}, last={})
     assert f"Port {taken_port}" in caught.value.message
@@ -25,27 +24,23 @@ def test_a_taken_port_is_named_with_its_holder_and_its_variable(taken_port: int)
     assert "SAGE_GATEWAY_PORT" in caught.value.next_step
 
 
-def test_two_parts_cannot_want_one_port() -> None:
-    """The second is refused before anything starts."""
+def test_two_components_cannot_request_the_same_port() -> None:
     port = free_port()
     with pytest.raises(StackError, match="taken by gateway"):
         choose_ports(["gateway", "s3"], wanted={"gateway": port, "s3": port}, last={})
 
 
-def test_ports_of_the_last_start_are_taken_again() -> None:
-    """Addresses stay the same over a restart."""
+def test_ports_of_the_last_start_are_used_again() -> None:
     port = free_port()
     assert choose_ports(["s3"], wanted={}, last={"s3": port}) == {"s3": port}
 
 
 def test_a_port_of_the_last_start_that_is_taken_is_replaced(taken_port: int) -> None:
-    """Nobody asked for it, so another one will do."""
     assert choose_ports(["s3"], wanted={"s3": 0}, last={"s3": taken_port})["s3"] != taken_port
 
 
-def test_every_name_gets_a_port_of_its_own() -> None:
-    """No two parts meet, whatever was remembered."""
-    names = [f"part-{number}" for number in range(50)]
+def test_no_two_components_share_a_port() -> None:
+    names = [f"component-{number}" for number in range(50)]
     port = free_port()
     ports = choose_ports(names, wanted={}, last=dict.fromkeys(names, port))
     assert len(set(ports.values())) == len(names)

@@ -1,4 +1,4 @@
-"""Child processes: they end when they should, with all that they started."""
+"""Child processes: they stop when they should, with everything they started."""
 
 import signal
 import subprocess
@@ -9,9 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from sage_local.errors import StackError
-from sage_local.privileges import launcher
-from sage_local.process import Process
-from sage_local.waiting import until_ready
+from sage_local.process import Process, parent_bound
 from support.processes import runs
 
 _SLEEP = "import time; time.sleep(60)"
@@ -26,7 +24,7 @@ child.wait()
 
 def make(tmp_path: Path, code: str, **options: object) -> Process:
     """Return a process that runs Python code."""
-    return Process("part", [sys.executable, "-c", code], log=tmp_path / "part.log", **options)  # type: ignore[arg-type] # options by name
+    return Process("component", [sys.executable, "-c", code], log=tmp_path / "component.log", **options)  # type: ignore[arg-type] # options by name
 
 
 async def written(process: Process, text: str) -> None:
@@ -35,7 +33,7 @@ async def written(process: Process, text: str) -> None:
     async def found() -> bool:
         return text in process.last_lines()
 
-    await until_ready(process, found, timeout_s=10)
+    await process.until_ready(found, timeout_s=10)
 
 
 def gone(pid: int) -> bool:
@@ -48,8 +46,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-async def test_it_ends_when_asked(tmp_path: Path) -> None:
-    """A process that takes its stop signal is not killed."""
+async def test_it_stops_on_its_stop_signal(tmp_path: Path) -> None:
     process = make(tmp_path, _SLEEP)
     process.start()
     assert process.running
@@ -57,8 +54,7 @@ async def test_it_ends_when_asked(tmp_path: Path) -> None:
     assert process.exit_code == -signal.SIGTERM
 
 
-async def test_it_is_killed_when_it_does_not_listen(tmp_path: Path) -> None:
-    """A process that ignores its stop signal is killed when its grace is over."""
+async def test_it_is_killed_if_it_ignores_its_stop_signal(tmp_path: Path) -> None:
     process = make(tmp_path, _DEAF, grace_s=0.2)
     process.start()
     await written(process, "deaf")
@@ -66,8 +62,7 @@ async def test_it_is_killed_when_it_does_not_listen(tmp_path: Path) -> None:
     assert process.exit_code == -signal.SIGKILL
 
 
-async def test_the_end_of_a_killed_one_is_waited_for(tmp_path: Path) -> None:
-    """However short its grace is, a process that is killed is gone when it counts as stopped, and no zombie."""
+async def test_stop_waits_until_a_killed_process_is_gone(tmp_path: Path) -> None:
     process = make(tmp_path, _DEAF, grace_s=0)
     process.start()
     await written(process, "deaf")
@@ -76,8 +71,7 @@ async def test_the_end_of_a_killed_one_is_waited_for(tmp_path: Path) -> None:
     assert not psutil.pid_exists(process.pid)
 
 
-async def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
-    """A grandchild does not outlive it."""
+async def test_its_children_stop_with_it(tmp_path: Path) -> None:
     process = make(tmp_path, _PARENT)
     process.start()
     # Either of the two may be the first to write.
@@ -88,9 +82,8 @@ async def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     assert gone(grandchild)
 
 
-def test_it_ends_when_its_supervisor_is_killed(tmp_path: Path) -> None:
-    """`kill -9` of the parent ends the child, which nobody is left to stop."""
-    child = [*launcher(), sys.executable, "-c", _SLEEP]
+def test_it_stops_when_its_parent_is_killed(tmp_path: Path) -> None:
+    child = [*parent_bound(), sys.executable, "-c", _SLEEP]
     code = f"import subprocess as s; c = s.Popen({child!r}, stdout=s.DEVNULL); print(c.pid, flush=True); c.wait()"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -102,8 +95,7 @@ def test_it_ends_when_its_supervisor_is_killed(tmp_path: Path) -> None:
     assert gone(pid)
 
 
-async def test_last_lines_are_of_this_run(tmp_path: Path) -> None:
-    """What an earlier run wrote into the same log is not shown as this one's end."""
+async def test_last_lines_leave_out_earlier_runs(tmp_path: Path) -> None:
     for word in ("first", "second"):
         process = make(tmp_path, f"print({word!r})")
         process.start()
@@ -111,8 +103,7 @@ async def test_last_lines_are_of_this_run(tmp_path: Path) -> None:
     assert process.last_lines() == "second"
 
 
-async def test_an_empty_variable_takes_one_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of the person's own account do not reach a part that has its own."""
+async def test_an_empty_variable_removes_an_inherited_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "work")
     process = make(tmp_path, "import os; print('AWS_PROFILE' in os.environ)", environment={"AWS_PROFILE": ""})
     process.start()
@@ -120,40 +111,35 @@ async def test_an_empty_variable_takes_one_away(tmp_path: Path, monkeypatch: pyt
     assert process.last_lines() == "False"
 
 
-async def test_a_part_that_ends_while_it_starts_says_why(tmp_path: Path) -> None:
-    """The error has its name, how it ended, its last words and where the rest of them is."""
-
+async def test_the_error_for_an_exit_during_startup_shows_the_log(tmp_path: Path) -> None:
     async def never() -> bool:
         return False
 
     process = make(tmp_path, "raise SystemExit('no such bucket')")
     process.start()
     with pytest.raises(StackError) as caught:
-        await until_ready(process, never, timeout_s=10)
-    assert "part ended" in caught.value.message
+        await process.until_ready(never, timeout_s=10)
+    assert "component exited" in caught.value.message
     assert "no such bucket" in caught.value.message
     assert str(process.log) in caught.value.next_step
 
 
-async def test_a_part_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
-    """Waiting has an end, and the error says how long it took."""
-
+async def test_waiting_for_readiness_times_out(tmp_path: Path) -> None:
     async def never() -> bool:
         return False
 
     process = make(tmp_path, _SLEEP)
     process.start()
     with pytest.raises(StackError, match="not ready"):
-        await until_ready(process, never, timeout_s=0.1)
+        await process.until_ready(never, timeout_s=0.1)
     await process.stop()
 
 
-async def test_a_log_that_has_grown_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs do not fill the disk over many starts."""
+async def test_a_large_log_is_rotated_at_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sage_local.process._MAX_LOG_BYTES", 100)
-    (tmp_path / "part.log").write_text("x" * 101)
+    (tmp_path / "component.log").write_text("x" * 101)
     process = make(tmp_path, "print('new')")
     process.start()
     await process.wait(timeout_s=10)
-    assert (tmp_path / "part.log").read_text() == "new\n"
-    assert (tmp_path / "part.log.1").read_text() == "x" * 101
+    assert (tmp_path / "component.log").read_text() == "new\n"
+    assert (tmp_path / "component.log.1").read_text() == "x" * 101

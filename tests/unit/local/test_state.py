@@ -1,27 +1,37 @@
-"""The state folder."""
+"""The state folder, and leftover processes of a killed stack: they are found and stopped, and no others."""
 
 import base64
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from sage_local.errors import StackError
-from sage_local.state import State
+from sage_local.process import Process
+from sage_local.state import RunningRecords, State, StateInUseError, end_leftovers, find_running
+from support.processes import runs
+
+_SLEEP = "import time; time.sleep(60)"
+_PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {_SLEEP!r}])
+print(child.pid, flush=True)
+child.wait()
+"""
 
 
 def test_a_second_stack_is_refused(tmp_path: Path) -> None:
-    """The error names the folder and the process that holds it."""
-    with State(tmp_path).locked(), pytest.raises(StackError) as caught, State(tmp_path).locked():
+    with State(tmp_path).locked(), pytest.raises(StateInUseError) as caught, State(tmp_path).locked():
         pass
     assert str(tmp_path) in caught.value.message
     assert f"pid {os.getpid()}" in caught.value.message
     assert "--state" in caught.value.next_step
 
 
-def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
-    """A holder that is killed keeps nobody out."""
+def test_killing_the_holder_releases_the_lock(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from sage_local.state import State\n"
         "with State(Path(sys.argv[1])).locked(): os.kill(os.getpid(), signal.SIGKILL)"
@@ -31,24 +41,21 @@ def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_with_a_next_step(tmp_path: Path) -> None:
-    """It says which folder and how to choose another."""
+def test_a_folder_that_cannot_be_written_is_an_error_with_a_next_step(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StackError, match="cannot be written") as caught, State(tmp_path / "file" / "state").locked():
+    with pytest.raises(StackError, match="Cannot write") as caught, State(tmp_path / "file" / "state").locked():
         pass
     assert "SAGE_STATE" in caught.value.next_step
 
 
-def test_secrets_are_made_once_and_kept_from_others(tmp_path: Path) -> None:
-    """They stay the same over a restart, differ from each other, and only the owner reads them."""
+def test_secrets_are_generated_once_and_private(tmp_path: Path) -> None:
     first = State(tmp_path).secret("postgres")
     assert State(tmp_path).secret("postgres") == first
     assert State(tmp_path).secret("s3") != first
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
 
 
-def test_wiping_spares_what_a_stack_did_not_put_there(tmp_path: Path) -> None:
-    """A folder that was named by mistake keeps everything that is not ours."""
+def test_wiping_keeps_foreign_files(tmp_path: Path) -> None:
     state = State(tmp_path)
     with state.locked():
         state.secret("postgres")
@@ -60,8 +67,7 @@ def test_wiping_spares_what_a_stack_did_not_put_there(tmp_path: Path) -> None:
         assert (tmp_path / "thesis.txt").exists()
 
 
-def test_what_keys_are_encrypted_with_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
-    """The file has one key of 32 bytes in embed's form, stays the same, is its owner's alone, and goes with a wipe."""
+def test_the_encryption_key_is_generated_once_and_private(tmp_path: Path) -> None:
     file = State(tmp_path).encryption_keys()
     text = file.read_text()
     key_id, _, encoded = text.strip().partition(":")
@@ -72,3 +78,75 @@ def test_what_keys_are_encrypted_with_is_made_once_and_kept_from_others(tmp_path
     with state.locked():
         state.wipe()
     assert not file.exists()
+
+
+def recorded(tmp_path: Path, code: str) -> tuple[State, Process]:
+    """Return a running process and the state folder that it is recorded in."""
+    state = State(tmp_path)
+    process = Process("component", [sys.executable, "-c", code], log=state.log("component"))
+    process.on_started = RunningRecords(state).add
+    process.start()
+    return state, process
+
+
+async def test_a_leftover_process_is_stopped(tmp_path: Path) -> None:
+    state, process = recorded(tmp_path, _SLEEP)
+    assert await end_leftovers(state) == ["component"]
+    assert not process.running
+    assert state.read_running() == {}
+
+
+async def test_another_process_with_the_same_pid_is_left_alone(tmp_path: Path) -> None:
+    state, process = recorded(tmp_path, _SLEEP)
+    running = state.read_running()
+    running["processes"][0]["create_time"] -= 100
+    state.write_running(running)
+    try:
+        assert await end_leftovers(state) == []
+        assert process.running
+    finally:
+        await process.stop()
+
+
+@pytest.mark.parametrize("seconds", [-1, 1])
+async def test_a_leftover_is_recognised_after_a_clock_adjustment(tmp_path: Path, seconds: int) -> None:
+    state, process = recorded(tmp_path, _SLEEP)
+    running = state.read_running()
+    running["processes"][0]["create_time"] += seconds
+    state.write_running(running)
+    try:
+        assert await end_leftovers(state) == ["component"]
+        assert not process.running
+    finally:
+        await process.stop()
+
+
+async def test_children_of_a_leftover_process_are_stopped(tmp_path: Path) -> None:
+    state, process = recorded(tmp_path, _PARENT)
+
+    async def told() -> bool:
+        return process.last_lines().strip().isdigit()
+
+    await process.until_ready(told, timeout_s=10)
+    grandchild = psutil.Process(int(process.last_lines()))
+    psutil.Process(process.pid).kill()
+    await process.wait(timeout_s=5)
+    assert grandchild.is_running()
+    await end_leftovers(state)
+    assert not runs(grandchild.pid)
+
+
+async def test_a_new_state_folder_has_no_leftovers(tmp_path: Path) -> None:
+    assert await end_leftovers(State(tmp_path)) == []
+
+
+def test_facts_are_published_only_while_the_supervisor_runs(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    assert find_running(state) is None
+    RunningRecords(state).publish({"SAGE_ADDRESS": "127.0.0.1:8080"})
+    assert find_running(state) == {"SAGE_ADDRESS": "127.0.0.1:8080"}
+    file = tmp_path / "running.json"
+    running = json.loads(file.read_text())
+    running["supervisor"]["create_time"] -= 100
+    file.write_text(json.dumps(running))
+    assert find_running(state) is None

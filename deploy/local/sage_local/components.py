@@ -1,21 +1,18 @@
-"""Which parts a stack has, how each is set, and what waits for what."""
+"""The components of a stack, their configuration and their start order."""
 
 import asyncio
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Protocol
 
-from sage_local.database import DATABASE, OWNERS, prepare_database
 from sage_local.gateway import Gateway, gateway_settings, joined
-from sage_local.postgres import Postgres
-from sage_local.process import PRIVATE_VARIABLES, Process
+from sage_local.postgres import DATABASE, OWNERS, Postgres, prepare_database
+from sage_local.process import PRIVATE_VARIABLES
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
 from sage_local.services import GrpcProcess, Migration
-from sage_local.sign_in import prepare_sign_in
+from sage_local.settings import key_settings, prepare_sign_in
 from sage_local.state import State
-from sage_local.steps import Step
+from sage_local.supervision import Component, Step
 
 BUCKET = "sage-videos"
 _SERVICES = {
@@ -23,41 +20,28 @@ _SERVICES = {
     "embed": "sage.embed.v1.EmbedService",
     "compare": "sage.compare.v1.CompareService",
 }
-_NEEDS = {
+_START_AFTER = {
     "ingest": ["ingest migrations", "bucket"],
     "embed": ["embed migrations"],
-    # Not earlier: its channel to embed waits longer after each time that embed was not there.
+    # Not earlier: its channel to embed backs off after each failed attempt to connect.
     "compare": ["embed migrations"],
 }
 _WORKER_HEALTH = "sage.embed.worker"
 _SEAWEED_PORTS = {field.name: field.name.replace("_", "-") for field in fields(SeaweedPorts)}
 
 
-class Part(Protocol):
-    """Something with a process that can be started."""
-
-    @property
-    def process(self) -> Process:
-        """Its process."""
-        ...
-
-    async def start(self) -> None:
-        """Start it and return when it is ready."""
-        ...
-
-
 @dataclass(frozen=True)
-class Parts:
-    """All of a stack.
+class Components:
+    """Every component of a stack.
 
     Attributes:
         postgres: The database.
         s3: The object store.
         migrations: By service.
         services: ingest, embed and compare; further replicas as `ingest-2` and so on.
-        workers: What does the work of embeddings; any of them may die and is started again.
+        workers: The processes that compute embeddings. One that dies is restarted.
         gateway: Envoy.
-        targets: Where `ingest`, `embed` and `compare` are, with all replicas, for gRPC and for the gateway.
+        targets: gRPC targets of `ingest`, `embed` and `compare` with all their replicas.
         passwords: Of the database's roles.
     """
 
@@ -71,27 +55,23 @@ class Parts:
     passwords: Mapping[str, str]
 
     def database_url(self, owner: str) -> str:
-        """Return a role's way into the services' database."""
+        """Return the connection string of a role to the services' database."""
         return self.postgres.dsn(user=owner, password=self.passwords[owner], database=DATABASE)
 
-    def stop_order(self) -> list[list[Part]]:
-        """Return every part that has a process: stages, one after the other, of what stops at once.
+    def stop_order(self) -> list[list[Component]]:
+        """Return every component that has a process, in the stages in which they stop.
 
-        Once the gateway is gone no calls come in, so the services need no order among themselves.
+        No calls arrive once the gateway has stopped, so the services may stop in any order.
         """
-        ours: list[Part] = [*self.services.values(), *self.workers.values(), *self.migrations.values()]
+        ours: list[Component] = [*self.services.values(), *self.workers.values(), *self.migrations.values()]
         return [[self.gateway], ours, [self.s3, self.postgres]]
 
-    def everything(self) -> list[Part]:
-        """Return every part that has a process."""
-        return [part for stage in self.stop_order() for part in stage]
-
-    def lasting(self) -> list[Part]:
-        """Return the parts without which the stack is none."""
+    def essential(self) -> list[Component]:
+        """Return the components without which the stack cannot run."""
         return [self.s3, self.postgres, *([] if self._replicated else self.services.values()), self.gateway]
 
-    def revived(self) -> list[Part]:
-        """Return the parts that are started again when they end, since others go on with their work."""
+    def restartable(self) -> list[Component]:
+        """Return the components that are restarted when they exit, because the others can continue meanwhile."""
         return [*(self.services.values() if self._replicated else []), *self.workers.values()]
 
     @property
@@ -107,7 +87,7 @@ class Parts:
             "schemas": Step(self._prepare_database, after=["postgres"]),
             "ingest migrations": Step(self.migrations["ingest"].start, after=["schemas"]),
             "embed migrations": Step(self.migrations["embed"].start, after=["schemas"]),
-            **{name: Step(one.start, after=_NEEDS[_service_of(name)]) for name, one in self.services.items()},
+            **{name: Step(one.start, after=_START_AFTER[_service_of(name)]) for name, one in self.services.items()},
             **{name: Step(worker.start, after=["embed migrations"]) for name, worker in self.workers.items()},
             "gateway": Step(self.gateway.start, after=list(self.services)),
         }
@@ -119,23 +99,23 @@ class Parts:
 
 
 def port_names(*, workers: int, replicas: int = 1) -> list[str]:
-    """Return the name of everything that needs a port."""
+    """Return the names that require a port."""
     further = [f"{name}-{number}" for name in _SERVICES for number in range(2, replicas + 1)]
     numbered = [f"worker-{number}" for number in range(1, workers + 1)]
     gateway = ["gateway", "gateway-probe"]
     return [*gateway, *_SERVICES, *further, *numbered, "postgres", *_SEAWEED_PORTS.values()]
 
 
-def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[str, str]) -> Parts:
-    """Return the parts of a stack, none of them started.
+def build_components(state: State, ports: Mapping[str, int], *, environment: Mapping[str, str]) -> Components:
+    """Return the components of a stack, none of them started.
 
     Args:
-        state: Where they keep what they keep.
+        state: Where their state is kept.
         ports: A port for each of `port_names`.
-        environment: Settings of ours on top of theirs, for all services and the gateway.
+        environment: Additional settings for all services and the gateway.
 
     Raises:
-        StackError: A setting of the gateway is not valid.
+        StackError: A setting of the gateway is invalid.
     """
     passwords = {owner: state.secret(f"postgres-{owner}") for owner in OWNERS}
     postgres = Postgres(
@@ -151,14 +131,14 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
     urls = {owner: postgres.dsn(user=owner, password=passwords[owner], database=DATABASE) for owner in OWNERS}
     replicas = {name: [one for one in ports if _service_of(one) == name] for name in _SERVICES}
     targets = {name: joined([f"127.0.0.1:{ports[one]}" for one in replicas[name]]) for name in _SERVICES}
-    common = {f"SAGE_{name.upper()}_ADDRESS": target for name, target in targets.items()}
-    common |= {name: value for name, value in environment.items() if name not in PRIVATE_VARIABLES}
+    shared = {f"SAGE_{name.upper()}_ADDRESS": target for name, target in targets.items()}
+    shared |= {name: value for name, value in environment.items() if name not in PRIVATE_VARIABLES}
     sign_in = prepare_sign_in(state, environment)
-    common |= sign_in.services
+    shared |= sign_in.services
     settings = {
-        "ingest": common | s3.environment(BUCKET) | {"SAGE_DATABASE_URL": urls["ingest"]},
-        "embed": common | _key_settings(state, environment) | {"SAGE_DATABASE_URL": urls["embed"]},
-        "compare": common | {"SAGE_REFLECT_ALSO": ",".join(_SERVICES.values())},
+        "ingest": shared | s3.environment(BUCKET) | {"SAGE_DATABASE_URL": urls["ingest"]},
+        "embed": shared | key_settings(state, environment) | {"SAGE_DATABASE_URL": urls["embed"]},
+        "compare": shared | {"SAGE_REFLECT_ALSO": ",".join(_SERVICES.values())},
     }
 
     def service(name: str, replica: str) -> GrpcProcess:
@@ -184,7 +164,7 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
             environment=settings["embed"] | sign_in.workers | {"SAGE_WORKER_LISTEN": f"127.0.0.1:{ports[name]}"},
         )
 
-    return Parts(
+    return Components(
         postgres=postgres,
         s3=s3,
         migrations={
@@ -202,15 +182,6 @@ def build_parts(state: State, ports: Mapping[str, int], *, environment: Mapping[
     )
 
 
-def _service_of(part: str) -> str:
-    """Return the service that a part is a replica of, such as `embed` for `embed-2`."""
-    return re.sub(r"-\d+$", "", part)
-
-
-def _key_settings(state: State, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return embed's settings for providers' keys: those of this process, and else something to encrypt them with."""
-    ours = {**os.environ, **environment}
-    settings = {name: ours[name] for name in PRIVATE_VARIABLES if ours.get(name)}
-    if not any(name.startswith("SAGE_KEY_ENCRYPTION_KEYS") for name in settings):
-        settings["SAGE_KEY_ENCRYPTION_KEYS_FILE"] = str(state.encryption_keys())
-    return settings
+def _service_of(component: str) -> str:
+    """Return the service that a component is a replica of, such as `embed` for `embed-2`."""
+    return re.sub(r"-\d+$", "", component)
