@@ -1,15 +1,18 @@
-"""`make bench-compare`: two embeddings of two hours, compared.
+"""`make bench-compare`: compares two embeddings of two hours.
 
-- The comparison itself (from the clips in memory to distances, differences and similarity) beside the method that is
-  usual for it: a loop over the clips that looks each time's segment up in a list and hands Python lists to numpy.
-- The same beside one pass of numpy over the same memory: the least that reading both matrices can cost.
-- The whole call through the stack: Envoy, compare, embed, PostgreSQL, with the clips in compare's cache.
+- The comparison itself, from the segments in memory to distances, differences and similarity, compared with the usual
+  method: a loop over the timeline that looks each segment up in a list and passes Python lists to numpy.
+- The same compared with one numpy pass over the same memory: the minimum cost of reading both matrices.
+- The whole call through the stack (Envoy, compare, embed, PostgreSQL), with the segments in compare's cache.
 
-What a service computes once when it reads an embedding, and keeps with it, is no part of a comparison: vectors scaled
-to length 1, here, and Python lists there. It is printed on its own. Times are the best of many turns, in which the
-methods follow each other: what a machine does besides only ever adds.
+What a service computes once when it reads an embedding, and keeps, is not part of a comparison: vectors scaled to
+length 1 here, Python lists there. It is printed separately. Times are the best of many turns, in which the methods
+alternate: other work on the machine can only make a turn slower.
+
+    python bench/compare.py [--without-stack]
 """
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -17,30 +20,28 @@ from dataclasses import dataclass
 
 import grpc
 import numpy as np
-import psycopg
+from harness import Result, report
 from numpy.typing import NDArray
-from report import Result, report
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
-from sage_compare.compare import compare_clips
-from sage_compare.distance import to_clips
-from sage_compare.model import Clips, Findings, Metric, Mode, Series
-from sage_local.background import running_stack
-from sage_runtime.ids import new_id
+from sage_compare.inputs.segments import Segments
+from sage_compare.time_mode.compare import compare_segments
+from sage_compare.time_mode.differences import TimeComparison
+from sage_compare.time_mode.distance import Metric
+from sage_local.stack import running_stack
+from stored_embeddings import TRACK, store_embedding
 
-CLIPS = 3_600
+SEGMENTS = 3_600
 DIMENSIONS = 1_024
 CLIP_SECONDS = 2.0
-DURATION = CLIPS * CLIP_SECONDS
+DURATION = SEGMENTS * CLIP_SECONDS
 THRESHOLD = 0.1
-# How many clips the embed service gets into one row of its table.
-CLIPS_PER_ROW = 64
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A segment as an API hands it out."""
+class ListedSegment:
+    """A segment as an API returns it."""
 
     start: float
     end: float
@@ -48,43 +49,35 @@ class Segment:
 
 
 def two_cuts() -> tuple[Vectors, Vectors]:
-    """Return the vectors of a film and of a re-encode of it in which every tenth minute was exchanged."""
+    """Return the vectors of a film and of a re-encode of it in which every tenth minute was replaced."""
     random = np.random.default_rng(20260101)
-    old = random.standard_normal((CLIPS, DIMENSIONS), np.float32)
-    new = old + 0.1 * random.standard_normal((CLIPS, DIMENSIONS), np.float32)
-    minutes = np.arange(CLIPS) // 30
-    exchanged = minutes % 10 == 9
-    new[exchanged] = random.standard_normal((int(exchanged.sum()), DIMENSIONS), np.float32)
+    old = random.standard_normal((SEGMENTS, DIMENSIONS), np.float32)
+    new = old + 0.1 * random.standard_normal((SEGMENTS, DIMENSIONS), np.float32)
+    minutes = np.arange(SEGMENTS) // 30
+    replaced = minutes % 10 == 9
+    new[replaced] = random.standard_normal((int(replaced.sum()), DIMENSIONS), np.float32)
     return old, new
 
 
-def as_clips(vectors: Vectors) -> Clips:
-    """Return what the service keeps of an embedding."""
-    starts = np.arange(CLIPS) * CLIP_SECONDS
-    return to_clips(starts, starts + CLIP_SECONDS, vectors)
+def as_segments(vectors: Vectors) -> Segments:
+    """Return an embedding as the service caches it."""
+    starts = np.arange(SEGMENTS) * CLIP_SECONDS
+    return Segments.of(starts, starts + CLIP_SECONDS, vectors)
 
 
-def as_segments(vectors: Vectors) -> list[Segment]:
-    """Return what the loop works on."""
+def as_list(vectors: Vectors) -> list[ListedSegment]:
+    """Return the input of the loop."""
     rows = vectors.tolist()
-    return [Segment(i * CLIP_SECONDS, (i + 1) * CLIP_SECONDS, row) for i, row in enumerate(rows)]
+    return [ListedSegment(i * CLIP_SECONDS, (i + 1) * CLIP_SECONDS, row) for i, row in enumerate(rows)]
 
 
-def compare(a: Clips, b: Clips) -> tuple[Series, Findings]:
+def compare(a: Segments, b: Segments) -> TimeComparison:
     """Compare as the service does."""
-    return compare_clips(
-        a,
-        b,
-        a_duration=DURATION,
-        b_duration=DURATION,
-        mode=Mode.TIME,
-        metric=Metric.COSINE,
-        threshold=THRESHOLD,
-    )
+    return compare_segments(a, b, a_duration=DURATION, b_duration=DURATION, metric=Metric.COSINE, threshold=THRESHOLD)
 
 
-def compare_in_a_loop(a: Sequence[Segment], b: Sequence[Segment]) -> list[tuple[float, float]]:
-    """Compare clip by clip in Python, and return the ranges that differ."""
+def compare_in_a_loop(a: Sequence[ListedSegment], b: Sequence[ListedSegment]) -> list[tuple[float, float]]:
+    """Compare segment by segment in Python and return the ranges that differ."""
     ranges: list[tuple[float, float]] = []
     at = 0.0
     while at < DURATION:
@@ -98,8 +91,8 @@ def compare_in_a_loop(a: Sequence[Segment], b: Sequence[Segment]) -> list[tuple[
     return ranges
 
 
-def segment_at(segments: Sequence[Segment], at: float) -> Segment | None:
-    """Return the segment at a time, looked for from the first one on."""
+def segment_at(segments: Sequence[ListedSegment], at: float) -> ListedSegment | None:
+    """Return the segment at a time, searching from the first one."""
     for segment in segments:
         if segment.start <= at < segment.end:
             return segment
@@ -107,7 +100,7 @@ def segment_at(segments: Sequence[Segment], at: float) -> Segment | None:
 
 
 def cosine_distance(one: list[float], other: list[float]) -> float:
-    """Return the distance of two vectors that are lists."""
+    """Return the distance between two vectors that are lists."""
     u, v = np.array(one), np.array(other)
     return float(1.0 - np.dot(u, v) / (np.linalg.norm(u) * np.linalg.norm(v)))
 
@@ -119,26 +112,25 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def check_same(findings: Findings, ranges: Sequence[tuple[float, float]]) -> None:
-    """Refuse to measure methods that do not find the same."""
-    ours = [(difference.a.start, difference.a.end) for difference in findings.differences if difference.a]
+def check_same(compared: TimeComparison, ranges: Sequence[tuple[float, float]]) -> None:
+    """Refuse to measure methods whose results differ."""
+    ours = [(difference.a.start, difference.a.end) for difference in compared.differences if difference.a]
     if ours != list(ranges):
         raise SystemExit(f"The methods disagree: {len(ours)} ranges and {len(ranges)} ranges.")
 
 
 def measure_comparison(old: Vectors, new: Vectors) -> list[Result]:
-    """Return the figures of the comparison itself, the peers taking turns with it."""
-    a, b = as_clips(old), as_clips(new)
-    a_segments, b_segments = as_segments(old), as_segments(new)
-    _, findings = compare(a, b)
-    check_same(findings, compare_in_a_loop(a_segments, b_segments))
+    """Return the figures of the comparison itself, in turns with its peers."""
+    a, b = as_segments(old), as_segments(new)
+    a_list, b_list = as_list(old), as_list(new)
+    check_same(compare(a, b), compare_in_a_loop(a_list, b_list))
     ours, passes, loops = [], [], []
     for turn in range(45):
         ours.append(seconds_of(lambda: compare(a, b)))
         passes.append(seconds_of(lambda: a.units.sum() + b.units.sum()))
         if turn % 9 == 0:
-            loops.append(seconds_of(lambda: compare_in_a_loop(a_segments, b_segments)))
-    loading = min(seconds_of(lambda: as_clips(old)) for _ in range(3))
+            loops.append(seconds_of(lambda: compare_in_a_loop(a_list, b_list)))
+    scaling = min(seconds_of(lambda: as_segments(old)) for _ in range(3))
     compared, passed, looped = min(ours), min(passes), min(loops)
     return [
         Result("comparison", compared * 1e3, "ms", better="lower"),
@@ -146,24 +138,37 @@ def measure_comparison(old: Vectors, new: Vectors) -> list[Result]:
         Result("numpy_pass", passed * 1e3, "ms", better="lower"),
         Result("speedup_over_python_loop", looped / compared, "ratio", bar=200.0),
         Result("time_over_numpy_pass", compared / passed, "ratio", bar=3.0, better="lower"),
-        Result("scaling_one_embedding_once", loading * 1e3, "ms", better="lower"),
+        Result("scaling_one_embedding_once", scaling * 1e3, "ms", better="lower"),
     ]
 
 
 def measure_calls(old: Vectors, new: Vectors) -> list[Result]:
     """Return the figures of whole calls through the stack."""
     with running_stack(workers=0) as stack:
-        ids = [store_embedding(stack.database_urls["embed"], vectors) for vectors in (old, new)]
+        ids = [
+            store_embedding(
+                stack.database_urls["embed"],
+                state="COMPLETED",
+                duration_seconds=DURATION,
+                segment_count=SEGMENTS,
+                dimensions=DIMENSIONS,
+                clip_seconds=CLIP_SECONDS,
+                vectors=vectors,
+            )
+            for vectors in (old, new)
+        ]
         request = compare_pb2.CompareEmbeddingsRequest(
-            embedding_id_a=ids[0], embedding_id_b=ids[1], threshold=THRESHOLD
+            embedding_id_a=ids[0],
+            embedding_id_b=ids[1],
+            tracks=[compare_pb2.TrackSpec(name=TRACK, threshold=THRESHOLD)],
         )
         with grpc.insecure_channel(stack.address) as channel:
             stub = compare_pb2_grpc.CompareServiceStub(channel)
 
             def call() -> None:
-                answer = stub.CompareEmbeddings(request, timeout=60)
-                if answer.compared_count != CLIPS:
-                    raise SystemExit(f"{answer.compared_count} of {CLIPS} clips were compared.")
+                (track,) = stub.CompareEmbeddings(request, timeout=60).tracks
+                if track.time.compared_count != SEGMENTS:
+                    raise SystemExit(f"{track.time.compared_count} of {SEGMENTS} segments were compared.")
 
             cold = seconds_of(call)
             warm = [seconds_of(call) for _ in range(100)]
@@ -174,47 +179,16 @@ def measure_calls(old: Vectors, new: Vectors) -> list[Result]:
     ]
 
 
-def store_embedding(database_url: str, vectors: Vectors) -> str:
-    """Put a completed embedding where the embed service keeps them, as if a worker had made it, and return its id.
-
-    No model here makes vectors of this size, so none can be asked to.
-    """
-    embedding_id = new_id("embed")
-    starts = np.arange(CLIPS) * CLIP_SECONDS
-    with psycopg.connect(database_url) as connection:
-        connection.execute(
-            """
-            INSERT INTO embed.embeddings (
-                id, request_fingerprint, video_id, video_duration_seconds, video_start_offset_seconds, model,
-                model_revision, provider, dimensions, clip_seconds, state, progress, finish_time, job_id,
-                requested_tracks
-            ) VALUES (%s, '', %s, %s, 0, 'bench', '1', 'bench', %s, %s, 'COMPLETED', 1, now(), 0, '{visual}')
-            """,
-            (embedding_id, new_id("video"), DURATION, DIMENSIONS, CLIP_SECONDS),
-        )
-        connection.execute(
-            "INSERT INTO embed.tracks VALUES (%s, 'visual', 0, %s, 0, %s)", (embedding_id, CLIPS, DURATION)
-        )
-        for first in range(0, CLIPS, CLIPS_PER_ROW):
-            rows = slice(first, first + CLIPS_PER_ROW)
-            connection.execute(
-                "INSERT INTO embed.segment_chunks VALUES (%s, 'visual', %s, %s, %s, %s, %b)",
-                (
-                    embedding_id,
-                    first,
-                    len(vectors[rows]),
-                    starts[rows].tobytes(),
-                    (starts[rows] + CLIP_SECONDS).tobytes(),
-                    vectors[rows].tobytes(),
-                ),
-            )
-    return embedding_id
-
-
 def main() -> None:
     """Measure and report."""
+    parser = argparse.ArgumentParser(description="Compares two embeddings of two hours.")
+    parser.add_argument("--without-stack", action="store_true", help="measure the comparison itself only")
+    arguments = parser.parse_args()
     old, new = two_cuts()
-    report("compare", [*measure_comparison(old, new), *measure_calls(old, new)])
+    results = measure_comparison(old, new)
+    if not arguments.without_stack:
+        results += measure_calls(old, new)
+    report("compare", results)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""How fast the local engine embeds, beside decoding alone: `make bench-embed`.
+"""`make bench-embed`: how fast the local engine embeds, compared with decoding alone.
 
-Decoding alone is the same decoder with the same threads over every frame of the film, and nothing done with the
-frames. The engine reads the film over HTTP, as it does in a worker. The two run in turns.
+Decoding alone is the same decoder with the same threads over every frame of the film, with nothing done to the frames.
+The engine is called directly, so nothing stored by the service is reused, and reads the film over HTTP as it does
+in a worker. The two run in turns.
 
     python bench/embed.py [FILM]
 
-Without FILM, a film of 720p H.264 is made from the sample cut.
+Without FILM, it makes a 720p H.264 film from the sample cut.
 """
 
 import argparse
@@ -24,9 +25,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
-from report import Result, report
-from sage_embed.adapters.local.engine import LocalEngine
-from sage_embed.engine import EngineRequest, Resume, SegmentsProduced
+from harness import Result, median_ratio, report
+from sage_embed.engines.engine import EngineRequest, Resume, SegmentsProduced
+from sage_embed.engines.local.engine import LocalEngine
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "old.mp4"
 FILM_SECONDS = 60
@@ -34,12 +35,12 @@ WIDTH, HEIGHT = 1280, 720
 CORES = 2
 ROUNDS = 3
 CLIP_SECONDS = 2.0
-# About what a 720p film has on the web.
+# About the bit rate of a 720p film on the web.
 ENCODER = {"preset": "veryfast", "crf": "21"}
 
 
 def make_film(path: Path) -> None:
-    """Write a film of 720p: the sample, enlarged and repeated."""
+    """Write a 720p film: the sample, enlarged and repeated."""
     with av.open(path, "w") as out:
         stream = None
         count = 0
@@ -60,7 +61,7 @@ def make_film(path: Path) -> None:
 
 
 def decode(path: Path, *, threads: int) -> tuple[float, float]:
-    """Decode every frame. Returns the seconds that it took and the length of the film."""
+    """Decode every frame. Returns how long it took and the length of the film, in seconds."""
     begun_at = time.perf_counter()
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -69,12 +70,12 @@ def decode(path: Path, *, threads: int) -> tuple[float, float]:
         frames = sum(1 for _ in container.decode(stream))
         took = time.perf_counter() - begun_at
         if not stream.average_rate:
-            raise SystemExit(f"{path} does not say its frame rate.")
+            raise SystemExit(f"{path} does not state its frame rate.")
         return took, float(frames / stream.average_rate)
 
 
 async def embed(engine: LocalEngine, url: str, *, seconds: float) -> float:
-    """Embed the film. Returns the seconds that it took."""
+    """Embed the film. Returns how long it took in seconds."""
 
     async def video_url() -> str:
         return url
@@ -94,7 +95,7 @@ async def embed(engine: LocalEngine, url: str, *, seconds: float) -> float:
     took = time.perf_counter() - begun_at
     clips = sum(len(event.segments.vectors) for event in events if isinstance(event, SegmentsProduced))
     if clips < int(seconds / CLIP_SECONDS):
-        raise SystemExit(f"Only {clips} clips came of {seconds} s.")
+        raise SystemExit(f"The engine produced only {clips} segments for {seconds} s.")
     return took
 
 
@@ -103,10 +104,10 @@ class RangeHandler(BaseHTTPRequestHandler):
 
     def __init__(self, path: Path, *arguments: object) -> None:
         self._file = path
-        super().__init__(*arguments)  # type: ignore[arg-type] # what the server passes on
+        super().__init__(*arguments)  # type: ignore[arg-type] # passed on by the server
 
     def do_GET(self) -> None:
-        """Answer one request."""
+        """Send the rest of the file from the requested offset."""
         size = self._file.stat().st_size
         start = int("".join(re.findall(r"bytes=(\d+)-", self.headers["Range"])))
         self.send_response(206)
@@ -115,19 +116,19 @@ class RangeHandler(BaseHTTPRequestHandler):
         self.end_headers()
         with self._file.open("rb") as file:
             file.seek(start)
-            while piece := file.read(256 * 1024):
+            while block := file.read(256 * 1024):
                 try:
-                    self.wfile.write(piece)
+                    self.wfile.write(block)
                 except ConnectionError:
                     return
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @contextmanager
 def served(path: Path) -> Iterator[str]:
-    """Serve a file over HTTP and return its URL."""
+    """Serve a file over HTTP and yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(RangeHandler, path)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -140,8 +141,8 @@ def served(path: Path) -> Iterator[str]:
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description="Measures the local engine beside decoding alone.")
-    parser.add_argument("film", type=Path, nargs="?", help="720p H.264; without it one is made")
+    parser = argparse.ArgumentParser(description="Measures the local engine compared with decoding alone.")
+    parser.add_argument("film", type=Path, nargs="?", help="720p H.264; made from the sample if omitted")
     film = parser.parse_args().film
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     engine = LocalEngine(threads=CORES)
@@ -150,7 +151,7 @@ def main() -> None:
             film = Path(folder) / "film.mp4"
             print(f"Making a film of {FILM_SECONDS} s ...", flush=True)
             make_film(film)
-        # The first run of each also warms the file cache and loads the model.
+        # The first run of each fills the file cache and loads the model.
         _, seconds = decode(film, threads=CORES)
         decoding, embedding = [], []
         with served(film) as url:
@@ -159,14 +160,12 @@ def main() -> None:
                 decoding.append(decode(film, threads=CORES)[0])
                 embedding.append(asyncio.run(embed(engine, url, seconds=seconds)))
     decode_rate, embed_rate = (seconds / statistics.median(times) for times in (decoding, embedding))
-    # Each round has its own ratio, so that what else the machine does falls on both alike.
-    ratio = statistics.median(one / other for one, other in zip(decoding, embedding, strict=True))
     report(
         "embed",
         [
             Result("embed_rate", embed_rate, "s of video/s"),
             Result("decode_rate", decode_rate, "s of video/s"),
-            Result("embed_vs_decode", ratio, "ratio", bar=0.5),
+            Result("embed_vs_decode", median_ratio(decoding, embedding), "ratio", bar=0.5),
         ],
     )
 

@@ -1,8 +1,10 @@
-"""What the gateway costs: a unary call direct and on three protocols, and uploads in three ways beside s5cmd.
+"""`make bench-gateway`: what the gateway costs.
 
-Everything runs against one stack, in turns, since the rate of a machine drifts by tens of percent within minutes: a
-ratio is the median of the ratios of the rounds. Client, Envoy, service and database share the processors, and the
-client is Python, so the rates of calls are those of the whole chain and not Envoy's own.
+Measures a unary call directly and over three protocols, and uploads in three ways compared with s5cmd. Everything
+runs against one stack, in turns: a ratio is the median of the ratios of the rounds. Client, Envoy, service and database
+share the processors, and the client is Python, so the call rates are those of the entire chain, not of Envoy alone.
+
+    python bench/gateway.py [--seconds S] [--megabytes N] [--rounds N]
 """
 
 import argparse
@@ -18,12 +20,11 @@ from pathlib import Path
 
 import aiohttp
 import grpc
-from report import Result, report
+from harness import Result, median_ratio, report
 from rich.console import Console
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
-from sage_local.background import running_stack
-from sage_local.running import RunningStack
-from upload import empty_bucket, make_film, median_ratio, upload, upload_with_s5cmd
+from sage_local.stack import RunningStack, running_stack
+from upload import empty_bucket, make_film, measure_uploads, upload, upload_with_s5cmd
 
 LANES = 8
 PARTS_AT_ONCE = 4
@@ -37,12 +38,12 @@ Calls = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Round:
-    """What one way of calling did in one round.
+    """The result of one way of calling in one round.
 
     Attributes:
-        rate: Calls per second of all lanes.
-        p50_ms: Half of the calls took no longer.
-        p99_ms: 99 of 100 took no longer.
+        rate: Calls per second over all lanes.
+        p50_ms: Median time of a call in milliseconds.
+        p99_ms: 99th percentile in milliseconds.
     """
 
     rate: float
@@ -52,11 +53,11 @@ class Round:
 
 @dataclass(frozen=True)
 class Film:
-    """What is uploaded.
+    """The file to upload.
 
     Attributes:
-        path: Where it is.
-        sha256: Its checksum.
+        path: Its path.
+        sha256: Its SHA-256.
     """
 
     path: Path
@@ -65,7 +66,7 @@ class Film:
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5, help="length of each turn of calls (default 5)")
     parser.add_argument("--megabytes", type=int, default=500, help="size of the file (default 500)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way (default 3)")
@@ -74,7 +75,7 @@ def main() -> None:
         path = Path(folder) / "film.mp4"
         film = Film(path, make_film(path, size_bytes=arguments.megabytes * 1_000_000))
         rounds = asyncio.run(measure_calls(stack, seconds=arguments.seconds, rounds=arguments.rounds))
-        rates = measure_uploads(stack, film, rounds=arguments.rounds)
+        rates = upload_rates(stack, film, rounds=arguments.rounds)
     report("gateway", [*call_results(rounds), *upload_results(rates)])
 
 
@@ -105,7 +106,7 @@ def upload_results(rates: Mapping[str, list[float]]) -> list[Result]:
 
 
 async def measure_calls(stack: RunningStack, *, seconds: float, rounds: int) -> dict[str, list[Round]]:
-    """Return what each way of making one unary call did, round by round."""
+    """Return the results of each way of making one unary call, one per round."""
     with tempfile.TemporaryDirectory() as folder:
         small = Path(folder) / "small.mp4"
         make_film(small, size_bytes=200_000)
@@ -114,12 +115,12 @@ async def measure_calls(stack: RunningStack, *, seconds: float, rounds: int) -> 
         videos = await ingest_pb2_grpc.IngestServiceStub(channel).ListVideos(ingest_pb2.ListVideosRequest())
     request = ingest_pb2.GetVideoRequest(video_id=videos.videos[0].id)
     found: dict[str, list[Round]] = {way: [] for way in WAYS}
-    async with AsyncExitStack() as open_things:
+    async with AsyncExitStack() as clients:
         ways = {
-            "direct": await open_things.enter_async_context(over_grpc(stack.addresses["ingest"], request)),
-            "grpc": await open_things.enter_async_context(over_grpc(stack.address, request)),
-            "grpc_web": await open_things.enter_async_context(over_grpc_web(stack.address, request)),
-            "json": await open_things.enter_async_context(over_json(stack.address, request)),
+            "direct": await clients.enter_async_context(over_grpc(stack.addresses["ingest"], request)),
+            "grpc": await clients.enter_async_context(over_grpc(stack.address, request)),
+            "grpc_web": await clients.enter_async_context(over_grpc_web(stack.address, request)),
+            "json": await clients.enter_async_context(over_json(stack.address, request)),
         }
         for number in range(rounds):
             for way in (*WAYS[number % len(WAYS) :], *WAYS[: number % len(WAYS)]):
@@ -132,7 +133,7 @@ async def measure_calls(stack: RunningStack, *, seconds: float, rounds: int) -> 
 
 
 async def turn(call: Calls, *, seconds: float) -> Round:
-    """Make calls on several lanes for so long."""
+    """Make calls on several lanes for this long."""
     took: list[float] = []
     began = time.monotonic()
 
@@ -148,7 +149,7 @@ async def turn(call: Calls, *, seconds: float) -> Round:
 
 @asynccontextmanager
 async def over_grpc(address: str, request: ingest_pb2.GetVideoRequest) -> AsyncIterator[Calls]:
-    """Yield a native call."""
+    """Yield a native gRPC call."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub = ingest_pb2_grpc.IngestServiceStub(channel)
 
@@ -160,15 +161,15 @@ async def over_grpc(address: str, request: ingest_pb2.GetVideoRequest) -> AsyncI
 
 @asynccontextmanager
 async def over_grpc_web(address: str, request: ingest_pb2.GetVideoRequest) -> AsyncIterator[Calls]:
-    """Yield a call as a browser makes it."""
+    """Yield a gRPC-Web call, as a browser makes it."""
     message = request.SerializeToString()
     frame = b"\0" + len(message).to_bytes(4, "big") + message
     headers = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
     async with aiohttp.ClientSession(headers=headers) as session:
 
         async def call() -> None:
-            async with session.post(f"http://{address}{GET_VIDEO}", data=frame) as answer:
-                body = await answer.read()
+            async with session.post(f"http://{address}{GET_VIDEO}", data=frame) as response:
+                body = await response.read()
             size = int.from_bytes(body[1:5], "big")
             ingest_pb2.GetVideoResponse.FromString(body[5 : 5 + size])
             if b"grpc-status:0" not in body[5 + size :]:
@@ -179,39 +180,30 @@ async def over_grpc_web(address: str, request: ingest_pb2.GetVideoRequest) -> As
 
 @asynccontextmanager
 async def over_json(address: str, request: ingest_pb2.GetVideoRequest) -> AsyncIterator[Calls]:
-    """Yield a call over JSON."""
+    """Yield a JSON call."""
     async with aiohttp.ClientSession(raise_for_status=True) as session:
 
         async def call() -> None:
-            async with session.get(f"http://{address}/v1/videos/{request.video_id}") as answer:
-                await answer.json()
+            async with session.get(f"http://{address}/v1/videos/{request.video_id}") as response:
+                await response.json()
 
         yield call
 
 
-def measure_uploads(stack: RunningStack, film: Film, *, rounds: int) -> dict[str, list[float]]:
-    """Return the rates of each way to upload in MB/s, one for each round."""
-    methods: dict[str, Callable[[], None]] = {
+def upload_rates(stack: RunningStack, film: Film, *, rounds: int) -> dict[str, list[float]]:
+    """Return the rates of each way to upload in MB/s, one per round."""
+    methods: dict[str, Callable[[], float | None]] = {
         "native": lambda: upload(stack.address, film.path, film.sha256),
         "curl": lambda: upload_with_curl(stack.address, film),
         "parts": lambda: asyncio.run(upload_in_parts(stack.address, film)),
         "s5cmd": lambda: upload_with_s5cmd(stack, film.path),
     }
-    rates: dict[str, list[float]] = {name: [] for name in methods}
-    for number in range(rounds):
-        order = list(methods)
-        for name in order[number % len(order) :] + order[: number % len(order)]:
-            began = time.monotonic()
-            methods[name]()
-            rate = film.path.stat().st_size / 1e6 / (time.monotonic() - began)
-            rates[name].append(rate)
-            console.print(f"round {number + 1}: {name} {rate:.0f} MB/s")
-            empty_bucket(stack)
-    return rates
+    uploads = measure_uploads(stack, film.path, methods, rounds=rounds)
+    return {name: [one.rate for one in turns] for name, turns in uploads.items()}
 
 
 def upload_with_curl(address: str, film: Film) -> None:
-    """Upload a film as the body of a request."""
+    """Upload a film as the body of an HTTP request."""
     url = f"http://{address}/v1/videos?spec.filename={film.path.name}&spec.sha256={film.sha256}"
     command = ["curl", "-sS", "--fail-with-body", "-T", str(film.path), url]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -221,28 +213,28 @@ async def upload_in_parts(address: str, film: Film) -> None:
     """Upload a film in parts over JSON, several at once, as a browser does."""
     size = film.path.stat().st_size
     base = f"http://{address}/v1/uploads"
-    turns = asyncio.Semaphore(PARTS_AT_ONCE)
+    slots = asyncio.Semaphore(PARTS_AT_ONCE)
     async with aiohttp.ClientSession(raise_for_status=True, timeout=aiohttp.ClientTimeout(600)) as session:
         spec = {"filename": film.path.name, "contentType": "video/mp4", "sizeBytes": str(size), "sha256": film.sha256}
-        async with session.post(base, json={"spec": spec}) as answer:
-            made = (await answer.json())["upload"]
+        async with session.post(base, json={"spec": spec}) as response:
+            made = (await response.json())["upload"]
         part_bytes = int(made["partSizeBytes"])
 
         async def put(number: int) -> None:
-            async with turns:
+            async with slots:
                 data = await asyncio.to_thread(read, film.path, (number - 1) * part_bytes, part_bytes)
-                async with session.put(f"{base}/{made['id']}/parts/{number}", data=data) as answer:
-                    await answer.read()
+                async with session.put(f"{base}/{made['id']}/parts/{number}", data=data) as response:
+                    await response.read()
 
         await asyncio.gather(*(put(number) for number in range(1, made["partCount"] + 1)))
-        async with session.post(f"{base}/{made['id']}:complete") as answer:
-            stored = (await answer.json())["video"]["sha256"]
+        async with session.post(f"{base}/{made['id']}:complete") as response:
+            stored = (await response.json())["video"]["sha256"]
     if stored != film.sha256:
         raise RuntimeError(f"ingest stored {stored}, not {film.sha256}")
 
 
 def read(path: Path, offset: int, size: int) -> bytes:
-    """Return a piece of a file."""
+    """Return a part of a file."""
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(size)

@@ -1,8 +1,8 @@
-"""The server that watches are measured against: what grpcio and PostgreSQL cost where nothing is between them.
+"""The peer of `bench/watch.py`: what grpcio and PostgreSQL cost with nothing between them.
 
-It listens for the same notifications, and writes one message that it has made beforehand to every stream. It reads no
-row, so it could tell nobody what has changed, let alone make sure that all hear of the end. Run by `bench/watch.py`,
-with the database in the environment.
+It listens for the same notifications and writes one prepared message to every stream. It reads no row, so it could not
+tell a watcher what changed, let alone guarantee that every watcher receives the final state. The environment contains
+the database.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class PlainWatches(embed_pb2_grpc.EmbedServiceServicer):
     async def WatchEmbedding(
         self, request: embed_pb2.WatchEmbeddingRequest, context: Any
     ) -> AsyncIterator[embed_pb2.WatchEmbeddingResponse]:
-        """Send a message now and one for each notification."""
+        """Send a message at once and one for each notification."""
         embedding_id = request.embedding_id
         message = embed_pb2.WatchEmbeddingResponse(
             embedding=embed_pb2.Embedding(
@@ -50,7 +50,7 @@ class PlainWatches(embed_pb2_grpc.EmbedServiceServicer):
             self._queues[embedding_id].discard(queue)
 
     async def listen(self, dsn: str) -> None:
-        """Wake the streams."""
+        """Wake the streams of each notification."""
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             async for notification in connection.notifies():

@@ -1,7 +1,7 @@
-"""The method that uploads are measured against: parts of 10 MB, one after another.
+"""A peer of `bench/upload.py`: parts of 10 MiB, one after another.
 
-A gRPC server takes the stream, gathers 10 MB, sends them to S3 and waits for the answer before it reads on: what a
-server does that calls boto3 between two messages. Run by `bench/upload.py`, with the S3 settings in the environment.
+A gRPC server reads the stream, collects 10 MiB, sends them to S3 and waits for the response before it reads on, as does
+any server that calls boto3 between two messages. The environment contains the S3 settings.
 """
 
 import os
@@ -19,7 +19,7 @@ PART_BYTES = 10 * 1024 * 1024
 
 
 class SequentialServicer(ingest_pb2_grpc.IngestServiceServicer):
-    """Stores what comes, nothing else: no checksum, no look into the file."""
+    """Stores the bytes and nothing else: no checksum, no probing."""
 
     def __init__(self, bucket: str) -> None:
         self._s3 = boto3.client("s3", endpoint_url=os.environ["S3_ENDPOINT_URL"])
@@ -34,19 +34,19 @@ class SequentialServicer(ingest_pb2_grpc.IngestServiceServicer):
         etags: list[str] = []
 
         def send(part: bytes) -> None:
-            answer = self._s3.upload_part(
+            response = self._s3.upload_part(
                 Bucket=self._bucket, Key=key, UploadId=upload_id, PartNumber=len(etags) + 1, Body=part
             )
-            etags.append(answer["ETag"])
+            etags.append(response["ETag"])
 
-        gathered = bytearray()
+        collected = bytearray()
         for message in request_iterator:
-            gathered += message.content.data
-            if len(gathered) >= PART_BYTES:
-                send(bytes(gathered))
-                gathered.clear()
-        if gathered:
-            send(bytes(gathered))
+            collected += message.content.data
+            if len(collected) >= PART_BYTES:
+                send(bytes(collected))
+                collected.clear()
+        if collected:
+            send(bytes(collected))
         self._s3.complete_multipart_upload(
             Bucket=self._bucket,
             Key=key,

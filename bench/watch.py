@@ -1,12 +1,14 @@
-"""`make bench-watch`: a thousand watches over five embeddings, from a change to the last watcher that has it.
+"""`make bench-watch`: a thousand watches over five embeddings, from a change until the last watcher has it.
 
-All five embeddings change in one transaction. The time runs from just before its COMMIT is sent until the last of the
+All five embeddings change in one transaction. The time runs from just before COMMIT is sent until the last of the
 thousand streams has its message, read and decoded in a client process of one thread.
 
-- SAGE through the gateway, as its users reach it, and at the embed service itself.
-- Beside it, in turns, a plain server: the same grpcio and the same notifications, and one finished message for every
+- SAGE through the gateway, as users reach it, and directly at the embed service.
+- In turns with it, a plain server: the same grpcio and the same notifications, but one prepared message for every
   stream, no read and no guarantee (`plain_watch_server.py`).
-- One LISTEN on one connection: the floor under both.
+- One LISTEN on one connection: the floor for both.
+
+    python bench/watch.py [--turns N]
 """
 
 import argparse
@@ -19,15 +21,14 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 import psutil
 import psycopg
-from peer import running_peer
-from report import Result, report
+from harness import Result, report, running_peer
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
-from sage_local.background import running_stack
-from sage_runtime.ids import new_id
+from sage_local.stack import running_stack
+from stored_embeddings import store_embedding
 
 WATCHES = 1000
 EMBEDDINGS = 5
-# Envoy takes 128 streams on a connection.
+# Envoy allows 128 streams per connection.
 CONNECTIONS = 10
 TURN_TIMEOUT_S = 60.0
 CHANNEL = "sage_embedding_changed"
@@ -35,43 +36,43 @@ OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 class Watchers:
-    """Streams that are read by one task each; a turn is over when all of them have had a message."""
+    """Streams that are read by one task each. A turn is over when all of them have received a message."""
 
     def __init__(self, embedding_ids: Sequence[str]) -> None:
         self._embedding_ids = embedding_ids
         self._waiting_for = 0
-        self._all_have_it = asyncio.Event()
+        self._all_received = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def watching(self, address: str) -> AsyncIterator[None]:
-        """Watch for the length of the block, which begins when every stream has its first message."""
+        """Watch for the length of the block, which begins once every stream has its first message."""
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as readers:
             tasks = []
             for _ in range(CONNECTIONS):
                 channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=OWN_CONNECTION))
                 stub = embed_pb2_grpc.EmbedServiceStub(channel)
-                # One connection after the other: Envoy lets 256 streams wait for its own connection to a service.
+                # One connection after another: Envoy lets at most 256 streams wait for its connection to a service.
                 self._expect(WATCHES // CONNECTIONS)
                 for index in range(WATCHES // CONNECTIONS):
                     embedding_id = self._embedding_ids[index % len(self._embedding_ids)]
                     tasks.append(readers.create_task(self._read(stub, embedding_id)))
-                await self.last_has_it()
+                await self.last_received()
             yield
             for task in tasks:
                 task.cancel()
 
     def expect(self) -> None:
-        """Begin a turn: every stream is due a message."""
+        """Begin a turn, in which every stream receives a message."""
         self._expect(WATCHES)
 
     def _expect(self, count: int) -> None:
         self._waiting_for = count
-        self._all_have_it.clear()
+        self._all_received.clear()
 
-    async def last_has_it(self) -> float:
-        """Return when the last stream has had its message, on the clock of `time.perf_counter`."""
+    async def last_received(self) -> float:
+        """Return when the last stream received its message, on the clock of `time.perf_counter`."""
         async with asyncio.timeout(TURN_TIMEOUT_S):
-            await self._all_have_it.wait()
+            await self._all_received.wait()
         return self._at
 
     async def _read(self, stub: "embed_pb2_grpc.EmbedServiceAsyncStub", embedding_id: str) -> None:
@@ -82,18 +83,18 @@ class Watchers:
             self._waiting_for -= 1
             if self._waiting_for == 0:
                 self._at = time.perf_counter()
-                self._all_have_it.set()
+                self._all_received.set()
         raise SystemExit(f"A watch of {embedding_id} ended.")
 
 
 class Changes:
-    """Changes rows over a connection of its own."""
+    """Changes embeddings over one connection."""
 
     def __init__(self, connection: psycopg.AsyncConnection) -> None:
         self._connection = connection
 
     async def change(self, embedding_ids: Sequence[str]) -> float:
-        """Change embeddings in one transaction and return when its COMMIT was sent, as `time.perf_counter` has it."""
+        """Change embeddings in one transaction and return when COMMIT was sent, on the clock of `time.perf_counter`."""
         await self._connection.execute("BEGIN")
         await self._connection.execute(
             "UPDATE embeddings SET revision = revision + 1, progress_message = 'Embedded ' || revision || ' of 60 s.'"
@@ -108,7 +109,7 @@ class Changes:
 async def measure(
     dsn: str, servers: dict[str, str], watched: Sequence[str], unwatched: str, *, turns: int
 ) -> dict[str, list[float]]:
-    """Return the seconds of each turn, by the name of the server, and under `listen` those of one LISTEN."""
+    """Return the seconds of each turn by the name of the server, and those of one LISTEN as `listen`."""
     seconds: dict[str, list[float]] = {name: [] for name in (*servers, "listen")}
     options = "-c search_path=embed"
     async with (
@@ -116,7 +117,7 @@ async def measure(
         await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listener,
     ):
         changes = Changes(writer)
-        # In several rounds, so that what else the machine does meets all of them.
+        # In several rounds, so that other work on the machine affects all of them alike.
         rounds = 4
         for _ in range(rounds):
             for name, address in servers.items():
@@ -125,7 +126,7 @@ async def measure(
                     for _ in range(turns // rounds):
                         watchers.expect()
                         sent = await changes.change(watched)
-                        seconds[name].append(await watchers.last_has_it() - sent)
+                        seconds[name].append(await watchers.last_received() - sent)
             await listener.execute(f"LISTEN {CHANNEL}")
             for _ in range(turns // rounds):
                 sent = await changes.change([unwatched])
@@ -136,28 +137,11 @@ async def measure(
 
 
 async def memory_of_watches(pid: int, address: str, watched: Sequence[str]) -> float:
-    """Return by how many kilobytes a watch makes a process larger."""
+    """Return by how many kilobytes one watch makes a process grow."""
     process = psutil.Process(pid)
     before = process.memory_info().rss
     async with Watchers(watched).watching(address):
         return (process.memory_info().rss - before) / WATCHES / 1000
-
-
-def store_embedding(dsn: str) -> str:
-    """Put an embedding that is being worked on where the embed service keeps them, and return its id."""
-    embedding_id = new_id("embed")
-    with psycopg.connect(dsn, options="-c search_path=embed") as connection:
-        connection.execute(
-            """
-            INSERT INTO embeddings (
-                id, request_fingerprint, video_id, video_duration_seconds, video_start_offset_seconds, model,
-                model_revision, provider, dimensions, clip_seconds, state, progress, job_id, requested_tracks
-            ) VALUES (%s, '', %s, 60, 0, 'bench', '1', 'bench', 1024, 2, 'PROCESSING', 0.5, 0, '{visual}')
-            """,
-            (embedding_id, new_id("video")),
-        )
-        connection.execute("INSERT INTO tracks VALUES (%s, 'visual', 0, 21, 0, 42)", (embedding_id,))
-    return embedding_id
 
 
 def milliseconds(name: str, seconds: Sequence[float]) -> list[Result]:
@@ -171,12 +155,15 @@ def milliseconds(name: str, seconds: Sequence[float]) -> list[Result]:
 
 def main() -> None:
     """Measure and report."""
-    parser = argparse.ArgumentParser(description="A thousand watches: from a change to the last watcher.")
+    parser = argparse.ArgumentParser(description="Measures a change until the last of a thousand watchers has it.")
     parser.add_argument("--turns", type=int, default=100, help="changes for each server (default 100)")
     turns = parser.parse_args().turns
     with running_stack(workers=0) as stack:
         dsn = stack.database_urls["embed"]
-        watched, unwatched = [store_embedding(dsn) for _ in range(EMBEDDINGS)], store_embedding(dsn)
+        unwatched, *watched = (
+            store_embedding(dsn, state="PROCESSING", duration_seconds=60, segment_count=21, dimensions=1024)
+            for _ in range(EMBEDDINGS + 1)
+        )
         embed = stack.addresses["embed"]
         watch_kb = asyncio.run(memory_of_watches(stack.pids["embed"], embed, watched))
         with running_peer("plain_watch_server.py", {"DATABASE_URL": dsn}) as plain:

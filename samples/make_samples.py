@@ -2,10 +2,10 @@
 
     python samples/make_samples.py bbb_60s_360p.mp4
 
-Writes ``old.mp4``, ``new.mp4`` and ``truth.json`` beside this file. Both cuts are encoded anew, each with settings of
-its own, so that no byte of the unchanged parts is the same in both. The edits keep time: second n of one cut belongs to
-second n of the other. Each lies across the 2 s grid of clips, and a clip without an edit lies between any two. The
-sound runs on unedited below them.
+Writes ``old.mp4``, ``new.mp4`` and ``truth.json`` beside this file. The two cuts are encoded with different settings,
+so that no byte of the unchanged parts is the same in both. The edits do not shift time: second n of one cut belongs to
+second n of the other. Each edit crosses a border of the 2 s clips, with an unedited clip between any two. The sound is
+not edited.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def truth() -> dict[str, object]:
         "kind": "only_in_b",
         "a": None,
         "b": seconds(OLD_FRAMES, NEW_FRAMES),
-        "what": "the new cut goes on",
+        "what": "the new cut continues",
     }
     return {
         "source": {

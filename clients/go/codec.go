@@ -5,8 +5,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// The grpc that Debian 12 packages, 1.33, marshals with an older API than the generated code is for. This codec takes
-// its place; a newer grpc does not need it.
+// The grpc in Debian 12, 1.33, marshals messages with an older API than the one that the generated code implements. This
+// codec replaces grpc's own; newer versions of grpc do not need it.
 type codec struct{}
 
 func init() { encoding.RegisterCodec(codec{}) }

@@ -1,10 +1,14 @@
-// Where do two cuts of a video differ? Asked over native gRPC.
+// Command sage-diff shows where two cuts of a video differ, over native gRPC.
 //
-// usage: sage-diff OLD.mp4 NEW.mp4      SAGE_ADDRESS: the gateway, localhost:8080 where it is not set
+// usage: sage-diff OLD.mp4 NEW.mp4
+//
+// SAGE_ADDRESS is the gateway (default: localhost:8080), SAGE_TOKEN the token if the server requires one.
 package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log"
@@ -58,19 +62,21 @@ func diff(ctx context.Context, old, new string) error {
 		}
 	}
 
-	answer, err := compare.NewCompareServiceClient(connection).CompareEmbeddings(ctx,
+	comparison, err := compare.NewCompareServiceClient(connection).CompareEmbeddings(ctx,
 		&compare.CompareEmbeddingsRequest{EmbeddingIdA: ids[0], EmbeddingIdB: ids[1]})
 	if err != nil {
 		return err
 	}
-	for _, difference := range answer.GetDifferences() {
+	visual := comparison.GetTracks()[0] // the only one, because the request names no others
+	for _, difference := range visual.GetTime().GetDifferences() {
 		kind := strings.TrimPrefix(difference.GetKind().String(), "DIFFERENCE_KIND_")
-		fmt.Println(kind, span(difference.GetA()), span(difference.GetB()))
+		fmt.Println(kind, seconds(difference.GetA()), seconds(difference.GetB()))
 	}
-	fmt.Printf("similar %.1f %%\n", answer.GetSimilarityPercent())
+	fmt.Printf("similar %.1f %%\n", visual.GetSimilarityPercent())
 	return nil
 }
 
+// upload returns the ID of the video with the file's bytes, uploading them unless SAGE has them already.
 func upload(ctx context.Context, videos ingest.IngestServiceClient, path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -83,15 +89,31 @@ func upload(ctx context.Context, videos ingest.IngestServiceClient, path string)
 	}
 	size := info.Size()
 
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return "", err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	sum := hex.EncodeToString(hash.Sum(nil))
+	stored, err := videos.ListVideos(ctx, &ingest.ListVideosRequest{Sha256: sum, PageSize: 1})
+	if err != nil {
+		return "", err
+	}
+	if len(stored.GetVideos()) > 0 {
+		return stored.GetVideos()[0].GetId(), nil
+	}
+
 	stream, err := videos.UploadVideo(ctx)
 	if err != nil {
 		return "", err
 	}
-	spec := &ingest.VideoSpec{Filename: filepath.Base(path), ContentType: "video/mp4", SizeBytes: &size}
+	spec := &ingest.VideoSpec{Filename: filepath.Base(path), ContentType: "video/mp4", SizeBytes: &size, Sha256: sum}
 	message := &ingest.UploadVideoRequest{Spec: spec}
 	buffer := make([]byte, chunkBytes)
 	for {
-		// io.EOF: the server has ended the call; what it has to say comes with CloseAndRecv.
+		// io.EOF: the server has ended the call. CloseAndRecv returns its result or error.
 		if err := stream.Send(message); err == io.EOF {
 			break
 		} else if err != nil {
@@ -105,13 +127,14 @@ func upload(ctx context.Context, videos ingest.IngestServiceClient, path string)
 		}
 		message = &ingest.UploadVideoRequest{Content: &api.HttpBody{Data: buffer[:n]}}
 	}
-	answer, err := stream.CloseAndRecv()
+	response, err := stream.CloseAndRecv()
 	if err != nil {
 		return "", err
 	}
-	return answer.GetVideo().GetId(), nil
+	return response.GetVideo().GetId(), nil
 }
 
+// embedVideo returns the ID of the video's embedding once it is completed. SAGE reuses the one that exists, if any.
 func embedVideo(ctx context.Context, embeddings embed.EmbedServiceClient, videoID string) (string, error) {
 	created, err := embeddings.CreateEmbedding(ctx, &embed.CreateEmbeddingRequest{VideoId: videoID})
 	if err != nil {
@@ -127,10 +150,10 @@ func embedVideo(ctx context.Context, embeddings embed.EmbedServiceClient, videoI
 		if err != nil {
 			return "", err
 		}
-		if change.GetHeartbeat() {
+		now := change.GetEmbedding()
+		if now == nil { // a heartbeat
 			continue
 		}
-		now := change.GetEmbedding()
 		log.Printf("%s: %.0f %% %s", videoID, 100*now.GetProgress().GetFraction(), now.GetProgress().GetMessage())
 		if !change.GetLast() {
 			continue
@@ -142,7 +165,8 @@ func embedVideo(ctx context.Context, embeddings embed.EmbedServiceClient, videoI
 	}
 }
 
-func span(side *compare.TimeRange) string {
+// seconds returns a range as text.
+func seconds(side *compare.FrameRange) string {
 	if side == nil {
 		return "-"
 	}
