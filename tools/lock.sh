@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes requirements.lock: the newest versions that pyproject.toml allows, tried in an environment of its own.
+# Writes requirements.lock: the newest versions that pyproject.toml allows, resolved in a temporary environment.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

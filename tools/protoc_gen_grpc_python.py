@@ -1,4 +1,4 @@
-"""A protoc plugin for buf: the gRPC Python generator inside grpcio-tools, which has no executable of its own."""
+"""A protoc plugin for buf: the gRPC Python generator inside grpcio-tools, which has no executable."""
 
 import sys
 import tempfile
@@ -10,7 +10,7 @@ from grpc_tools import protoc
 
 
 def main() -> None:
-    """Answer the CodeGeneratorRequest on standard input with the `*_pb2_grpc.py` files."""
+    """Respond to the CodeGeneratorRequest on standard input with the `*_pb2_grpc.py` files."""
     request = plugin_pb2.CodeGeneratorRequest.FromString(sys.stdin.buffer.read())
     response = plugin_pb2.CodeGeneratorResponse(
         supported_features=plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL

@@ -7,13 +7,13 @@ python=${PYTHON:-python3} venv=${VENV:-.venv}
   echo "SAGE needs Python 3.11 or later; $python is $("$python" --version). Set PYTHON=..." >&2
   exit 1
 }
-# Debian's python3 comes without ensurepip; its package python3-venv has it.
+# Debian's python3 lacks ensurepip, which is in the package python3-venv.
 if ! "$python" -c 'import ensurepip' 2>/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "Installing python3-venv, which this Python lacks ..." >&2
     { apt-get install -y -qq python3-venv || { apt-get update -qq && apt-get install -y -qq python3-venv; }; } >/dev/null
   else
-    echo "This Python has no ensurepip. Install it, on Debian with: sudo apt-get install python3-venv" >&2
+    echo "This Python has no ensurepip. On Debian, install it with: sudo apt-get install python3-venv" >&2
     exit 1
   fi
 fi

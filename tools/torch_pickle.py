@@ -1,4 +1,4 @@
-"""Reads tensors from PyTorch's legacy file format, without PyTorch and without running what a pickle may hide.
+"""Reads tensors from PyTorch's legacy file format, without PyTorch and without running code that a pickle may contain.
 
 Source: `torch.serialization._legacy_save`. Five pickles follow one another: a magic number, the protocol, the system,
 the state (a dict of name to tensor) and the keys of the storages. After them, for each storage in the order of the
@@ -41,7 +41,7 @@ def _rebuild_tensor(
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits the four names that a state of plain tensors needs; any other could run code."""
+    """Allows the four names that a state of plain tensors needs; any other could run code."""
 
     def find_class(self, module: str, name: str) -> Callable[..., object] | str:
         if (module, name) == ("collections", "OrderedDict"):
@@ -50,7 +50,7 @@ class _Unpickler(pickle.Unpickler):
             return _rebuild_tensor
         if module == "torch" and name in _STORAGE_TYPES:
             return name
-        raise pickle.UnpicklingError(f"{module}.{name} is not a part of a tensor")
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of a tensor")
 
     def persistent_load(self, pid: tuple[str, str, str, str, int, None]) -> _Storage:
         _, storage_type, key, _, _, _ = pid
@@ -58,11 +58,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_state(content: bytes) -> dict[str, NDArray[np.float32]]:
-    """Return the float tensors of a saved state by name; counters and other integers are left out.
+    """Return the float tensors of a saved state by name; counters and other integers are omitted.
 
     Raises:
         ValueError: The content is not in the legacy format.
-        pickle.UnpicklingError: It holds something other than tensors.
+        pickle.UnpicklingError: It contains something other than tensors.
     """
     file = io.BytesIO(content)
     magic, _, _, state, keys = (_Unpickler(file).load() for _ in range(5))

@@ -1,6 +1,6 @@
-"""Write docs/settings.md from the settings that the code has: name, default and meaning of every variable.
+"""Writes docs/settings.md from the settings in the code: name, default and meaning of every variable.
 
-python tools/write_settings.py [FILE]
+usage: python tools/write_settings.py [FILE]
 """
 
 import re
@@ -9,12 +9,11 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 from sage_compare.config import CompareSettings
-from sage_embed.adapters.twelvelabs.settings import TwelveLabsSettings
-from sage_embed.config import ApiSettings, EmbedSettings, WorkerSettings
+from sage_embed.config import ApiSettings, EmbedSettings, TwelveLabsSettings, WorkerSettings
 from sage_gateway.config import GatewaySettings
 from sage_ingest.config import IngestSettings
 from sage_local.settings import StackSettings
-from sage_runtime.settings import ServerSettings, Settings
+from sage_runtime.process.settings import ServerSettings, Settings
 
 SECTIONS: list[tuple[str, type[Settings], type[Settings]]] = [
     ("Every server", ServerSettings, Settings),
@@ -29,13 +28,20 @@ SECTIONS: list[tuple[str, type[Settings], type[Settings]]] = [
 ]
 HEAD = """# Settings
 
-Environment variables, read once at the start. A variable that is set to nothing counts as not set. What is wrong with
-one is said in a line, and the process ends with code 2. `make gen` writes this page from the code.
+Settings are environment variables, read once at startup. An empty variable counts as unset. If a value is invalid, the
+process prints one line that says why and exits with code 2. `make gen` writes this page from the code.
 
-The `sage` command has `SAGE_ADDRESS`, the gateway's HOST:PORT or https://HOST; `SAGE_TOKEN`, or `SAGE_TOKEN_FILE` with
-a file that has it, to sign in with; `SAGE_CA_FILE`, PEM certificates of a CA that the machine does not know; and
-`SAGE_PLAINTEXT_TOKEN=1`, to send the token to another machine without TLS. `SAGE_PARTS_OVER_MIB` (64) is
-the size over which it sends a file in parts.
+## The `sage` command
+
+| variable | default | meaning |
+| --- | --- | --- |
+| `SAGE_ADDRESS` | `localhost:8080` | The gateway: HOST:PORT, or https://HOST[:PORT] for TLS. |
+| `SAGE_TOKEN` | empty | The API token to sign in with. |
+| `SAGE_TOKEN_FILE` | empty | A file that contains the token, instead of `SAGE_TOKEN`. |
+| `SAGE_CA_FILE` | empty | File with PEM certificates of a CA that this machine does not already trust. |
+| `SAGE_PLAINTEXT_TOKEN` | empty | `1` allows sending the token to another machine without TLS. |
+| `SAGE_PARTS_OVER_MIB` | `64` | Files above this size, in MiB, are sent as resumable uploads. |
+| `SAGE_DEBUG` | empty | `1` prints the traceback of an unexpected error. |
 """
 
 
@@ -46,7 +52,7 @@ def main() -> None:
 
 
 def section(title: str, settings: type[Settings], base: type[Settings]) -> str:
-    """Return the section of what a class of settings has that its base does not, or with another name or default."""
+    """Return the section for the settings that a class adds to its base, renames, or gives another default."""
     meanings = {
         name: text for one in reversed(settings.__mro__) for name, text in attributes(one.__doc__ or "").items()
     }
@@ -56,7 +62,7 @@ def section(title: str, settings: type[Settings], base: type[Settings]) -> str:
         if inherited is not None and _same(inherited, field):
             continue
         if settings is ServerSettings and name == "listen":
-            # Each service has a variable of its own for it.
+            # Each service has its own variable for it.
             continue
         default = "required" if field.is_required() else shown(field.default)
         rows.append(f"| `{field.validation_alias}` | {default} | {meanings[name]} |\n")
@@ -68,8 +74,8 @@ def _same(inherited: FieldInfo, field: FieldInfo) -> bool:
 
 
 def shown(default: object) -> str:
-    """Return a default as one would write it into the environment."""
-    # An empty secret is no empty text, but reads as one.
+    """Return a default as it would be written in the environment."""
+    # An empty secret is not an empty string, but converts to one.
     return "empty" if default is None or str(default) == "" else f"`{default}`"
 
 
