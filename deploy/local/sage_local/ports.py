@@ -1,5 +1,6 @@
 """Choosing ports, and naming the process that uses a port that is taken."""
 
+import itertools
 import random
 import socket
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ from sage_local.errors import StackError
 # Below the range that Linux uses for outgoing connections (32768 and up), so none of those takes the port before our
 # server listens on it.
 FREE_RANGE = range(20_000, 32_000)
+# In turn, so that a port is not chosen again before the server that it was chosen for listens on it.
+_turn = itertools.count(random.randrange(len(FREE_RANGE)))  # noqa: S311 -- a port is not a secret
 
 
 def choose_ports(names: Iterable[str], *, wanted: Mapping[str, int], last: Mapping[str, int]) -> dict[str, int]:
@@ -36,7 +39,7 @@ def choose_ports(names: Iterable[str], *, wanted: Mapping[str, int], last: Mappi
         if not port:
             port = last.get(name, 0)
         while not port or port in chosen.values() or not is_free(port):
-            port = random.choice(FREE_RANGE)  # noqa: S311 -- a port is not a secret
+            port = FREE_RANGE[next(_turn) % len(FREE_RANGE)]
         chosen[name] = port
     return chosen
 

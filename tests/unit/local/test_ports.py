@@ -44,3 +44,7 @@ def test_no_two_components_share_a_port() -> None:
     port = free_port()
     ports = choose_ports(names, wanted={}, last=dict.fromkeys(names, port))
     assert len(set(ports.values())) == len(names)
+
+
+def test_ports_chosen_one_by_one_differ_although_nothing_listens_yet() -> None:
+    assert len({free_port() for _ in range(500)}) == 500
