@@ -2,8 +2,8 @@
 
 import asyncio
 
-from sage_runtime.process.commands import Command, run_command
 from sage_runtime.process.settings import load
+from sage_runtime.process.startup import Command, run_command
 
 from sage_compare.app import run
 from sage_compare.config import CompareSettings

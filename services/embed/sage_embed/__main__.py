@@ -4,8 +4,8 @@ import asyncio
 
 import psycopg
 from sage_runtime.postgres import MigrationError, Pool
-from sage_runtime.process.commands import Command, run_command
 from sage_runtime.process.settings import fail, load
+from sage_runtime.process.startup import Command, run_command
 from sage_runtime.process.telemetry import configure_logging
 
 from sage_embed.app import rotate_keys, run_api, run_worker
@@ -14,8 +14,8 @@ from sage_embed.engines.engine import Engine
 from sage_embed.engines.local.engine import LocalEngine
 from sage_embed.engines.twelvelabs.client import preload
 from sage_embed.engines.twelvelabs.engine import TwelveLabsEngine
-from sage_embed.engines.twelvelabs.key_check import TwelveLabsKeyChecker
 from sage_embed.engines.twelvelabs.pace import PaceOptions, PostgresProviderPace
+from sage_embed.engines.twelvelabs.session import TwelveLabsKeyChecker
 from sage_embed.jobs.queue import migrate_all
 from sage_embed.keys.model import ProviderKeys
 

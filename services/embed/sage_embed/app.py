@@ -11,26 +11,24 @@ from functools import partial
 import structlog
 from sage.embed.v1 import api_key_pb2_grpc, embed_pb2_grpc
 from sage_runtime.client import open_channel
-from sage_runtime.errors import SageError
+from sage_runtime.errors import SageError, task_group
 from sage_runtime.errors.catalogue import public_text
 from sage_runtime.postgres import Pool, open_pool, ping
-from sage_runtime.process.commands import stop_on_signals
-from sage_runtime.process.memory import freeze_loaded_objects
 from sage_runtime.process.settings import fail
+from sage_runtime.process.startup import freeze_loaded_objects, stop_on_signals
 from sage_runtime.process.telemetry import configure_logging, tracing
 from sage_runtime.server import ServiceRegistration, StartError, running_server, serve
 
 from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, WorkerSettings
 from sage_embed.embeddings.changes import PostgresChangeFeed
+from sage_embed.embeddings.ports import WorkRepository
 from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
 from sage_embed.embeddings.videos import IngestVideoCatalog
 from sage_embed.embeddings.watch import WatchTimes
-from sage_embed.engines.engine import Engine
-from sage_embed.engines.registry import Engines
+from sage_embed.engines.engine import Engine, Engines
 from sage_embed.jobs.postgres import PostgresWorkRepository
-from sage_embed.jobs.queue import JobQueue, quiet_queue
-from sage_embed.jobs.run import Runner, RunPolicy
-from sage_embed.jobs.worker import working
+from sage_embed.jobs.queue import LOCAL_QUEUES, REMOTE_QUEUES, JobQueue, QueueWorker, quiet_queue
+from sage_embed.jobs.run import Runner, RunPolicy, recover_forever
 from sage_embed.keys.model import KeyChecker, ProviderKeys
 from sage_embed.keys.postgres import open_keys
 from sage_embed.servicer import API_KEY_SERVICE_NAME, SERVICE_NAME, ApiKeyServicer, EmbedServicer
@@ -144,8 +142,35 @@ async def running_worker(settings: WorkerSettings, make_engines: MakeEngines) ->
             ),
             describe=describe,
         )
-        await stack.enter_async_context(working(pool, runner=runner, repository=repository, settings=settings))
+        await stack.enter_async_context(_working(pool, runner=runner, repository=repository, settings=settings))
         yield
+
+
+@asynccontextmanager
+async def _working(
+    pool: Pool, *, runner: Runner, repository: WorkRepository, settings: WorkerSettings
+) -> AsyncIterator[None]:
+    """Fetch jobs, run them and sweep for lost workers while the block runs; then release unfinished work."""
+    async with task_group() as tasks:
+        running = [tasks.create_task(worker.work_forever()) for worker in _queue_workers(pool, runner, settings)]
+        running.append(tasks.create_task(recover_forever(repository, settings)))
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+
+
+def _queue_workers(pool: Pool, runner: Runner, settings: WorkerSettings) -> list[QueueWorker]:
+    """Return a worker for each kind of work that this process does."""
+    kinds = ((LOCAL_QUEUES, settings.concurrency), (REMOTE_QUEUES, settings.remote_concurrency))
+    return [
+        QueueWorker(
+            pool, queues=queues, run=runner.run, release=runner.release, concurrency=concurrency, settings=settings
+        )
+        for queues, concurrency in kinds
+        if concurrency
+    ]
 
 
 async def rotate_keys(settings: EmbedSettings) -> None:

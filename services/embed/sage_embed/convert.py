@@ -11,7 +11,7 @@ from sage_runtime.api import EnumTable
 from sage_runtime.errors import Reason
 from sage_runtime.errors.catalogue import public_text
 
-from sage_embed.embeddings.create import CreateRequest
+from sage_embed.embeddings.lifecycle import CreateRequest
 from sage_embed.embeddings.model import Embedding, Filter, State, StoredSegments, Video
 from sage_embed.engines.engine import ModelInfo
 from sage_embed.keys.model import PROVIDER, KeyDescription, KeySource, KeyStatus

@@ -9,9 +9,9 @@ import grpc
 from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
 
 from sage_embed import convert
-from sage_embed.embeddings import create, queries, watch
+from sage_embed.embeddings import lifecycle, watch
 from sage_embed.embeddings.ports import ChangeFeed, EmbeddingRepository, VideoCatalog
-from sage_embed.engines.registry import Engines
+from sage_embed.engines.engine import Engines
 from sage_embed.keys import api_keys
 from sage_embed.keys.api_keys import CurrentKey
 from sage_embed.keys.model import ApiKeyRepository, KeyChecker
@@ -60,7 +60,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
     ) -> embed_pb2.CreateEmbeddingResponse:
         """Return the embedding for a recipe, creating it if necessary."""
         async with self._creating:
-            embedding, reused = await create.create(
+            embedding, reused = await lifecycle.create(
                 convert.to_create_request(request),
                 repository=self._repository,
                 videos=self._videos,
@@ -73,14 +73,14 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         self, request: embed_pb2.GetEmbeddingRequest, context: _Context
     ) -> embed_pb2.GetEmbeddingResponse:
         """Return one embedding."""
-        embedding = await queries.get(request.embedding_id, repository=self._repository)
+        embedding = await lifecycle.get(request.embedding_id, repository=self._repository)
         return embed_pb2.GetEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
     async def ListEmbeddings(
         self, request: embed_pb2.ListEmbeddingsRequest, context: _Context
     ) -> embed_pb2.ListEmbeddingsResponse:
         """Return a page of embeddings."""
-        page, next_page_token = await queries.list_page(
+        page, next_page_token = await lifecycle.list_page(
             convert.to_filter(request),
             page_size=request.page_size,
             page_token=request.page_token,
@@ -94,7 +94,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         self, request: embed_pb2.DeleteEmbeddingRequest, context: _Context
     ) -> embed_pb2.DeleteEmbeddingResponse:
         """Delete an embedding."""
-        await queries.delete(request.embedding_id, repository=self._repository)
+        await lifecycle.delete(request.embedding_id, repository=self._repository)
         return embed_pb2.DeleteEmbeddingResponse()
 
     async def WatchEmbedding(
@@ -116,14 +116,14 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         self, request: embed_pb2.CancelEmbeddingRequest, context: _Context
     ) -> embed_pb2.CancelEmbeddingResponse:
         """Cancel an embedding."""
-        embedding = await queries.cancel(request.embedding_id, repository=self._repository)
+        embedding = await lifecycle.cancel(request.embedding_id, repository=self._repository)
         return embed_pb2.CancelEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
     async def ReadSegments(
         self, request: embed_pb2.ReadSegmentsRequest, context: _Context
     ) -> AsyncIterator[embed_pb2.ReadSegmentsResponse]:
         """Send the vectors of a track."""
-        chunks = queries.read_segments(
+        chunks = lifecycle.read_segments(
             request.embedding_id, track=request.track, first_index=request.first_index, repository=self._repository
         )
         async with aclosing(chunks):

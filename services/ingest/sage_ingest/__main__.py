@@ -6,8 +6,8 @@ import importlib.resources
 import psycopg
 from botocore.exceptions import BotoCoreError
 from sage_runtime.postgres import MigrationError, migrate
-from sage_runtime.process.commands import Command, run_command
 from sage_runtime.process.settings import fail, load
+from sage_runtime.process.startup import Command, run_command
 
 from sage_ingest.app import run
 from sage_ingest.config import DatabaseSettings, IngestSettings

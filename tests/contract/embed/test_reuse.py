@@ -16,11 +16,11 @@ from psycopg.rows import dict_row
 from sage.ingest.v1 import media_pb2
 from sage_embed import convert
 from sage_embed.config import SCHEMA
-from sage_embed.embeddings.create import CreateRequest, create
+from sage_embed.embeddings.lifecycle import CreateRequest, create
 from sage_embed.embeddings.model import Embedding, Failure, Video
 from sage_embed.embeddings.ports import EmbeddingRepository
 from sage_embed.embeddings.postgres import PostgresEmbeddingRepository, to_embedding
-from sage_embed.engines.registry import Engines
+from sage_embed.engines.engine import Engines
 from sage_embed.jobs.queue import JobQueue, migrate_all
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 from fakes.embed import MODEL
 from sage_embed.embeddings.model import Video
-from sage_embed.engines.engine import ModelInfo
-from sage_embed.engines.registry import check_limits
+from sage_embed.engines.engine import ModelInfo, check_limits
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.errors.catalogue import public_text
 

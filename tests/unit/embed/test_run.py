@@ -10,10 +10,8 @@ from fakes.embed import DIMENSIONS, MODEL, InMemoryVideoCatalog, Script, Scripte
 from fakes.embedding_repository import FakeEmbeddingRepository
 from sage_embed.app import describe
 from sage_embed.embeddings.model import Failure, Plan, Progress, State, Video
-from sage_embed.engines.engine import Progressed, Resume, Segments, SegmentsProduced, Submitting, TaskStarted
-from sage_embed.engines.registry import Engines
-from sage_embed.jobs.run import Runner, RunPolicy
-from sage_embed.jobs.worker import recover
+from sage_embed.engines.engine import Engines, Progressed, Resume, Segments, SegmentsProduced, Submitting, TaskStarted
+from sage_embed.jobs.run import Runner, RunPolicy, recover
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
 

@@ -14,7 +14,7 @@ from sage.errors.v1 import error_reason_pb2
 from sage.ingest.v1 import media_pb2
 from sage_embed import convert
 from sage_embed.config import ApiSettings
-from sage_embed.embeddings.create import CreateRequest
+from sage_embed.embeddings.lifecycle import CreateRequest, to_stored
 from sage_embed.embeddings.model import (
     UNFINISHED,
     Embedding,
@@ -24,12 +24,11 @@ from sage_embed.embeddings.model import (
     State,
     Track,
     Video,
+    max_segments,
     states_before,
 )
 from sage_embed.embeddings.postgres import from_segments, join_segments
-from sage_embed.embeddings.queries import max_segments, to_stored
-from sage_embed.engines.engine import Segments
-from sage_embed.engines.registry import Engines
+from sage_embed.engines.engine import Engines, Segments
 from sage_embed.errors import RETRYABLE, encryption_key_missing
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError

@@ -17,6 +17,9 @@ _PROVIDER_NAMES = {LOCAL_PROVIDER: "The local engine", "twelvelabs": "TwelveLabs
 # A video may lack these tracks. It always has every other one.
 SOUND_TRACKS = frozenset({"audio", "transcription"})
 
+# Bytes of segments in one message: below the 1 MiB that the contract promises, with room for the other fields.
+_MAX_SEGMENT_BYTES = 768 * 1024
+
 
 class State(StrEnum):
     """State of an embedding."""
@@ -266,3 +269,8 @@ class StoredSegments:
 
     def __len__(self) -> int:
         return len(self.start_seconds)
+
+
+def max_segments(dimensions: int) -> int:
+    """Return how many segments fit into one message: each is a row of float32 and two float64 times."""
+    return max(1, _MAX_SEGMENT_BYTES // (4 * dimensions + 16))

@@ -1,4 +1,4 @@
-"""One job: run the engine on an embedding, store each of its events, and finish, fail or requeue the embedding."""
+"""Jobs: run an engine and store its events; finish, fail or requeue the embedding; recover the jobs of lost workers."""
 
 import asyncio
 import itertools
@@ -7,27 +7,32 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
+from typing import NoReturn
 
 import numpy as np
 import structlog
 from sage_runtime.errors import Reason, SageError
 
+from sage_embed.config import WorkerSettings
+from sage_embed.embeddings.lifecycle import to_stored
 from sage_embed.embeddings.model import SOUND_TRACKS, Embedding, Failure, Progress, WorkLostError
 from sage_embed.embeddings.ports import VideoCatalog, WorkRepository
-from sage_embed.embeddings.queries import to_stored
 from sage_embed.engines.engine import (
     EngineEvent,
     EngineRequest,
+    Engines,
     Progressed,
     Resume,
     SegmentsProduced,
     Submitting,
     TaskStarted,
 )
-from sage_embed.engines.registry import Engines
 from sage_embed.errors import OURS, RETRYABLE, provider_failed
 
 log = structlog.get_logger()
+
+# Embeddings per sweep. The rest are left to the next one.
+_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -278,3 +283,49 @@ class Runner:
 
 def _completed_message(embedding: Embedding) -> str:
     return f"Embedded {embedding.plan.video.duration_seconds:.0f} s of video."
+
+
+async def recover(*, repository: WorkRepository, silent_for: timedelta, max_attempts: int) -> int:
+    """Requeue unfinished embeddings whose worker was lost, and return how many there were.
+
+    Safe to run in any number of processes concurrently: each embedding is requeued once.
+
+    Args:
+        repository: The embeddings.
+        silent_for: A worker without a heartbeat for this long is lost.
+        max_attempts: Failed runs in a row after which the embedding fails: it may be what crashes the workers.
+
+    Raises:
+        SageError: STORE_UNAVAILABLE.
+    """
+    lost = await repository.lost(silent_for=silent_for, limit=_BATCH)
+    for embedding, job_id in lost:
+        log.warning("worker_lost", embedding_id=embedding.id, job_id=job_id, attempts=embedding.attempts)
+        try:
+            if embedding.attempts + 1 >= max_attempts:
+                message = f"The worker was lost while it worked on this video, {max_attempts} times in a row."
+                await repository.fail(embedding.id, job_id, Failure(Reason.INTERNAL, message))
+            else:
+                await repository.requeue(
+                    embedding.id,
+                    job_id,
+                    delay=timedelta(0),
+                    message="The worker was lost; another one will continue.",
+                    counts_as_attempt=True,
+                )
+        except WorkLostError:
+            # Another process has recovered it.
+            continue
+    await repository.drop_dead_jobs(silent_for=silent_for)
+    return len(lost)
+
+
+async def recover_forever(repository: WorkRepository, settings: WorkerSettings) -> NoReturn:
+    """Requeue the work of lost workers at intervals until cancelled."""
+    silent_for = timedelta(seconds=settings.worker_lost_after_s)
+    while True:
+        try:
+            await recover(repository=repository, silent_for=silent_for, max_attempts=settings.max_attempts)
+        except SageError as error:
+            log.warning("recovery_failed", detail=error.detail, retry_in_s=settings.sweep_s)
+        await asyncio.sleep(settings.sweep_s)

@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sage_ingest.probing import description
-from sage_ingest.probing.completeness import missing_bytes
+from sage_ingest.probing.description import missing_bytes
 from sage_ingest.probing.ports import UnreadableError
 from sage_ingest.videos.model import FrameRateMode, Media
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from sage_runtime.auth.tokens import Scope, Token, TokenFiles, TokensError, check_name, new_token, parse_date
-from sage_runtime.process.commands import CommandParser
 from sage_runtime.process.settings import fail
+from sage_runtime.process.startup import CommandParser
 
 T = TypeVar("T")
 

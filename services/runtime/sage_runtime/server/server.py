@@ -9,9 +9,8 @@ import grpc
 import structlog
 
 from sage_runtime.auth.sign_in import ListenError, ReadMethods, SignIn, StartError, open_tokens
-from sage_runtime.process.commands import stop_on_signals
-from sage_runtime.process.memory import freeze_loaded_objects, keep_freed_memory
 from sage_runtime.process.settings import MIB, ServerSettings, fail, variable_of
+from sage_runtime.process.startup import freeze_loaded_objects, keep_freed_memory, stop_on_signals
 from sage_runtime.process.telemetry import CallMetrics, active_tracing, configure_logging, serving_metrics, tracing
 from sage_runtime.server import health, reflection
 from sage_runtime.server.interceptor import CallInterceptor, CallObserver, StreamInterceptor

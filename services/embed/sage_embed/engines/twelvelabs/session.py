@@ -1,4 +1,4 @@
-"""The requests of one embedding: sent with the key in use, at the shared rate, until a deadline."""
+"""Requests to TwelveLabs: those of one embedding, with the key in use at the shared rate, and the check of a key."""
 
 import asyncio
 import math
@@ -12,18 +12,20 @@ from functools import partial
 from typing import TypeVar
 
 import structlog
+from sage_runtime.context import time_left_s
 from sage_runtime.errors import Reason, SageError
 from twelvelabs import AsyncTwelveLabs
+from twelvelabs.core.api_error import ApiError
 from twelvelabs.core.request_options import RequestOptions
 
 from sage_embed.config import TwelveLabsSettings
-from sage_embed.engines.twelvelabs.client import Clients, read_response
+from sage_embed.engines.twelvelabs.client import Clients, new_http_client, new_sdk, read_response
 from sage_embed.engines.twelvelabs.models import Api, Model, scopes_v1, video_v2
 from sage_embed.engines.twelvelabs.pace import ProviderPace
 from sage_embed.engines.twelvelabs.problems import NAME, LimitedError, RefusedError, UnclearError, problems, refused
 from sage_embed.engines.twelvelabs.results import ListReader, TaskPage, TaskReader, TaskResponse
 from sage_embed.errors import api_key_missing
-from sage_embed.keys.model import PROVIDER, ProviderKey, ProviderKeys
+from sage_embed.keys.model import PROVIDER, KeyChecker, KeyStatus, ProviderKey, ProviderKeys
 
 # The largest page of a list that TwelveLabs returns.
 _PAGE_TASKS = 50
@@ -33,6 +35,10 @@ _FETCH_TIMEOUT_S = 600.0
 _JITTER = 0.2
 # After this time, no process uses a key that was replaced.
 _KEY_CHANGE_S = 2.0
+_KEY_CHECK_TIMEOUT_S = 8.0
+# Reserved, out of the caller's remaining time, for storing a checked key and sending the response.
+_RESERVED_S = 1.0
+_UNAUTHORIZED = 401
 
 log = structlog.get_logger()
 
@@ -261,3 +267,46 @@ class Session:
         if key is None:
             raise api_key_missing(PROVIDER)
         return key
+
+
+class TwelveLabsKeyChecker(KeyChecker):
+    """Checks a key by listing one task, the cheapest call that requires a key.
+
+    Status 200 means that the key is valid and 401 that it is not. Everything else is inconclusive: valid keys also get
+    403 and 429, and a 200 whose body is not a list does not come from TwelveLabs.
+
+    Args:
+        timeout_s: Seconds for the whole check.
+    """
+
+    def __init__(self, *, timeout_s: float = _KEY_CHECK_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+
+    async def check(self, secret: str) -> KeyStatus:
+        left_s = time_left_s()
+        timeout_s = self._timeout_s if left_s is None else min(self._timeout_s, max(0.0, left_s - _RESERVED_S))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _list_one(secret, timeout_s=timeout_s)
+        except ApiError as error:
+            if error.status_code == _UNAUTHORIZED:
+                return KeyStatus.INVALID
+            return _unknown(error, http_status=error.status_code)
+        except Exception as error:
+            # No network, no time left, a bad URL, not a list, or anything else that breaks the SDK: inconclusive.
+            return _unknown(error)
+        return KeyStatus.VALID
+
+
+async def _list_one(secret: str, *, timeout_s: float) -> None:
+    async with new_http_client() as http:
+        tasks = new_sdk(secret, http).embed.v_2.tasks
+        options = RequestOptions(timeout_in_seconds=math.ceil(timeout_s))
+        # The SDK's parser would accept any JSON object as a list.
+        await read_response(ListReader(), lambda: tasks.list(page_limit=1, request_options=options))
+
+
+def _unknown(error: Exception, *, http_status: int | None = None) -> KeyStatus:
+    # The error's text is not logged: it contains the response's body, which may quote the key.
+    log.warning("api_key_not_checked", error=type(error).__name__, http_status=http_status)
+    return KeyStatus.UNKNOWN
