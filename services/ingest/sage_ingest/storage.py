@@ -59,9 +59,9 @@ def open_client(session: boto3.session.Session, *, endpoint_url: str, connection
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=connections,
         tcp_keepalive=True,
-        # Without TLS botocore signs every part with its SHA-256, which the store checks; an additional CRC would be a
-        # second pass, and not every S3-compatible store supports it. AWS gets the CRC, and its signature omits the
-        # body.
+        # Without TLS botocore signs every part with its SHA-256, which AWS and MinIO check and SeaweedFS does not. An
+        # additional CRC would be a second pass, and not every S3-compatible store supports it. AWS gets the CRC, and
+        # its signature omits the body.
         request_checksum_calculation="when_required" if endpoint_url else "when_supported",
         response_checksum_validation="when_required",
         # Self-hosted stores rarely have a DNS name for each bucket.

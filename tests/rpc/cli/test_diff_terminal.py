@@ -1,0 +1,99 @@
+"""`sage diff` in terminals and pipes, and when it is interrupted."""
+
+import asyncio
+import os
+import signal
+import sys
+
+import pytest
+from sage.embed.v1 import embed_pb2
+
+
+async def test_quiet_prints_nothing(sage, films):
+    """The exit code remains, as with `cmp -s`."""
+    outcome = await sage("diff", "--quiet", *films)
+    assert (outcome.code, outcome.out, outcome.err) == (1, "", "")
+
+
+@pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_interrupt_cancels_what_was_started(environ, fake, films, tmp_path, sent, exit_code):
+    """Embeddings of other clients continue."""
+    fake.hang_embeddings = True
+    other = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PROCESSING)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sage_cli", "diff", *films),
+        cwd=tmp_path,
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await fake.working.wait()
+    process.send_signal(sent)
+    out, err = await process.communicate()
+    assert process.returncode == exit_code
+    assert out == b""
+    assert err.startswith(b"Interrupted.")
+    assert b"cancelled" in err
+    assert b"Traceback" not in err
+    assert other.state == embed_pb2.EMBEDDING_STATE_PROCESSING
+    ours = [one for one in fake.embeddings.values() if one.id != other.id]
+    assert {one.state for one in ours} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
+
+
+async def test_characters_that_the_encoding_lacks_are_escaped(sage, films, tmp_path):
+    (tmp_path / "映画.mp4").write_bytes(b"film")
+    await sage("upload", "映画.mp4")
+    outcome = await sage("videos", PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert outcome.code == 0, outcome.err
+    assert "\\u6620\\u753b.mp4" in outcome.out
+    outcome = await sage("diff", *films, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
+    assert "####" in outcome.out
+
+
+async def test_pipe_has_no_escapes_and_no_progress(sage, films):
+    outcome = await sage("diff", *films, TERM="xterm-256color")
+    assert "\x1b" not in outcome.out + outcome.err
+    assert "%" not in outcome.err
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+async def test_terminal_has_colour_and_progress(sage_in_terminal, films, columns):
+    outcome = await sage_in_terminal("diff", *films, columns=columns)
+    assert outcome.code == 1, outcome.out
+    assert "\x1b[1;33m" in outcome.out
+    assert "━" in outcome.out
+    report = outcome.out[outcome.out.index("2 differences") :]
+    assert "old.mp4" in report
+
+
+async def test_no_color_is_honoured_in_a_terminal(sage_in_terminal, films):
+    """The glyphs alone distinguish the kinds."""
+    outcome = await sage_in_terminal("diff", *films, "--quiet", NO_COLOR="1")
+    assert outcome.out == ""
+    outcome = await sage_in_terminal("diff", *films, NO_COLOR="1")
+    report = outcome.out[outcome.out.index("2 differences") :]
+    assert "\x1b[" not in report
+    assert "█" in report
+    assert "+" in report
+
+
+async def test_empty_no_color_is_ignored(sage_in_terminal, films):
+    assert "\x1b[1;33m" in (await sage_in_terminal("diff", *films, NO_COLOR="")).out
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+async def test_closed_pipe_ends_the_command_quietly(environ, films, tmp_path, options):
+    """`sage diff | head -1` does not exit with the code of a result."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sage_cli", "diff", *films, *options),
+        cwd=tmp_path,
+        env=environ,
+        stdout=theirs,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(theirs)
+    _, err = await process.communicate()
+    assert process.returncode == 141
+    assert err == b""
