@@ -31,7 +31,7 @@ class Recipe:
 
     Attributes:
         model: Name of the model.
-        revision: Version of its weights and recipe.
+        revision: Version of its weights and preprocessing.
         clip_seconds: Length of a clip.
         tracks: The tracks to make.
     """

@@ -142,7 +142,7 @@ class Comparer:
         for embedding in (a, b):
             if not embedding.completed:
                 raise errors.embedding_not_completed(embedding)
-        if a.recipe != b.recipe:
+        if a.vector_space != b.vector_space:
             raise errors.models_differ(a, b)
         for embedding in (a, b):
             for name in tracks:

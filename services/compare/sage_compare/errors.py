@@ -17,10 +17,10 @@ def embedding_not_completed(embedding: Embedding) -> SageError:
 
 def models_differ(a: Embedding, b: Embedding) -> SageError:
     """Return the error for embeddings whose vectors are not comparable or whose clips differ in length."""
-    return SageError(Reason.MODELS_DIFFER, a=_recipe(a), b=_recipe(b))
+    return SageError(Reason.MODELS_DIFFER, a=_described(a), b=_described(b))
 
 
-def _recipe(embedding: Embedding) -> str:
+def _described(embedding: Embedding) -> str:
     revision = f" ({embedding.model_revision})" if embedding.model_revision else ""
     return f"{embedding.model}{revision}, {embedding.dimensions} dimensions, {embedding.clip_seconds:g} s clips"
 

@@ -1,7 +1,6 @@
-"""Wiring of embed's processes: the API server, the worker, and the rotation of keys.
+"""Wiring of embed's processes: the service, the worker, and the rotation of keys.
 
-The engines are chosen in `__main__`, so that a process with other engines does not load the TwelveLabs SDK and the
-local model, which takes seconds.
+`__main__` chooses the engines, so that tests, which pass their own, do not load the TwelveLabs SDK and the local model.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -59,7 +58,7 @@ async def run_api(settings: ApiSettings, make_engines: MakeEngines, checker: Key
 async def api_services(
     settings: ApiSettings, make_engines: MakeEngines, checker: KeyChecker
 ) -> AsyncIterator[list[ServiceRegistration]]:
-    """Yield the services of the API server, and free their resources afterwards.
+    """Yield the gRPC services, and free their resources afterwards.
 
     Raises:
         StartError: The key-encryption keys of the settings cannot be used.
@@ -146,6 +145,11 @@ async def running_worker(settings: WorkerSettings, make_engines: MakeEngines) ->
         yield
 
 
+def describe(error: SageError) -> str:
+    """Return an error's public text for an embedding's failure, which may be longer than the status of a call."""
+    return public_text(error, max_bytes=_MAX_MESSAGE_BYTES)
+
+
 @asynccontextmanager
 async def _working(
     pool: Pool, *, runner: Runner, repository: WorkRepository, settings: WorkerSettings
@@ -185,8 +189,3 @@ async def rotate_keys(settings: EmbedSettings) -> None:
         fail(str(error))
     except SageError as error:
         fail(f"the keys were not rotated: {public_text(error)}")
-
-
-def describe(error: SageError) -> str:
-    """Return an error's public text for an embedding's failure, which may be longer than the status of a call."""
-    return public_text(error, max_bytes=_MAX_MESSAGE_BYTES)

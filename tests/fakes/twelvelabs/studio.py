@@ -15,7 +15,7 @@ from fakes.twelvelabs.sound import sound_vectors
 from numpy.typing import NDArray
 from sage_embed.engines.local.engine import LocalRun
 from sage_embed.engines.local.frames import ClipGrid, FrameReader
-from sage_embed.engines.local.http_source import DIMENSIONS, Network
+from sage_embed.engines.local.network import DIMENSIONS, Network
 
 _THREADS = 2
 _FETCH_TIMEOUT = aiohttp.ClientTimeout(total=30)

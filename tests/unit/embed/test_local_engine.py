@@ -16,7 +16,7 @@ from sage_embed.embeddings.model import Progress
 from sage_embed.engines.engine import EngineRequest, Progressed, Resume, SegmentsProduced, Vectors
 from sage_embed.engines.local import http_source
 from sage_embed.engines.local.engine import REVISION, THREAD_NAME, LocalEngine
-from sage_embed.engines.local.http_source import MODEL
+from sage_embed.engines.local.network import MODEL
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.errors.catalogue import public_text
 from support.file_server import FileServer

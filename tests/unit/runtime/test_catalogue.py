@@ -1,6 +1,9 @@
 """The error catalogue: complete, equal to the contract, and small enough to send."""
 
+import json
+import re
 import string
+from pathlib import Path
 
 import grpc
 import pytest
@@ -8,6 +11,8 @@ from google.rpc import error_details_pb2
 from sage.errors.v1 import error_reason_pb2
 from sage_runtime.errors import FieldViolation, Reason, SageError, check_all, invalid, invalid_field
 from sage_runtime.errors.catalogue import CATALOGUE, public_text, to_status
+
+_CONTRACT = Path(__file__).parents[3] / "protos/sage/errors/v1/error_reason.proto"
 
 _KINDS = {
     "info": error_details_pb2.ErrorInfo,
@@ -30,6 +35,20 @@ def test_catalogue_has_every_reason():
     assert set(CATALOGUE) == set(Reason)
 
 
+def _names_in(text):
+    return [name for _, name, _, _ in string.Formatter().parse(text) if name]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_contract_shows_an_example_with_the_facts_of_the_text(reason):
+    comment = re.search(rf"((?: *//[^\n]*\n)+) *ERROR_REASON_{reason} =", _CONTRACT.read_text())[1]
+    text = "\n".join(line.strip().removeprefix("//") for line in comment.splitlines())
+    example = json.loads(text[text.index("{ ") :])
+    assert (example["reason"], example["domain"]) == (reason, "sage")
+    # The rules of FIELD_INVALID are in its BadRequest.
+    assert set(_names_in(CATALOGUE[reason].text)) - {"rules"} <= set(example.get("metadata", {}))
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_no_status_is_ok_and_unavailable_has_a_retry_delay(reason):
     entry = CATALOGUE[reason]
@@ -40,8 +59,7 @@ def test_no_status_is_ok_and_unavailable_has_a_retry_delay(reason):
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_text_is_filled_from_facts(reason):
-    names = [name for _, name, _, _ in string.Formatter().parse(CATALOGUE[reason].text) if name]
-    text = public_text(SageError(reason, **dict.fromkeys(names, "fact")))
+    text = public_text(SageError(reason, **dict.fromkeys(_names_in(CATALOGUE[reason].text), "fact")))
     assert "{" not in text
     assert "?" not in text
 

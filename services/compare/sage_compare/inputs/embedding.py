@@ -91,7 +91,7 @@ class Embedding:
         clock: Duration and frames of that video, however much of it the segments cover.
         media: The video's media, as a serialised `sage.ingest.v1.Media`. Passed through to the response.
         model: Name of the model.
-        model_revision: Version of its weights and recipe.
+        model_revision: Version of its weights and preprocessing.
         dimensions: Numbers per vector.
         clip_seconds: Length of a segment in seconds. The last segment may be shorter.
         state: Name of its state, such as `COMPLETED`.
@@ -129,8 +129,8 @@ class Embedding:
         return self.state in {"PENDING", "PROCESSING"}
 
     @property
-    def recipe(self) -> tuple[str, str, int, float]:
-        """The properties that comparable embeddings share: their vector space and clip length."""
+    def vector_space(self) -> tuple[str, str, int, float]:
+        """What comparable embeddings share: model, revision, dimensions and clip length."""
         return self.model, self.model_revision, self.dimensions, self.clip_seconds
 
     def track(self, name: str) -> Track | None:

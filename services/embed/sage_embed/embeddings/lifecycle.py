@@ -1,4 +1,4 @@
-"""The use cases of embeddings: creating or reusing, reading, listing, cancelling and deleting."""
+"""The use cases of embeddings: create or reuse, get, list, cancel, delete, and read vectors."""
 
 import hashlib
 import json
@@ -81,8 +81,8 @@ async def create(
     `max_unfinished`.
 
     Raises:
-        SageError: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING,
-            ENCRYPTION_KEY_MISSING, PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE,
+        SageError: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+            PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE,
             SERVICE_UNAVAILABLE.
     """
     fingerprint = request.fingerprint()
@@ -123,6 +123,34 @@ async def create(
         embedding_id, plan, request_id=request.request_id, fingerprint=fingerprint, force=request.force
     )
     return embedding, embedding.id != embedding_id
+
+
+def _sorted_tracks(requested: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(requested)) or (DEFAULT_TRACK,)
+
+
+def _check_clip_seconds(value: float, model: ModelInfo) -> None:
+    if not model.min_clip_seconds <= value <= model.max_clip_seconds:
+        raise invalid_field(
+            "clip_seconds",
+            f"is {value:g}; model {model.name} accepts {model.min_clip_seconds:g} to {model.max_clip_seconds:g}.",
+        )
+    if model.whole_clip_seconds and not value.is_integer():
+        raise invalid_field("clip_seconds", f"is {value:g}; model {model.name} accepts whole seconds only.")
+
+
+def _check_tracks(tracks: tuple[str, ...], model: ModelInfo) -> None:
+    for track in tracks:
+        if track not in model.tracks:
+            raise invalid_field("tracks", f"has {track!r}; model {model.name} makes {', '.join(model.tracks)}.")
+
+
+def _check_sound(tracks: tuple[str, ...], video: Video) -> None:
+    if not video.has_audio and SOUND_TRACKS.issuperset(tracks):
+        raise invalid_field(
+            "tracks",
+            f"has only {' and '.join(tracks)}, but the video has no sound. Request {DEFAULT_TRACK} as well.",
+        )
 
 
 async def get(embedding_id: str, *, repository: EmbeddingRepository) -> Embedding:
@@ -178,23 +206,6 @@ async def delete(embedding_id: str, *, repository: EmbeddingRepository) -> None:
         raise embedding_not_found(embedding_id)
 
 
-def to_stored(segments: Segments) -> list[StoredSegments]:
-    """Return segments in the chunks in which they are stored and sent."""
-    size = max_segments(segments.vectors.shape[1])
-    vectors = np.ascontiguousarray(segments.vectors, dtype="<f4")
-    starts = np.asarray(segments.start_seconds, dtype=np.float64)
-    ends = np.asarray(segments.end_seconds, dtype=np.float64)
-    return [
-        StoredSegments(
-            first_index=segments.first_index + begin,
-            start_seconds=starts[begin : begin + size],
-            end_seconds=ends[begin : begin + size],
-            vectors=vectors[begin : begin + size].tobytes(),
-        )
-        for begin in range(0, len(starts), size)
-    ]
-
-
 async def read_segments(
     embedding_id: str, *, track: str, first_index: int, repository: EmbeddingRepository
 ) -> AsyncGenerator[tuple[StoredSegments, int], None]:
@@ -231,29 +242,18 @@ async def read_segments(
         first_index += len(segments)
 
 
-def _sorted_tracks(requested: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted(requested)) or (DEFAULT_TRACK,)
-
-
-def _check_clip_seconds(value: float, model: ModelInfo) -> None:
-    if not model.min_clip_seconds <= value <= model.max_clip_seconds:
-        raise invalid_field(
-            "clip_seconds",
-            f"is {value:g}; model {model.name} accepts {model.min_clip_seconds:g} to {model.max_clip_seconds:g}.",
+def to_stored(segments: Segments) -> list[StoredSegments]:
+    """Return segments in the chunks in which they are stored and sent."""
+    size = max_segments(segments.vectors.shape[1])
+    vectors = np.ascontiguousarray(segments.vectors, dtype="<f4")
+    starts = np.asarray(segments.start_seconds, dtype=np.float64)
+    ends = np.asarray(segments.end_seconds, dtype=np.float64)
+    return [
+        StoredSegments(
+            first_index=segments.first_index + begin,
+            start_seconds=starts[begin : begin + size],
+            end_seconds=ends[begin : begin + size],
+            vectors=vectors[begin : begin + size].tobytes(),
         )
-    if model.whole_clip_seconds and not value.is_integer():
-        raise invalid_field("clip_seconds", f"is {value:g}; model {model.name} accepts whole seconds only.")
-
-
-def _check_tracks(tracks: tuple[str, ...], model: ModelInfo) -> None:
-    for track in tracks:
-        if track not in model.tracks:
-            raise invalid_field("tracks", f"has {track!r}; model {model.name} makes {', '.join(model.tracks)}.")
-
-
-def _check_sound(tracks: tuple[str, ...], video: Video) -> None:
-    if not video.has_audio and SOUND_TRACKS.issuperset(tracks):
-        raise invalid_field(
-            "tracks",
-            f"has only {' and '.join(tracks)}, but the video has no sound. Request {DEFAULT_TRACK} as well.",
-        )
+        for begin in range(0, len(starts), size)
+    ]

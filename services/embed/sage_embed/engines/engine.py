@@ -26,7 +26,7 @@ class ModelInfo:
 
     Attributes:
         name: The name by which users request it.
-        revision: Version of weights and recipe. Vectors of different revisions are not comparable.
+        revision: Version of the weights and the preprocessing. Vectors of different revisions are not comparable.
         provider: Who computes the vectors.
         dimensions: Length of every vector.
         tracks: The tracks that it can make.
@@ -175,8 +175,8 @@ EngineEvent = Submitting | TaskStarted | Progressed | SegmentsProduced
 class Engine(Protocol):
     """Computes vectors.
 
-    Failures are raised as `SageError`. PROVIDER_UNREACHABLE and STORE_UNAVAILABLE may be retried from the resume
-    point; every other reason is final.
+    Failures are raised as `SageError`. PROVIDER_UNREACHABLE, STORE_UNAVAILABLE and SERVICE_UNAVAILABLE may be retried
+    from the resume point; every other reason is final.
     """
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -220,7 +220,7 @@ class Engines:
 
         Raises:
             SageError: MODEL_UNKNOWN, STORE_UNAVAILABLE; if the model cannot be used, the error that says why:
-                MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING.
+                API_KEY_MISSING, ENCRYPTION_KEY_MISSING.
         """
         models = await self._in_order()
         candidates = [model for model in models if not name or model.name == name]

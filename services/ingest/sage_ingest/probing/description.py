@@ -1,8 +1,4 @@
-"""What a file states about itself: geometry, color, fields, timecode, tracks, and its own length.
-
-A player plays half a file without complaint, so a truncated upload would go unnoticed. Three families of containers
-state their length up front: ISO base media (MP4, MOV), Matroska (MKV, WebM) and RIFF (AVI).
-"""
+"""What a file states about itself: geometry, colour, fields, timecode, audio tracks, and how long it should be."""
 
 import math
 import re
@@ -18,16 +14,6 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sage_ingest.videos.model import AudioTrack, Color, ColorRange, FieldOrder, Timecode
-
-# A fragmented file may have thousands of boxes far apart, each of which costs a read. If there are more, the last
-# packets of the file decide instead.
-_MAX_BOXES = 64
-# Boxes that a film needs. Anything else at the end may be padding that players ignore.
-_ESSENTIAL_BOXES = {b"moov", b"moof", b"mdat"}
-_EBML_MAGIC = b"\x1a\x45\xdf\xa3"
-_SEGMENT_ID = b"\x18\x53\x80\x67"
-
-ReadAt = Callable[[int, int], bytes]
 
 # FFmpeg's names (`av_color_primaries_name` and so on) of the code points of ITU-T H.273, tables 2 to 4. 2 is unknown.
 _PRIMARIES = {
@@ -96,6 +82,16 @@ _MAX_LANGUAGE_CHARS = 35
 # SMPTE 12M: a semicolon, or in some files a dot, before the frames means drop-frame.
 _TIMECODE = re.compile(r"(\d{2}):(\d{2}):(\d{2})([:;.])(\d{2,3})")
 _MATRIX = struct.Struct("<9i")
+
+# A fragmented file may have thousands of boxes far apart, each of which costs a read. If there are more, the last
+# packets of the file decide instead.
+_MAX_BOXES = 64
+# Boxes that a film needs. Anything else at the end may be padding that players ignore.
+_ESSENTIAL_BOXES = {b"moov", b"moof", b"mdat"}
+_EBML_MAGIC = b"\x1a\x45\xdf\xa3"
+_SEGMENT_ID = b"\x18\x53\x80\x67"
+
+ReadAt = Callable[[int, int], bytes]
 
 
 def sample_aspect_ratio(stream: VideoStream) -> Fraction:
@@ -191,6 +187,9 @@ def audio_tracks(container: InputContainer) -> tuple[AudioTrack, ...]:
 
 def missing_bytes(read_at: ReadAt, *, size_bytes: int) -> int:
     """Return how many bytes a file lacks according to its own headers; 0 if it is complete or does not say.
+
+    A player plays half a file without complaint, so a truncated upload would go unnoticed. Three families of containers
+    state their length up front: ISO base media (MP4, MOV), Matroska (MKV, WebM) and RIFF (AVI).
 
     Args:
         read_at: Returns the bytes at an offset, up to a length; fewer at the end.

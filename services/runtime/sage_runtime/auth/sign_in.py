@@ -1,4 +1,4 @@
-"""Identifies callers and checks what they may call."""
+"""Identifies callers, checks what they may call, and whether a server may start without sign-in."""
 
 import ipaddress
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -271,9 +271,9 @@ Global___Side: _TypeAlias = Side  # noqa: Y015
 class TrackComparison(_message.Message):
     """The comparison of one track.
 
-    If one embedding has the track and the other does not because its video is silent, all of it is ONLY_IN_A or
-    ONLY_IN_B. If both are silent there is no difference. In `audio` and `transcription`, a gap between segments of at
-    least one clip also counts as silence: there is no speech, or the sound has ended.
+    If only one of the two videos has sound, its whole audio track is ONLY_IN_A or ONLY_IN_B. If both are silent, there is
+    no difference. In `audio` and `transcription`, a gap of at least one clip between two segments also counts as silence:
+    there is no speech, or the sound has ended.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -435,7 +435,7 @@ class FrameRange(_message.Message):
     """A half-open range [start, end) on one timeline: in frames for tools, in seconds for people and players.
 
     Frames are counted at the average rate if the rate varies. Both numbers are 0 if the frame rate is unknown, and equal
-    if the range is shorter than a frame. Adjacent ranges share a frame number; a range that ends with the film ends at
+    if the range is shorter than a frame. The end frame of one range is the first frame of the next; a range that ends with the film ends at
     its number of frames. A time up to a millisecond before a frame counts as that frame, because containers round.
     """
 

@@ -37,8 +37,8 @@ class CompareServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CompareServiceAsyncStub: ...
     CompareEmbeddings: _grpc.UnaryUnaryMultiCallable[_compare_pb2.CompareEmbeddingsRequest, _compare_pb2.CompareEmbeddingsResponse]
-    """Compares two completed embeddings of the same model. Changes nothing. The same request gets a bit-identical
-    response. Comparing an embedding with itself is allowed and finds no differences.
+    """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
+    gets a bit-identical response. Comparing an embedding with itself is allowed and finds no differences.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
     LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
@@ -50,8 +50,8 @@ class CompareServiceAsyncStub(CompareServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CompareEmbeddings: _aio.UnaryUnaryMultiCallable[_compare_pb2.CompareEmbeddingsRequest, _compare_pb2.CompareEmbeddingsResponse]  # type: ignore[assignment]
-    """Compares two completed embeddings of the same model. Changes nothing. The same request gets a bit-identical
-    response. Comparing an embedding with itself is allowed and finds no differences.
+    """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
+    gets a bit-identical response. Comparing an embedding with itself is allowed and finds no differences.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
     LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
@@ -66,8 +66,8 @@ class CompareServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compare_pb2.CompareEmbeddingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compare_pb2.CompareEmbeddingsResponse, _abc.Awaitable[_compare_pb2.CompareEmbeddingsResponse]]:
-        """Compares two completed embeddings of the same model. Changes nothing. The same request gets a bit-identical
-        response. Comparing an embedding with itself is allowed and finds no differences.
+        """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
+        gets a bit-identical response. Comparing an embedding with itself is allowed and finds no differences.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
         LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.

@@ -77,7 +77,8 @@ class ApiKeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteApiKey(self, request, context):
-        """Deletes the key. Idempotent. Work that started with it may fail.
+        """Deletes the stored key. Afterwards the key that the server was started with is used, if there is one. Idempotent.
+        Work that uses the deleted key may fail.
 
         Errors: STORE_UNAVAILABLE.
         """

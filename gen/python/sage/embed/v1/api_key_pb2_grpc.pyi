@@ -46,7 +46,8 @@ class ApiKeyServiceStub:
     Errors: STORE_UNAVAILABLE.
     """
     DeleteApiKey: _grpc.UnaryUnaryMultiCallable[_api_key_pb2.DeleteApiKeyRequest, _api_key_pb2.DeleteApiKeyResponse]
-    """Deletes the key. Idempotent. Work that started with it may fail.
+    """Deletes the stored key. Afterwards the key that the server was started with is used, if there is one. Idempotent.
+    Work that uses the deleted key may fail.
 
     Errors: STORE_UNAVAILABLE.
     """
@@ -69,7 +70,8 @@ class ApiKeyServiceAsyncStub(ApiKeyServiceStub):
     Errors: STORE_UNAVAILABLE.
     """
     DeleteApiKey: _aio.UnaryUnaryMultiCallable[_api_key_pb2.DeleteApiKeyRequest, _api_key_pb2.DeleteApiKeyResponse]  # type: ignore[assignment]
-    """Deletes the key. Idempotent. Work that started with it may fail.
+    """Deletes the stored key. Afterwards the key that the server was started with is used, if there is one. Idempotent.
+    Work that uses the deleted key may fail.
 
     Errors: STORE_UNAVAILABLE.
     """
@@ -107,7 +109,8 @@ class ApiKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _api_key_pb2.DeleteApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_api_key_pb2.DeleteApiKeyResponse, _abc.Awaitable[_api_key_pb2.DeleteApiKeyResponse]]:
-        """Deletes the key. Idempotent. Work that started with it may fail.
+        """Deletes the stored key. Afterwards the key that the server was started with is used, if there is one. Idempotent.
+        Work that uses the deleted key may fail.
 
         Errors: STORE_UNAVAILABLE.
         """

@@ -92,7 +92,7 @@ class Embedding(_message.Message):
     model: _builtins.str
     """Name of the model, never empty: if the request named none, the one that the server chose."""
     model_revision: _builtins.str
-    """Version of the weights and the recipe. Vectors of different revisions are not comparable."""
+    """Version of the weights and the preprocessing. Vectors of different revisions are not comparable."""
     provider: _builtins.str
     """Who computes the vectors: `local` or `twelvelabs`."""
     dimensions: _builtins.int
@@ -278,7 +278,7 @@ class Model(_message.Message):
     name: _builtins.str
     """Name to request it by."""
     revision: _builtins.str
-    """Version of the weights and the recipe."""
+    """Version of the weights and the preprocessing."""
     provider: _builtins.str
     """Who computes the vectors: `local` or `twelvelabs`."""
     dimensions: _builtins.int

@@ -41,11 +41,11 @@ class EmbedServiceStub:
     completed or in progress, or a new one, recorded and queued in one transaction. Returns immediately. Two identical
     calls, even by different clients, get the same embedding, so no provider bills twice.
 
-    An existing embedding is returned even if its video was deleted since. One that FAILED or was CANCELLED is not
-    reused; `force` makes a new one in any case. The model's limits on
-    the video are checked here, before the provider bills anything.
+    An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused.
+    `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
+    refuse.
 
-    Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+    Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
     PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many unfinished embeddings), STORE_UNAVAILABLE,
     SERVICE_UNAVAILABLE.
     """
@@ -68,8 +68,8 @@ class EmbedServiceStub:
     """Sends the current state of the embedding, then every change until it is finished.
 
     A heartbeat comes at least every 15 seconds. The message with `last` set is the last one and carries the final
-    state. A stream that ends without it was cut off; watch again with `after_revision`. Any replica can serve it. Some
-    of several changes in quick succession may be skipped; the final state never is.
+    state. If a stream ends without it, the connection was lost: watch again with `after_revision`. Any replica can
+    serve it. If several changes follow quickly, some states may be skipped, but never the final one.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also if it is deleted while watched), LIMIT_EXCEEDED (too many
     watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
@@ -102,11 +102,11 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     completed or in progress, or a new one, recorded and queued in one transaction. Returns immediately. Two identical
     calls, even by different clients, get the same embedding, so no provider bills twice.
 
-    An existing embedding is returned even if its video was deleted since. One that FAILED or was CANCELLED is not
-    reused; `force` makes a new one in any case. The model's limits on
-    the video are checked here, before the provider bills anything.
+    An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused.
+    `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
+    refuse.
 
-    Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+    Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
     PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many unfinished embeddings), STORE_UNAVAILABLE,
     SERVICE_UNAVAILABLE.
     """
@@ -129,8 +129,8 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     """Sends the current state of the embedding, then every change until it is finished.
 
     A heartbeat comes at least every 15 seconds. The message with `last` set is the last one and carries the final
-    state. A stream that ends without it was cut off; watch again with `after_revision`. Any replica can serve it. Some
-    of several changes in quick succession may be skipped; the final state never is.
+    state. If a stream ends without it, the connection was lost: watch again with `after_revision`. Any replica can
+    serve it. If several changes follow quickly, some states may be skipped, but never the final one.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also if it is deleted while watched), LIMIT_EXCEEDED (too many
     watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
@@ -166,11 +166,11 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         completed or in progress, or a new one, recorded and queued in one transaction. Returns immediately. Two identical
         calls, even by different clients, get the same embedding, so no provider bills twice.
 
-        An existing embedding is returned even if its video was deleted since. One that FAILED or was CANCELLED is not
-        reused; `force` makes a new one in any case. The model's limits on
-        the video are checked here, before the provider bills anything.
+        An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused.
+        `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
+        refuse.
 
-        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
         PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many unfinished embeddings), STORE_UNAVAILABLE,
         SERVICE_UNAVAILABLE.
         """
@@ -217,8 +217,8 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends the current state of the embedding, then every change until it is finished.
 
         A heartbeat comes at least every 15 seconds. The message with `last` set is the last one and carries the final
-        state. A stream that ends without it was cut off; watch again with `after_revision`. Any replica can serve it. Some
-        of several changes in quick succession may be skipped; the final state never is.
+        state. If a stream ends without it, the connection was lost: watch again with `after_revision`. Any replica can
+        serve it. If several changes follow quickly, some states may be skipped, but never the final one.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also if it is deleted while watched), LIMIT_EXCEEDED (too many
         watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).

@@ -3,9 +3,10 @@
 isort:skip_file
 The reasons why SAGE refuses or fails a call.
 
-Every error status that a service sends carries a `google.rpc.ErrorInfo` with `domain` "sage" and `reason` set to the
-name of one of these values without its `ERROR_REASON_` prefix. Errors raised outside the services (a message over
-4 MiB, a deadline) have the status alone. Clients branch on the reason, never on the message.
+Errors of the services and of the gateway carry a `google.rpc.ErrorInfo` with `domain` "sage" and `reason` set to the
+name of one of these values without its `ERROR_REASON_` prefix. Errors that the gRPC library itself raises (a message
+over 4 MiB, a deadline, too many concurrent calls) have only a status. Clients branch on the reason, never on the
+message.
 Bad input also carries a `google.rpc.BadRequest` that names each field; a call that may succeed later, unchanged,
 carries a `google.rpc.RetryInfo`.
 
@@ -38,7 +39,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The bytes are not a video that can be decoded. Nothing was kept.
 
         { "reason": "VIDEO_UNREADABLE", "domain": "sage",
-          "metadata": { "filename": "cover.png", "why": "it has no video stream with a duration" } }
+          "metadata": { "filename": "cover.png", "why": "it has no picture track" } }
     """
     ERROR_REASON_VIDEO_TOO_LARGE: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT. The declared or received size is above the server's limit.
@@ -83,7 +84,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     parts.
 
         { "reason": "UPLOAD_CLOSED", "domain": "sage", "metadata": { "upload_id": "upload_0192...",
-          "state": "ABORTED", "what_to_do": "Begin another." } }
+          "state": "ABORTED", "what_to_do": "Create another." } }
     """
     ERROR_REASON_PART_MISSING: _ErrorReason.ValueType  # 10
     """FAILED_PRECONDITION. The upload cannot be completed because parts are missing.
@@ -92,10 +93,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
           "metadata": { "upload_id": "upload_0192...", "part_numbers": "3,7" } }
     """
     ERROR_REASON_PART_INVALID: _ErrorReason.ValueType  # 11
-    """INVALID_ARGUMENT. A part does not have the required number, size or checksum.
+    """INVALID_ARGUMENT. A part has a number or size that does not fit the upload.
 
         { "reason": "PART_INVALID", "domain": "sage",
-          "metadata": { "part_number": "3", "why": "it has 1024 bytes; every part but the last has 8388608" } }
+          "metadata": { "part_number": "3", "why": "it is 1024 bytes long and must be 8388608" } }
     """
     ERROR_REASON_VIDEO_NOT_FOUND: _ErrorReason.ValueType  # 12
     """NOT_FOUND. There is no video with this ID.
@@ -113,43 +114,47 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "MODEL_UNKNOWN", "domain": "sage", "metadata": { "model": "marengo9", "models": "local" } }
     """
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 15
-    """FAILED_PRECONDITION. The model is known but cannot be used now, or not for this video.
+    """FAILED_PRECONDITION. The embedding was started with a revision of the model that this server no longer has. Only an
+    embedding's failure has this reason.
 
         { "reason": "MODEL_UNAVAILABLE", "domain": "sage",
-          "metadata": { "model": "local", "why": "the video is longer than the model accepts" } }
+          "metadata": { "model": "local",
+          "why": "the embedding was started with revision 1, and this server has 2" } }
     """
     ERROR_REASON_API_KEY_MISSING: _ErrorReason.ValueType  # 16
     """FAILED_PRECONDITION. The model's provider requires a key and none is set.
 
-        { "reason": "API_KEY_MISSING", "domain": "sage", "metadata": { "provider": "twelvelabs" } }
+        { "reason": "API_KEY_MISSING", "domain": "sage", "metadata": { "provider": "TwelveLabs" } }
     """
     ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 17
     """FAILED_PRECONDITION. The provider rejected the key.
 
-        { "reason": "API_KEY_INVALID", "domain": "sage", "metadata": { "provider": "twelvelabs" } }
+        { "reason": "API_KEY_INVALID", "domain": "sage", "metadata": { "provider": "TwelveLabs" } }
     """
     ERROR_REASON_PROVIDER_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 18
     """RESOURCE_EXHAUSTED, with RetryInfo. The provider's quota is used up or its rate limit was hit.
 
-        { "reason": "PROVIDER_QUOTA_EXCEEDED", "domain": "sage", "metadata": { "provider": "twelvelabs" } }
+        { "reason": "PROVIDER_QUOTA_EXCEEDED", "domain": "sage",
+          "metadata": { "provider": "TwelveLabs", "why": "the free plan is used up" } }
     """
     ERROR_REASON_PROVIDER_REJECTED_VIDEO: _ErrorReason.ValueType  # 19
     """FAILED_PRECONDITION. The provider does not accept this video; the message quotes the provider.
 
         { "reason": "PROVIDER_REJECTED_VIDEO", "domain": "sage",
-          "metadata": { "provider": "twelvelabs", "why": "video_duration_too_short" } }
+          "metadata": { "provider": "TwelveLabs",
+          "why": "it is 2 s long; model marengo3.0 accepts at least 4 s. Use model local instead" } }
     """
     ERROR_REASON_PROVIDER_FAILED: _ErrorReason.ValueType  # 20
     """FAILED_PRECONDITION. The provider accepted the video and then failed; the message quotes the provider. The same
     call fails again, so it is not ABORTED or UNAVAILABLE, which clients retry.
 
         { "reason": "PROVIDER_FAILED", "domain": "sage",
-          "metadata": { "provider": "local", "why": "the stream cannot be decoded after 12.4 s" } }
+          "metadata": { "provider": "The local engine", "why": "the picture cannot be decoded after 12.4 s" } }
     """
     ERROR_REASON_PROVIDER_UNREACHABLE: _ErrorReason.ValueType  # 21
     """UNAVAILABLE, with RetryInfo. The provider could not be reached.
 
-        { "reason": "PROVIDER_UNREACHABLE", "domain": "sage", "metadata": { "provider": "twelvelabs" } }
+        { "reason": "PROVIDER_UNREACHABLE", "domain": "sage", "metadata": { "provider": "TwelveLabs" } }
     """
     ERROR_REASON_EMBEDDING_FINISHED: _ErrorReason.ValueType  # 22
     """FAILED_PRECONDITION. The embedding is finished and cannot be cancelled.
@@ -161,13 +166,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The embedding has no vectors yet, or never will.
 
         { "reason": "EMBEDDING_NOT_COMPLETED", "domain": "sage",
-          "metadata": { "embedding_id": "embed_0192...", "state": "PROCESSING" } }
+          "metadata": { "embedding_id": "embed_0192...", "state": "PROCESSING",
+          "what_to_do": "Wait until it is COMPLETED." } }
     """
     ERROR_REASON_MODELS_DIFFER: _ErrorReason.ValueType  # 24
-    """FAILED_PRECONDITION. The two embeddings come from different models, dimensions or clip lengths.
+    """FAILED_PRECONDITION. The two embeddings have different models, revisions, dimensions or clip
+    lengths.
 
         { "reason": "MODELS_DIFFER", "domain": "sage",
-          "metadata": { "a": "local, 112 dimensions, 2 s clips", "b": "marengo3.0, 512 dimensions, 2 s clips" } }
+          "metadata": { "a": "local (efficientnet-lite0-112-75dba1d5/1), 112 dimensions, 2 s clips",
+          "b": "marengo3.0 (marengo3.0), 512 dimensions, 2 s clips" } }
     """
     ERROR_REASON_TRACK_MISSING: _ErrorReason.ValueType  # 25
     """FAILED_PRECONDITION. An embedding does not have the requested track.
@@ -178,7 +186,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FIELD_INVALID: _ErrorReason.ValueType  # 26
     """INVALID_ARGUMENT, with BadRequest. A field breaks a rule; the violations name each field and its rule.
 
-        { "reason": "FIELD_INVALID", "domain": "sage", "metadata": { "fields": "threshold" } }
+        { "reason": "FIELD_INVALID", "domain": "sage", "metadata": { "fields": "tracks[0].threshold" } }
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 27
     """INVALID_ARGUMENT. The page token does not belong to this list and these filters.
@@ -189,12 +197,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. A limit of the server is reached.
 
         { "reason": "LIMIT_EXCEEDED", "domain": "sage",
-          "metadata": { "limit": "concurrent uploads", "max": "16" } }
+          "metadata": { "limit": "concurrent uploads", "max": "16",
+          "what_to_do": "Try again when one of them has finished." } }
     """
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 29
     """UNAVAILABLE, with RetryInfo. The database or the object store could not be reached.
 
-        { "reason": "STORE_UNAVAILABLE", "domain": "sage", "metadata": { "store": "object store" } }
+        { "reason": "STORE_UNAVAILABLE", "domain": "sage", "metadata": { "store": "video store" } }
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 30
     """UNAUTHENTICATED. The call has no valid token.
@@ -231,7 +240,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The server has no usable encryption key, so it cannot store or read a provider's key.
 
         { "reason": "ENCRYPTION_KEY_MISSING", "domain": "sage",
-          "metadata": { "setting": "SAGE_KEY_ENCRYPTION_KEYS" } }
+          "metadata": { "why": "it has no key-encryption key", "setting": "SAGE_KEY_ENCRYPTION_KEYS" } }
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -243,7 +252,7 @@ ERROR_REASON_VIDEO_UNREADABLE: ErrorReason.ValueType  # 1
 """INVALID_ARGUMENT. The bytes are not a video that can be decoded. Nothing was kept.
 
     { "reason": "VIDEO_UNREADABLE", "domain": "sage",
-      "metadata": { "filename": "cover.png", "why": "it has no video stream with a duration" } }
+      "metadata": { "filename": "cover.png", "why": "it has no picture track" } }
 """
 ERROR_REASON_VIDEO_TOO_LARGE: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT. The declared or received size is above the server's limit.
@@ -288,7 +297,7 @@ ERROR_REASON_UPLOAD_CLOSED: ErrorReason.ValueType  # 9
 parts.
 
     { "reason": "UPLOAD_CLOSED", "domain": "sage", "metadata": { "upload_id": "upload_0192...",
-      "state": "ABORTED", "what_to_do": "Begin another." } }
+      "state": "ABORTED", "what_to_do": "Create another." } }
 """
 ERROR_REASON_PART_MISSING: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION. The upload cannot be completed because parts are missing.
@@ -297,10 +306,10 @@ ERROR_REASON_PART_MISSING: ErrorReason.ValueType  # 10
       "metadata": { "upload_id": "upload_0192...", "part_numbers": "3,7" } }
 """
 ERROR_REASON_PART_INVALID: ErrorReason.ValueType  # 11
-"""INVALID_ARGUMENT. A part does not have the required number, size or checksum.
+"""INVALID_ARGUMENT. A part has a number or size that does not fit the upload.
 
     { "reason": "PART_INVALID", "domain": "sage",
-      "metadata": { "part_number": "3", "why": "it has 1024 bytes; every part but the last has 8388608" } }
+      "metadata": { "part_number": "3", "why": "it is 1024 bytes long and must be 8388608" } }
 """
 ERROR_REASON_VIDEO_NOT_FOUND: ErrorReason.ValueType  # 12
 """NOT_FOUND. There is no video with this ID.
@@ -318,43 +327,47 @@ ERROR_REASON_MODEL_UNKNOWN: ErrorReason.ValueType  # 14
     { "reason": "MODEL_UNKNOWN", "domain": "sage", "metadata": { "model": "marengo9", "models": "local" } }
 """
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 15
-"""FAILED_PRECONDITION. The model is known but cannot be used now, or not for this video.
+"""FAILED_PRECONDITION. The embedding was started with a revision of the model that this server no longer has. Only an
+embedding's failure has this reason.
 
     { "reason": "MODEL_UNAVAILABLE", "domain": "sage",
-      "metadata": { "model": "local", "why": "the video is longer than the model accepts" } }
+      "metadata": { "model": "local",
+      "why": "the embedding was started with revision 1, and this server has 2" } }
 """
 ERROR_REASON_API_KEY_MISSING: ErrorReason.ValueType  # 16
 """FAILED_PRECONDITION. The model's provider requires a key and none is set.
 
-    { "reason": "API_KEY_MISSING", "domain": "sage", "metadata": { "provider": "twelvelabs" } }
+    { "reason": "API_KEY_MISSING", "domain": "sage", "metadata": { "provider": "TwelveLabs" } }
 """
 ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 17
 """FAILED_PRECONDITION. The provider rejected the key.
 
-    { "reason": "API_KEY_INVALID", "domain": "sage", "metadata": { "provider": "twelvelabs" } }
+    { "reason": "API_KEY_INVALID", "domain": "sage", "metadata": { "provider": "TwelveLabs" } }
 """
 ERROR_REASON_PROVIDER_QUOTA_EXCEEDED: ErrorReason.ValueType  # 18
 """RESOURCE_EXHAUSTED, with RetryInfo. The provider's quota is used up or its rate limit was hit.
 
-    { "reason": "PROVIDER_QUOTA_EXCEEDED", "domain": "sage", "metadata": { "provider": "twelvelabs" } }
+    { "reason": "PROVIDER_QUOTA_EXCEEDED", "domain": "sage",
+      "metadata": { "provider": "TwelveLabs", "why": "the free plan is used up" } }
 """
 ERROR_REASON_PROVIDER_REJECTED_VIDEO: ErrorReason.ValueType  # 19
 """FAILED_PRECONDITION. The provider does not accept this video; the message quotes the provider.
 
     { "reason": "PROVIDER_REJECTED_VIDEO", "domain": "sage",
-      "metadata": { "provider": "twelvelabs", "why": "video_duration_too_short" } }
+      "metadata": { "provider": "TwelveLabs",
+      "why": "it is 2 s long; model marengo3.0 accepts at least 4 s. Use model local instead" } }
 """
 ERROR_REASON_PROVIDER_FAILED: ErrorReason.ValueType  # 20
 """FAILED_PRECONDITION. The provider accepted the video and then failed; the message quotes the provider. The same
 call fails again, so it is not ABORTED or UNAVAILABLE, which clients retry.
 
     { "reason": "PROVIDER_FAILED", "domain": "sage",
-      "metadata": { "provider": "local", "why": "the stream cannot be decoded after 12.4 s" } }
+      "metadata": { "provider": "The local engine", "why": "the picture cannot be decoded after 12.4 s" } }
 """
 ERROR_REASON_PROVIDER_UNREACHABLE: ErrorReason.ValueType  # 21
 """UNAVAILABLE, with RetryInfo. The provider could not be reached.
 
-    { "reason": "PROVIDER_UNREACHABLE", "domain": "sage", "metadata": { "provider": "twelvelabs" } }
+    { "reason": "PROVIDER_UNREACHABLE", "domain": "sage", "metadata": { "provider": "TwelveLabs" } }
 """
 ERROR_REASON_EMBEDDING_FINISHED: ErrorReason.ValueType  # 22
 """FAILED_PRECONDITION. The embedding is finished and cannot be cancelled.
@@ -366,13 +379,16 @@ ERROR_REASON_EMBEDDING_NOT_COMPLETED: ErrorReason.ValueType  # 23
 """FAILED_PRECONDITION. The embedding has no vectors yet, or never will.
 
     { "reason": "EMBEDDING_NOT_COMPLETED", "domain": "sage",
-      "metadata": { "embedding_id": "embed_0192...", "state": "PROCESSING" } }
+      "metadata": { "embedding_id": "embed_0192...", "state": "PROCESSING",
+      "what_to_do": "Wait until it is COMPLETED." } }
 """
 ERROR_REASON_MODELS_DIFFER: ErrorReason.ValueType  # 24
-"""FAILED_PRECONDITION. The two embeddings come from different models, dimensions or clip lengths.
+"""FAILED_PRECONDITION. The two embeddings have different models, revisions, dimensions or clip
+lengths.
 
     { "reason": "MODELS_DIFFER", "domain": "sage",
-      "metadata": { "a": "local, 112 dimensions, 2 s clips", "b": "marengo3.0, 512 dimensions, 2 s clips" } }
+      "metadata": { "a": "local (efficientnet-lite0-112-75dba1d5/1), 112 dimensions, 2 s clips",
+      "b": "marengo3.0 (marengo3.0), 512 dimensions, 2 s clips" } }
 """
 ERROR_REASON_TRACK_MISSING: ErrorReason.ValueType  # 25
 """FAILED_PRECONDITION. An embedding does not have the requested track.
@@ -383,7 +399,7 @@ ERROR_REASON_TRACK_MISSING: ErrorReason.ValueType  # 25
 ERROR_REASON_FIELD_INVALID: ErrorReason.ValueType  # 26
 """INVALID_ARGUMENT, with BadRequest. A field breaks a rule; the violations name each field and its rule.
 
-    { "reason": "FIELD_INVALID", "domain": "sage", "metadata": { "fields": "threshold" } }
+    { "reason": "FIELD_INVALID", "domain": "sage", "metadata": { "fields": "tracks[0].threshold" } }
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 27
 """INVALID_ARGUMENT. The page token does not belong to this list and these filters.
@@ -394,12 +410,13 @@ ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 28
 """RESOURCE_EXHAUSTED. A limit of the server is reached.
 
     { "reason": "LIMIT_EXCEEDED", "domain": "sage",
-      "metadata": { "limit": "concurrent uploads", "max": "16" } }
+      "metadata": { "limit": "concurrent uploads", "max": "16",
+      "what_to_do": "Try again when one of them has finished." } }
 """
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 29
 """UNAVAILABLE, with RetryInfo. The database or the object store could not be reached.
 
-    { "reason": "STORE_UNAVAILABLE", "domain": "sage", "metadata": { "store": "object store" } }
+    { "reason": "STORE_UNAVAILABLE", "domain": "sage", "metadata": { "store": "video store" } }
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 30
 """UNAUTHENTICATED. The call has no valid token.
@@ -436,6 +453,6 @@ ERROR_REASON_ENCRYPTION_KEY_MISSING: ErrorReason.ValueType  # 36
 """FAILED_PRECONDITION. The server has no usable encryption key, so it cannot store or read a provider's key.
 
     { "reason": "ENCRYPTION_KEY_MISSING", "domain": "sage",
-      "metadata": { "setting": "SAGE_KEY_ENCRYPTION_KEYS" } }
+      "metadata": { "why": "it has no key-encryption key", "setting": "SAGE_KEY_ENCRYPTION_KEYS" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

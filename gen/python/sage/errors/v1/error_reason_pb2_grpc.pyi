@@ -3,9 +3,10 @@
 isort:skip_file
 The reasons why SAGE refuses or fails a call.
 
-Every error status that a service sends carries a `google.rpc.ErrorInfo` with `domain` "sage" and `reason` set to the
-name of one of these values without its `ERROR_REASON_` prefix. Errors raised outside the services (a message over
-4 MiB, a deadline) have the status alone. Clients branch on the reason, never on the message.
+Errors of the services and of the gateway carry a `google.rpc.ErrorInfo` with `domain` "sage" and `reason` set to the
+name of one of these values without its `ERROR_REASON_` prefix. Errors that the gRPC library itself raises (a message
+over 4 MiB, a deadline, too many concurrent calls) have only a status. Clients branch on the reason, never on the
+message.
 Bad input also carries a `google.rpc.BadRequest` that names each field; a call that may succeed later, unchanged,
 carries a `google.rpc.RetryInfo`.
 

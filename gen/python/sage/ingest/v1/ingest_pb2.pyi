@@ -163,7 +163,7 @@ class Upload(_message.Message):
     id: _builtins.str
     """ID: `upload_` and 32 hexadecimal digits."""
     part_size_bytes: _builtins.int
-    """Bytes in every part but the last, which has the rest."""
+    """Size in bytes of every part except the last, which has the remaining bytes."""
     part_count: _builtins.int
     """Number of parts in the file."""
     state: Global___UploadState.ValueType
@@ -184,7 +184,7 @@ class Upload(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it is removed unless another part arrives or it is completed first. Unset once it is no longer OPEN."""
+        """When the upload expires. Every part that arrives moves this time. Unset once the upload is no longer OPEN."""
 
     def __init__(
         self,
@@ -248,8 +248,8 @@ class UploadVideoRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Idempotency key chosen by the client, at most 128 characters. An upload with the same key and spec as one that
-    succeeded returns the same video; its bytes are not read, so declare the SHA-256 if they could differ. Empty: every
-    call makes a new video. Read from the first message.
+    succeeded returns that video without reading the bytes. Declare the SHA-256 if the bytes could differ: a different
+    one is then refused. Empty: every call makes a new video. Read from the first message.
     """
     @_builtins.property
     def spec(self) -> Global___VideoSpec:

@@ -96,8 +96,8 @@ class IngestServiceServicer:
 
         The first message carries `spec`, and optionally data; later messages carry data only. The end of the stream is not
         a commit: the video is kept only if the bytes have the declared size, and the declared SHA-256 if there is one, and
-        can be decoded as a video. Otherwise nothing is kept. The file must be complete, as far as its format can tell.
-        Only part of the picture is decoded here; damage elsewhere shows when the video is embedded. Server memory does not
+        can be decoded as a video. Otherwise nothing is kept. The file must not be cut off, as far as its format shows.
+        Only a part of the picture is decoded here; damage elsewhere is found when the video is embedded. Server memory does not
         grow with the file.
 
         Over JSON, the body is the file and the spec goes into the query:
@@ -139,7 +139,8 @@ class IngestServiceServicer:
 
     def GetUpload(self, request, context):
         """Returns a resumable upload with the parts that have arrived, so that a client can resume where it stopped. A
-        finished upload remains readable for as long as an open one is kept, but not longer than its video.
+        completed or aborted upload can still be read for a day (by default), or until its video is deleted, if that is
+        earlier.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
         """

@@ -42,8 +42,8 @@ class IngestServiceStub:
 
     The first message carries `spec`, and optionally data; later messages carry data only. The end of the stream is not
     a commit: the video is kept only if the bytes have the declared size, and the declared SHA-256 if there is one, and
-    can be decoded as a video. Otherwise nothing is kept. The file must be complete, as far as its format can tell.
-    Only part of the picture is decoded here; damage elsewhere shows when the video is embedded. Server memory does not
+    can be decoded as a video. Otherwise nothing is kept. The file must not be cut off, as far as its format shows.
+    Only a part of the picture is decoded here; damage elsewhere is found when the video is embedded. Server memory does not
     grow with the file.
 
     Over JSON, the body is the file and the spec goes into the query:
@@ -73,7 +73,8 @@ class IngestServiceStub:
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.GetUploadRequest, _ingest_pb2.GetUploadResponse]
     """Returns a resumable upload with the parts that have arrived, so that a client can resume where it stopped. A
-    finished upload remains readable for as long as an open one is kept, but not longer than its video.
+    completed or aborted upload can still be read for a day (by default), or until its video is deleted, if that is
+    earlier.
 
     Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
     """
@@ -126,8 +127,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
 
     The first message carries `spec`, and optionally data; later messages carry data only. The end of the stream is not
     a commit: the video is kept only if the bytes have the declared size, and the declared SHA-256 if there is one, and
-    can be decoded as a video. Otherwise nothing is kept. The file must be complete, as far as its format can tell.
-    Only part of the picture is decoded here; damage elsewhere shows when the video is embedded. Server memory does not
+    can be decoded as a video. Otherwise nothing is kept. The file must not be cut off, as far as its format shows.
+    Only a part of the picture is decoded here; damage elsewhere is found when the video is embedded. Server memory does not
     grow with the file.
 
     Over JSON, the body is the file and the spec goes into the query:
@@ -157,7 +158,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_ingest_pb2.GetUploadRequest, _ingest_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Returns a resumable upload with the parts that have arrived, so that a client can resume where it stopped. A
-    finished upload remains readable for as long as an open one is kept, but not longer than its video.
+    completed or aborted upload can still be read for a day (by default), or until its video is deleted, if that is
+    earlier.
 
     Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
     """
@@ -213,8 +215,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The first message carries `spec`, and optionally data; later messages carry data only. The end of the stream is not
         a commit: the video is kept only if the bytes have the declared size, and the declared SHA-256 if there is one, and
-        can be decoded as a video. Otherwise nothing is kept. The file must be complete, as far as its format can tell.
-        Only part of the picture is decoded here; damage elsewhere shows when the video is embedded. Server memory does not
+        can be decoded as a video. Otherwise nothing is kept. The file must not be cut off, as far as its format shows.
+        Only a part of the picture is decoded here; damage elsewhere is found when the video is embedded. Server memory does not
         grow with the file.
 
         Over JSON, the body is the file and the spec goes into the query:
@@ -262,7 +264,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.GetUploadResponse, _abc.Awaitable[_ingest_pb2.GetUploadResponse]]:
         """Returns a resumable upload with the parts that have arrived, so that a client can resume where it stopped. A
-        finished upload remains readable for as long as an open one is kept, but not longer than its video.
+        completed or aborted upload can still be read for a day (by default), or until its video is deleted, if that is
+        earlier.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
         """

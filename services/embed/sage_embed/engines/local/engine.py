@@ -13,6 +13,7 @@ import numpy as np
 
 from sage_embed.embeddings.model import LOCAL_PROVIDER, Progress
 from sage_embed.engines.engine import (
+    Engine,
     EngineEvent,
     EngineRequest,
     ModelInfo,
@@ -22,14 +23,24 @@ from sage_embed.engines.engine import (
     Vectors,
 )
 from sage_embed.engines.local.frames import MIN_CLIP_SECONDS, ClipGrid, End, FrameReader, Sample
-from sage_embed.engines.local.http_source import DIMENSIONS, HttpSource, Network, PictureConverter, Pictures
+from sage_embed.engines.local.http_source import HttpSource
+from sage_embed.engines.local.network import DIMENSIONS, Network, PictureConverter, Pictures
 
-# The first digits of the weights' SHA-256, and the version of the recipe.
+# The first digits of the weights' SHA-256, and the version of the preprocessing.
 REVISION = "efficientnet-lite0-112-75dba1d5/1"
+TRACK = "visual"
+THREAD_NAME = "sage-local-decode"
 _URL_TIMEOUT_S = 30.0
+# Frames between the threads: enough to keep both busy, few enough that an 8K film does not exhaust memory.
+_WAITING_FRAMES = 6
+# Segments are returned after about this much work, the most that a worker that dies loses.
+_CHUNK_SECONDS = 0.5
+_CHUNK_CLIPS = 64
+
+_Item = TypeVar("_Item")
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """Embeds with EfficientNet-Lite0 on the CPU.
 
     A clip's vector is the mean of the network's features over its sampled frames, averaged over the picture and scaled
@@ -94,17 +105,6 @@ async def _awaited(request: EngineRequest) -> str:
 
 def _progress(grid: ClipGrid, *, covered: float) -> Progress:
     return Progress(covered / grid.duration_seconds, f"Embedded {covered:.0f} of {grid.duration_seconds:.0f} s.")
-
-
-TRACK = "visual"
-THREAD_NAME = "sage-local-decode"
-# Frames between the threads: enough to keep both busy, few enough that an 8K film does not exhaust memory.
-_WAITING_FRAMES = 6
-# Segments are returned after about this much work, the most that a worker that dies loses.
-_CHUNK_SECONDS = 0.5
-_CHUNK_CLIPS = 64
-
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)

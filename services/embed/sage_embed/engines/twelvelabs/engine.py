@@ -10,6 +10,7 @@ from sage_runtime.errors import Reason, SageError
 from sage_embed.config import TwelveLabsSettings
 from sage_embed.embeddings.model import SOUND_TRACKS, Progress
 from sage_embed.engines.engine import (
+    Engine,
     EngineEvent,
     EngineRequest,
     ModelInfo,
@@ -44,7 +45,7 @@ _RESULT_ATTEMPTS = 3
 _MAX_STATUS_CHARS = 40
 
 
-class TwelveLabsEngine:
+class TwelveLabsEngine(Engine):
     """Embeds with Marengo at TwelveLabs.
 
     Args:

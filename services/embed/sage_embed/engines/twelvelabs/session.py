@@ -1,4 +1,4 @@
-"""Requests to TwelveLabs: those of one embedding, with the key in use at the shared rate, and the check of a key."""
+"""Requests to TwelveLabs: the calls themselves, the session of one embedding at the shared rate, the check of a key."""
 
 import asyncio
 import math
@@ -148,9 +148,9 @@ class Session:
         clock: The clock.
 
     Attributes:
-        requests: See above.
-        settings: See above.
-        clock: See above.
+        requests: The requests.
+        settings: Deadline and waits.
+        clock: The clock.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Submitting a video: exactly one task, even if responses are lost.
+"""Submitting a video without paying twice, even if responses are lost.
 
 The URL of a submission is stored before it is sent, and no two submissions use the same URL. If the response is lost,
-TwelveLabs' list is searched for the task by that URL, and another task is created only if there certainly is none.
+TwelveLabs' list is searched for the task by that URL, and another task is created only if the list does not have it.
 Every task is billed.
 """
 
