@@ -27,7 +27,7 @@ from sage_embed.embeddings.watch import WatchTimes
 from sage_embed.engines.engine import Engine, Engines
 from sage_embed.jobs.postgres import PostgresWorkRepository
 from sage_embed.jobs.queue import LOCAL_QUEUES, REMOTE_QUEUES, JobQueue, QueueWorker, quiet_queue
-from sage_embed.jobs.run import Runner, RunPolicy, recover_forever
+from sage_embed.jobs.run import Runner, recover_forever
 from sage_embed.keys.model import KeyChecker, ProviderKeys
 from sage_embed.keys.postgres import open_keys
 from sage_embed.servicer import API_KEY_SERVICE_NAME, SERVICE_NAME, ApiKeyServicer, EmbedServicer
@@ -134,11 +134,7 @@ async def running_worker(settings: WorkerSettings, make_engines: MakeEngines) ->
             repository=repository,
             videos=IngestVideoCatalog(channel, url_validity_s=settings.url_validity_s),
             engines=engines,
-            policy=RunPolicy(
-                max_attempts=settings.max_attempts,
-                retry_base_s=settings.retry_base_s,
-                retry_max_s=settings.retry_max_s,
-            ),
+            settings=settings,
             describe=describe,
         )
         await stack.enter_async_context(_working(pool, runner=runner, repository=repository, settings=settings))

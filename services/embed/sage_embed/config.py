@@ -1,5 +1,6 @@
 """Settings of embed's processes, read from environment variables."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +113,10 @@ class WorkerSettings(EmbedSettings):
         if not value and info.data.get("concurrency") == 0:
             raise ValueError("must not be 0 if SAGE_WORKER_CONCURRENCY is 0: this worker would do nothing")
         return value
+
+    def retry_wait(self, attempts: int) -> timedelta:
+        """Return how long to wait after a failed run that follows this many others."""
+        return timedelta(seconds=min(self.retry_max_s, self.retry_base_s * 2.0 ** min(attempts, 30)))
 
 
 class TwelveLabsSettings(Settings):

@@ -9,15 +9,17 @@ import pytest
 from fakes.embed import DIMENSIONS, MODEL, InMemoryVideoCatalog, Script, ScriptedEngine
 from fakes.embedding_repository import FakeEmbeddingRepository
 from sage_embed.app import describe
+from sage_embed.config import WorkerSettings
 from sage_embed.embeddings.model import Failure, Plan, Progress, State, Video
 from sage_embed.engines.engine import Engines, Progressed, Resume, Segments, SegmentsProduced, Submitting, TaskStarted
-from sage_embed.jobs.run import Runner, RunPolicy, recover
+from sage_embed.jobs import run as jobs_run
+from sage_embed.jobs.run import Runner, recover
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
 
 VIDEO = Video(new_id("video"), duration_seconds=9.5, start_offset_seconds=0.0)
 PLAN = Plan(VIDEO, "scripted", "1", "tests", DIMENSIONS, 2.0, ("visual",))
-POLICY = RunPolicy(max_attempts=3, retry_base_s=0.001, retry_max_s=0.004, progress_interval_s=60)
+SETTINGS = WorkerSettings(database_url="postgresql://", max_attempts=3, retry_base_s=0.001, retry_max_s=0.004)
 
 
 class EventsEngine(ScriptedEngine):
@@ -35,13 +37,13 @@ class EventsEngine(ScriptedEngine):
             raise self.error
 
 
-def make_runner(repository, engine, *, policy: RunPolicy = POLICY) -> Runner:
+def make_runner(repository, engine) -> Runner:
     """Return a runner with one engine."""
     return Runner(
         repository=repository,
         videos=InMemoryVideoCatalog(VIDEO),
         engines=Engines([engine]),
-        policy=policy,
+        settings=SETTINGS,
         describe=describe,
     )
 
@@ -51,6 +53,12 @@ def segments(count: int, *, first_index: int = 0, dimensions: int = DIMENSIONS, 
     times = [2.0 * index for index in range(first_index, first_index + count)]
     rows = np.full((count, dimensions), fill, np.float32)
     return SegmentsProduced(Segments("visual", first_index, times, [time + 2 for time in times], rows))
+
+
+@pytest.fixture(autouse=True)
+def _slow_progress(monkeypatch) -> None:
+    """Throttle progress for longer than a test takes."""
+    monkeypatch.setattr(jobs_run, "_PROGRESS_INTERVAL_S", 60)
 
 
 @pytest.fixture
@@ -79,15 +87,14 @@ async def test_fast_progress_is_throttled(run):
     assert done.revision == 5
 
 
-async def test_repeated_progress_is_stored_once(repository):
+async def test_repeated_progress_is_stored_once(run, monkeypatch):
+    monkeypatch.setattr(jobs_run, "_PROGRESS_INTERVAL_S", 0)
     told = [Progressed(0.1, "TwelveLabs is embedding the video.")] * 5 + [
         Progressed(0.1, "TwelveLabs is nearly done.")
     ] * 5
-    embedding = await repository.create(new_id("embed"), PLAN, request_id="", fingerprint="")
-    runner = make_runner(repository, EventsEngine(*told, segments(2)), policy=replace(POLICY, progress_interval_s=0))
-    await runner.run(embedding.id, repository.job_of(embedding.id))
+    done = await run(EventsEngine(*told, segments(2)))
     # Created, claimed, two progresses, one append, completed.
-    assert (await repository.get(embedding.id)).revision == 6
+    assert done.revision == 6
 
 
 async def test_segments_and_their_progress_are_stored_in_one_write(repository):
@@ -249,7 +256,7 @@ async def test_a_paid_task_survives_outages_of_sage_itself(run, reason, state):
     engine.error = SageError(reason, repository="database", provider="TwelveLabs")
     embedding = await run(engine)
     engine.events = ()
-    for _ in range(POLICY.max_attempts + 2):
+    for _ in range(SETTINGS.max_attempts + 2):
         if embedding.state is State.PROCESSING:
             embedding = await run(engine, embedding.id)
     assert (embedding.state, embedding.provider_task_id) == (state, "task-1")
@@ -282,8 +289,8 @@ async def test_cancelling_a_run_closes_the_engine_and_stores_nothing(repository,
 
 
 def test_waits_double_up_to_the_longest():
-    policy = RunPolicy(max_attempts=9, retry_base_s=2, retry_max_s=60)
-    waits = [policy.wait(attempts).total_seconds() for attempts in (0, 1, 2, 3, 4, 5, 5000)]
+    settings = WorkerSettings(database_url="postgresql://", retry_base_s=2, retry_max_s=60)
+    waits = [settings.retry_wait(attempts).total_seconds() for attempts in (0, 1, 2, 3, 4, 5, 5000)]
     assert waits == [2, 4, 8, 16, 32, 60, 60]
 
 

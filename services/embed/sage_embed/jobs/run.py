@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic
 from typing import NoReturn
@@ -33,27 +32,8 @@ log = structlog.get_logger()
 
 # Embeddings per sweep. The rest are left to the next one.
 _BATCH = 100
-
-
-@dataclass(frozen=True)
-class RunPolicy:
-    """When a worker retries, and how often it stores progress.
-
-    Attributes:
-        max_attempts: Failed runs, without anything new stored in between, after which the embedding fails.
-        retry_base_s: The wait after the first failed run. Each further one doubles it.
-        retry_max_s: The longest wait.
-        progress_interval_s: Shortest interval between two writes of progress without segments.
-    """
-
-    max_attempts: int
-    retry_base_s: float
-    retry_max_s: float
-    progress_interval_s: float = 0.5
-
-    def wait(self, attempts: int) -> timedelta:
-        """Return how long to wait after a failed run that follows this many others."""
-        return timedelta(seconds=min(self.retry_max_s, self.retry_base_s * 2.0 ** min(attempts, 30)))
+# Shortest interval between two writes of progress without segments.
+_PROGRESS_INTERVAL_S = 0.5
 
 
 class Recorder:
@@ -63,18 +43,18 @@ class Recorder:
         repository: Stores the work.
         embedding: The embedding, with the results of earlier work.
         job_id: The fencing token of every write.
-        policy: How often progress is stored, and how long to wait while the database is unavailable.
+        settings: How long to wait while the database is unavailable.
 
     Attributes:
         stored: The tracks that have segments.
         advanced: Whether this run has stored segments or a task.
     """
 
-    def __init__(self, repository: WorkRepository, embedding: Embedding, job_id: int, policy: RunPolicy) -> None:
+    def __init__(self, repository: WorkRepository, embedding: Embedding, job_id: int, settings: WorkerSettings) -> None:
         self._repository = repository
         self._embedding = embedding
         self._job_id = job_id
-        self._policy = policy
+        self._settings = settings
         self.stored = {track.name for track in embedding.tracks if track.segment_count}
         self.advanced = False
         self._written: Progress | None = None
@@ -106,12 +86,12 @@ class Recorder:
                 log.warning("task_not_stored", embedding_id=self._embedding.id, detail=error.detail, attempts=attempt)
             else:
                 return
-            await asyncio.sleep(self._policy.wait(attempt).total_seconds())
+            await asyncio.sleep(self._settings.retry_wait(attempt).total_seconds())
 
     async def _save_progress(self, event: Progressed) -> None:
         progress = _within_bounds(Progress(event.fraction, event.message))
         # A waiting task reports the same progress repeatedly.
-        due = event.lasting or monotonic() - self._written_at >= self._policy.progress_interval_s
+        due = event.lasting or monotonic() - self._written_at >= _PROGRESS_INTERVAL_S
         if due and progress != self._written:
             await self._repository.save_progress(self._embedding.id, self._job_id, progress)
             self._note_write(progress)
@@ -149,7 +129,7 @@ class Runner:
         repository: Stores the work.
         videos: Provides the videos.
         engines: Compute the vectors.
-        policy: When to retry.
+        settings: When to retry.
         describe: Returns the user-facing text of an error.
     """
 
@@ -159,13 +139,13 @@ class Runner:
         repository: WorkRepository,
         videos: VideoCatalog,
         engines: Engines,
-        policy: RunPolicy,
+        settings: WorkerSettings,
         describe: Callable[[SageError], str],
     ) -> None:
         self._repository = repository
         self._videos = videos
         self._engines = engines
-        self._policy = policy
+        self._settings = settings
         self._describe = describe
 
     async def run(self, embedding_id: str, job_id: int) -> None:
@@ -177,7 +157,7 @@ class Runner:
         try:
             embedding = await self._repository.claim(embedding_id, job_id)
             log.info("embedding_claimed", embedding_id=embedding_id, job_id=job_id, attempts=embedding.attempts)
-            recorder = Recorder(self._repository, embedding, job_id, self._policy)
+            recorder = Recorder(self._repository, embedding, job_id, self._settings)
             try:
                 await self._work(embedding, job_id, recorder)
                 await self._repository.complete(embedding_id, job_id, _completed_message(embedding))
@@ -221,7 +201,7 @@ class Runner:
 
     async def _release_when_possible(self, embedding_id: str, job_id: int) -> None:
         for attempt in itertools.count():
-            await asyncio.sleep(self._policy.wait(attempt).total_seconds())
+            await asyncio.sleep(self._settings.retry_wait(attempt).total_seconds())
             try:
                 await self.release(embedding_id, job_id)
             except SageError:
@@ -268,8 +248,8 @@ class Runner:
             detail=error.detail,
             attempts=attempts,
         )
-        if error.reason in RETRYABLE and (not counts or attempts + 1 < self._policy.max_attempts):
-            wait = self._policy.wait(attempts)
+        if error.reason in RETRYABLE and (not counts or attempts + 1 < self._settings.max_attempts):
+            wait = self._settings.retry_wait(attempts)
             await self._repository.requeue(
                 embedding_id,
                 job_id,
