@@ -94,13 +94,19 @@ async def test_a_new_worker_resumes_the_job_of_a_killed_one(spawn_worker, create
     assert script.computed() == ALL
 
 
-async def test_a_running_worker_takes_over_the_job_of_a_killed_one(spawn_worker, create, finish, script, until, stored):
+async def test_a_running_worker_takes_over_the_job_of_a_killed_one(
+    spawn_worker, create, finish, script, until, stored, serving
+):
     script.allow(2)
     victim = spawn_worker()
     embedding_id = (await create()).id
     await until(lambda: "visual 1" in script.computed())
     await stored(embedding_id, 2)
-    spawn_worker()
+    address = f"127.0.0.1:{free_port()}"
+    spawn_worker(SAGE_WORKER_LISTEN=address)
+    # It has swept once while the victim was alive, and must do so again.
+    async with grpc.aio.insecure_channel(address) as channel:
+        await serving(channel)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     script.allow(5)
