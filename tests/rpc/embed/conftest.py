@@ -251,7 +251,7 @@ def finish(watch) -> Callable:
 def until() -> Callable:
     """Return a function that waits until a condition holds."""
 
-    async def wait(condition: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+    async def wait(condition: Callable[[], object], *, timeout_s: float = 60.0) -> None:
         async with asyncio.timeout(timeout_s):
             while True:
                 result = condition()

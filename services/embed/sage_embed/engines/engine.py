@@ -220,7 +220,7 @@ class Engines:
 
         Raises:
             SageError: MODEL_UNKNOWN, STORE_UNAVAILABLE; if the model cannot be used, the error that says why:
-                API_KEY_MISSING, ENCRYPTION_KEY_MISSING.
+                MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING.
         """
         models = await self._in_order()
         candidates = [model for model in models if not name or model.name == name]

@@ -90,7 +90,7 @@ class EmbedServiceServicer:
         `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
         refuse.
 
-        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
         PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many unfinished embeddings), STORE_UNAVAILABLE,
         SERVICE_UNAVAILABLE.
         """

@@ -45,7 +45,7 @@ class EmbedServiceStub:
     `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
     refuse.
 
-    Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+    Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
     PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many unfinished embeddings), STORE_UNAVAILABLE,
     SERVICE_UNAVAILABLE.
     """
@@ -106,7 +106,7 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
     refuse.
 
-    Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+    Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
     PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many unfinished embeddings), STORE_UNAVAILABLE,
     SERVICE_UNAVAILABLE.
     """
@@ -170,7 +170,7 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
         refuse.
 
-        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
+        Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
         PROVIDER_REJECTED_VIDEO, REQUEST_ID_REUSED, LIMIT_EXCEEDED (too many unfinished embeddings), STORE_UNAVAILABLE,
         SERVICE_UNAVAILABLE.
         """

@@ -114,8 +114,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "MODEL_UNKNOWN", "domain": "sage", "metadata": { "model": "marengo9", "models": "local" } }
     """
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 15
-    """FAILED_PRECONDITION. The embedding was started with a revision of the model that this server no longer has. Only an
-    embedding's failure has this reason.
+    """FAILED_PRECONDITION. The model is known but cannot be used now, for example because the server has another revision
+    of it than the one with which the embedding was started.
 
         { "reason": "MODEL_UNAVAILABLE", "domain": "sage",
           "metadata": { "model": "local",
@@ -327,8 +327,8 @@ ERROR_REASON_MODEL_UNKNOWN: ErrorReason.ValueType  # 14
     { "reason": "MODEL_UNKNOWN", "domain": "sage", "metadata": { "model": "marengo9", "models": "local" } }
 """
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 15
-"""FAILED_PRECONDITION. The embedding was started with a revision of the model that this server no longer has. Only an
-embedding's failure has this reason.
+"""FAILED_PRECONDITION. The model is known but cannot be used now, for example because the server has another revision
+of it than the one with which the embedding was started.
 
     { "reason": "MODEL_UNAVAILABLE", "domain": "sage",
       "metadata": { "model": "local",
