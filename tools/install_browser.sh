@@ -6,5 +6,5 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
 else
-  echo "Chromium is not installed, so the browser tests will be skipped. As root: apt-get install chromium"
+  echo "Chromium is not installed, so the browser tests will be skipped (if CI is set, they fail). As root: apt-get install chromium"
 fi

@@ -4,7 +4,8 @@ set -euo pipefail
 python=${PYTHON:-python3} venv=${VENV:-.venv}
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-  echo "SAGE needs Python 3.11 or later; $python is $("$python" --version). Set PYTHON=..." >&2
+  echo "SAGE needs Python 3.11 or later; $python is $("$python" --version 2>&1 || true)." >&2
+  echo "If another one is installed, name it: make setup PYTHON=python3.12" >&2
   exit 1
 }
 # Debian's python3 lacks ensurepip, which is in the package python3-venv.

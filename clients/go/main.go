@@ -147,6 +147,9 @@ func embedVideo(ctx context.Context, embeddings embed.EmbedServiceClient, videoI
 	}
 	for {
 		change, err := changes.Recv()
+		if err == io.EOF {
+			return "", fmt.Errorf("The watch of %s was cut off. Run this again: it continues.", id)
+		}
 		if err != nil {
 			return "", err
 		}

@@ -24,6 +24,8 @@ METADATA: tuple[tuple[str, str | bytes], ...] = (("authorization", f"Bearer {TOK
 
 def main() -> None:
     """Upload both files, embed both videos, compare the embeddings and print the differences."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: diff.py OLD.mp4 NEW.mp4")
     with grpc.insecure_channel(os.environ.get("SAGE_ADDRESS", "localhost:8080")) as channel:
         a, b = [embed(channel, upload(channel, Path(name))) for name in sys.argv[1:3]]
         request = compare_pb2.CompareEmbeddingsRequest(embedding_id_a=a, embedding_id_b=b)

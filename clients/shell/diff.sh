@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Shows where two cuts of a video differ, with nothing but grpcurl.
+# Shows where two cuts of a video differ, with grpcurl and coreutils.
 #
 # usage: clients/shell/diff.sh OLD.mp4 NEW.mp4
 #
 # SAGE_ADDRESS is the gateway (default: localhost:8080), SAGE_TOKEN the token if the server requires one.
 set -euo pipefail
+# Also in command substitutions: without it, a file that cannot be read would be looked up with an empty checksum.
+shopt -s inherit_errexit
+[ $# = 2 ] || { echo "usage: $0 OLD.mp4 NEW.mp4" >&2; exit 2; }
 headers=(${SAGE_TOKEN:+-H "authorization: Bearer $SAGE_TOKEN"})
 
 call() { grpcurl -plaintext "${headers[@]}" "${@:2}" "${SAGE_ADDRESS:-localhost:8080}" "sage.$1"; }
@@ -19,7 +22,7 @@ upload() {
   if [ -n "$stored" ]; then echo "$stored"; return; fi
   {
     printf '{"spec": {"filename": "%s", "content_type": "video/mp4", "size_bytes": %d, "sha256": "%s"}}\n' \
-      "${1##*/}" "$(wc -c <"$1")" "$sha256"
+      "$(basename "$1" | tr -d '"\\')" "$(wc -c <"$1")" "$sha256"
     base64 -w 1000000 "$1" | sed 's/.*/{"content": {"data": "&"}}/'
   } | call ingest.v1.IngestService/UploadVideo -d @ | id video
 }
@@ -27,8 +30,10 @@ upload() {
 embed() { call embed.v1.EmbedService/CreateEmbedding -d "{\"video_id\": \"$1\"}" | id embed; }
 watch() { call embed.v1.EmbedService/WatchEmbedding -d "{\"embedding_id\": \"$1\"}" >&2; }
 
-old=$(upload "$1") new=$(upload "$2")
-a=$(embed "$old") b=$(embed "$new")
+old=$(upload "$1")
+new=$(upload "$2")
+a=$(embed "$old")
+b=$(embed "$new")
 watch "$a"
 watch "$b"
 call compare.v1.CompareService/CompareEmbeddings -d "{\"embedding_id_a\": \"$a\", \"embedding_id_b\": \"$b\"}"

@@ -86,7 +86,12 @@ async function embed(videoId: string): Promise<string> {
   throw new Error(`The watch of ${embeddingId} was cut off. Run this again: it continues.`);
 }
 
-const [a, b] = await Promise.all(process.argv.slice(2, 4).map(async (path) => embed(await upload(path))));
+const films = process.argv.slice(2);
+if (films.length !== 2) {
+  console.error("usage: node.js OLD.mp4 NEW.mp4");
+  process.exit(2);
+}
+const [a, b] = await Promise.all(films.map(async (path) => embed(await upload(path))));
 const comparison = await promise<CompareEmbeddingsResponse>((done) =>
   comparisons.compareEmbeddings(
     CompareEmbeddingsRequest.fromPartial({ embeddingIdA: a, embeddingIdB: b }),

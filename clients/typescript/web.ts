@@ -55,7 +55,12 @@ async function embed(videoId: string): Promise<string> {
   throw new Error(`The watch of ${embeddingId} was cut off. Run this again: it continues.`);
 }
 
-const [a, b] = await Promise.all(process.argv.slice(2, 4).map(async (path) => embed(await upload(path))));
+const films = process.argv.slice(2);
+if (films.length !== 2) {
+  console.error("usage: web.js OLD.mp4 NEW.mp4");
+  process.exit(2);
+}
+const [a, b] = await Promise.all(films.map(async (path) => embed(await upload(path))));
 const comparison = await comparisons.compareEmbeddings({ embeddingIdA: a, embeddingIdB: b });
 const visual = comparison.tracks[0]!; // the only one, because the request names no others
 if (visual.result.case !== "time") throw new Error(`This program cannot read a ${visual.result.case} comparison.`);

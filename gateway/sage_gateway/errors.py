@@ -31,9 +31,15 @@ def local_replies(*, max_json_bytes: int, rate_limit: int) -> Json:
         max_json_bytes: The largest body of a JSON call.
         rate_limit: Calls per second that one address may make.
     """
-    over_http = _refusals(max_json_bytes, rate_limit, method=_METHOD, service=_SERVICE)
+    over_http = _refusals(max_json_bytes, rate_limit, what=_WHAT, method=_METHOD, service=_SERVICE)
     # The details are bytes, in which Envoy makes no replacements.
-    over_grpc = _refusals(max_json_bytes, rate_limit, method="this method", service="called")
+    over_grpc = _refusals(
+        max_json_bytes,
+        rate_limit,
+        what="it is malformed, incomplete or too slow",
+        method="this method",
+        service="called",
+    )
     return {
         "mappers": [
             _health(200, "SERVING"),
@@ -45,7 +51,9 @@ def local_replies(*, max_json_bytes: int, rate_limit: int) -> Json:
     }
 
 
-def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str) -> Mapping[int, status_pb2.Status]:
+def _refusals(
+    max_json_bytes: int, rate_limit: int, *, what: str, method: str, service: str
+) -> Mapping[int, status_pb2.Status]:
     """Return the error for each HTTP status with which Envoy refuses a call."""
     unknown_page = to_status(SageError(Reason.FORBIDDEN, needs="a host name and an origin that the gateway knows"))
     unknown_page.message = (
@@ -54,7 +62,7 @@ def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str
     )
     too_large = SageError(
         Reason.LIMIT_EXCEEDED,
-        limit="bytes of a JSON body",
+        limit="the size of a JSON body in bytes",
         max=max_json_bytes,
         what_to_do="Upload a film as the body of /v1/videos, or in parts.",
     )
@@ -65,14 +73,17 @@ def _refusals(max_json_bytes: int, rate_limit: int, *, method: str, service: str
         what_to_do="Wait a second, then try again.",
     )
     headers_too_large = SageError(
-        Reason.LIMIT_EXCEEDED, limit="bytes of headers", max=_MAX_HEADER_BYTES, what_to_do="Send fewer or shorter ones."
+        Reason.LIMIT_EXCEEDED,
+        limit="the size of all headers in bytes",
+        max=_MAX_HEADER_BYTES,
+        what_to_do="Send fewer or shorter ones.",
     )
-    unreadable = to_status(invalid_field("request", f"could not be read: {_WHAT}."))
+    unreadable = to_status(invalid_field("request", f"could not be read: {what}."))
     unreachable = to_status(SageError(Reason.SERVICE_UNAVAILABLE, service=service))
     return {
         # Malformed; not complete in time; HTTP/1.0.
         **dict.fromkeys((400, 408, 426), unreadable),
-        401: to_status(SageError(Reason.UNAUTHENTICATED)),
+        401: to_status(SageError(Reason.UNAUTHENTICATED, why="The call has no valid token.")),
         403: unknown_page,
         404: to_status(SageError(Reason.UNIMPLEMENTED, method=method)),
         413: to_status(too_large),

@@ -61,6 +61,19 @@ async def test_a_shell_script_finds_the_differences(stack: RunningStack) -> None
     assert re.findall(r'"kind": "DIFFERENCE_KIND_(\w+)"', out) == KINDS
 
 
+async def test_the_shell_script_compares_nothing_if_a_file_cannot_be_read(stack: RunningStack) -> None:
+    """An empty checksum would match the newest video."""
+    process = await asyncio.create_subprocess_exec(
+        *PROGRAMS["shell"], "missing.mp4", str(SAMPLES[1]),
+        env={"PATH": PATH, "SAGE_ADDRESS": stack.address}, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode == 1
+    assert out == b""
+    assert b"missing.mp4" in err
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_a_second_run_uploads_and_embeds_nothing(stack: RunningStack, tmp_path: Path, program: str) -> None:
     films = [tmp_path / sample.name for sample in SAMPLES]

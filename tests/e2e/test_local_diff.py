@@ -83,7 +83,10 @@ async def test_an_interrupt_stops_what_was_started(folder: Path) -> None:
 
 def test_a_missing_film_is_named_before_anything_starts(folder: Path) -> None:
     done = run("--state", "state", OLD, "missing.mp4", folder=folder)
-    assert (done.returncode, done.stderr) == (2, "error: No such file: missing.mp4.\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: missing.mp4 does not exist.\nGive the path of a video file, or the ID of a stored video.\n",
+    )
     assert not (folder / "state").exists()
 
 

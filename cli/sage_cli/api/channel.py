@@ -24,7 +24,7 @@ def open_channel(address: str, credentials: Credentials) -> grpc.aio.Channel:
     """Return a channel, which connects on the first call. The caller closes it.
 
     Args:
-        address: `host:port`, `http://host[:port]`, or with TLS `https://host[:port]`.
+        address: `host:port`, `http://host[:port]`, or with TLS `https://host[:port]`. `grpc` and `grpcs` mean the same.
         credentials: How to sign in.
 
     Raises:

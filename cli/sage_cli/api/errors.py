@@ -23,7 +23,7 @@ _NEXT_STEPS = {
     "API_KEY_INVALID": "`sage key set` replaces it.",
     "ENCRYPTION_KEY_MISSING": "The operator configures it (docs/settings.md). TWELVELABS_API_KEY works without it.",
     "MODELS_DIFFER": "`sage diff` embeds both videos the same way; --model and --clip-seconds choose how.",
-    "EMBEDDING_NOT_COMPLETED": "`sage watch` follows it until it finishes.",
+    "EMBEDDING_NOT_COMPLETED": "`sage watch ID` follows one in progress; `sage embed VIDEO` makes another.",
     "UNAUTHENTICATED": "Set SAGE_TOKEN to a token, or SAGE_TOKEN_FILE to a file that contains one.",
     "FORBIDDEN": "Set SAGE_TOKEN to a token with that scope; the server's operator can issue one.",
     "UNIMPLEMENTED": "Check that the server is not older than this command.",
@@ -31,6 +31,8 @@ _NEXT_STEPS = {
     "SERVICE_UNAVAILABLE": _TRY_LATER,
     "PROVIDER_UNREACHABLE": _TRY_LATER,
 }
+
+_UNKNOWN_NAME = "Use a host name in SAGE_GATEWAY_NAMES, or ask the server's operator to add this one."
 
 # The server's messages name RPCs, because they are for any client. In a terminal, these commands do the same.
 _COMMANDS = {
@@ -112,6 +114,9 @@ def explain(error: grpc.RpcError, *, address: str) -> CommandError:
     reason = _reason(status)
     if status is not None and reason:
         next_step = _NEXT_STEPS.get(reason, "")
+        # The gateway has no scope to state: it does not know the host name.
+        if reason == "FORBIDDEN" and "has" not in _error_info(status).metadata:
+            next_step = _UNKNOWN_NAME
         violations = _violations(status)
         # The message has all rules on one line, which is readable only for a single rule.
         if len(violations) > 1:
@@ -149,7 +154,7 @@ def _unreachable(details: str, address: str) -> CommandError:
     if "CERTIFICATE_VERIFY_FAILED" in details or "Hostname Verification" in details:
         return CommandError(
             f"The certificate of {address} is not trusted, or is for another name.",
-            next_step="Set SAGE_CA_FILE to the certificates of a CA that this machine does not trust.",
+            next_step="Use the name in the certificate. If a private CA issued it, set SAGE_CA_FILE to that CA's file.",
         )
     if "handshake" in details:
         return CommandError(
@@ -184,11 +189,16 @@ def _rich_status(error: grpc.RpcError) -> status_pb2.Status | None:
 
 
 def _reason(status: status_pb2.Status | None) -> str:
+    return str(_error_info(status).reason)
+
+
+def _error_info(status: status_pb2.Status | None) -> error_details_pb2.ErrorInfo:
+    """Return SAGE's description of an error; empty if it does not come from SAGE."""
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == DOMAIN:
-            return str(info.reason)
-    return ""
+            return info
+    return error_details_pb2.ErrorInfo()
 
 
 def _violations(status: status_pb2.Status) -> list[str]:

@@ -140,16 +140,20 @@ async def _recipe(
         for option, (requested, made) in made_with.items():
             if requested is not None and requested != made:
                 raise CommandError(
-                    f"{given.id} was made with {option} {made}, not {requested}.",
-                    next_step=f"Omit {option}, or name the video instead: {given.video_id}.",
+                    f"{given.id} was made with {option} {_shown(made)}, not {_shown(requested)}.",
+                    next_step=f"Omit {option}, or use the video instead: {given.video_id}.",
                 )
         if missing := missing_tracks(given, tracks):
             raise CommandError(
                 f"{given.id} was made without the track {missing[0]}.",
-                next_step=f"Name the video instead, to embed it with that track: {given.video_id}.",
+                next_step=f"Use the video instead, to embed it with that track: {given.video_id}.",
             )
         recipe = recipe or Recipe.of(given, tracks)
     return recipe or await choose_recipe(client, model=model, clip_seconds=clip_seconds, tracks=tracks)
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 async def _completed(

@@ -26,6 +26,7 @@ from sage_cli.show.json_output import message_document
 from sage_cli.show.progress import ProgressBoard
 from sage_cli.show.tables import Column, print_table
 from sage_cli.show.terminal import printable
+from sage_cli.show.timecode import date_and_time
 
 _STATES = {
     name.removeprefix("EMBEDDING_STATE_").lower(): value
@@ -44,7 +45,7 @@ _STATE_NAMES = {value: name for name, value in _STATES.items()}
     multiple=True,
     default=(DEFAULT_TRACK,),
     metavar="NAME",
-    help=f"Track to make, if the model offers it. May be repeated.  [default: {DEFAULT_TRACK}]",
+    help=f"Track to make; `sage models` lists those of each model. May be repeated.  [default: {DEFAULT_TRACK}]",
 )
 @force_option
 @click.option("--no-wait", is_flag=True, help="Print the ID at once and exit; `sage watch ID` shows the progress.")
@@ -113,7 +114,7 @@ def watch(session: Session, embedding: str, *, as_json: bool) -> None:
         bar = terminal.show_progress and not as_json
         now = embed_pb2.Embedding()
         try:
-            with ProgressBoard(terminal) as board:
+            with ProgressBoard(terminal, shown=bar) as board:
                 line = board.line("embedding")
                 line.begin_work("watching")
                 async for now in watch_embedding(client, embedding_id):
@@ -170,7 +171,9 @@ def list_embeddings(session: Session, *, video: str, state: str | None, model: s
         if as_json:
             terminal.print_json({"embeddings": [message_document(embedding) for embedding in found]})
         elif not found:
-            terminal.note("There are no such embeddings. `sage embed VIDEO` makes one.")
+            filtered = video_id or model or state
+            none = "No embedding matches." if filtered else "There are no embeddings yet."
+            terminal.note(f"{none} `sage embed VIDEO` makes one.")
         else:
             print_table(terminal, _EMBEDDING_COLUMNS, [_embedding_row(one) for one in found])
 
@@ -224,7 +227,7 @@ def _embedding_row(embedding: embed_pb2.Embedding) -> tuple[str, ...]:
         f"{embedding.clip_seconds:g} s",
         ", ".join(embedding.requested_tracks),
         embedding.video_id,
-        embedding.create_time.ToDatetime().strftime("%Y-%m-%d %H:%MZ"),
+        date_and_time(embedding.create_time),
     )
 
 

@@ -16,6 +16,7 @@ from sage_cli.commands.session import INTERRUPTED_EXIT_CODE, SAME_EXIT_CODE, TRO
 from sage_cli.show.json_output import message_document
 from sage_cli.show.tables import Column, print_table
 from sage_cli.show.terminal import printable
+from sage_cli.show.timecode import date_and_time
 
 PROMPT = "TwelveLabs API key (not shown): "
 # Far longer than any key: anything larger is some other file.
@@ -143,7 +144,7 @@ _COLUMNS = (
 
 
 def _row(found: api_key_pb2.ApiKey) -> tuple[str, ...]:
-    checked = found.check_time.ToDatetime().strftime("%Y-%m-%d %H:%MZ") if found.HasField("check_time") else "never"
+    checked = date_and_time(found.check_time) if found.HasField("check_time") else "never"
     return (
         _shown(found),
         _STATUSES.get(found.status, "unknown"),

@@ -13,13 +13,13 @@ from sage_cli.api.errors import CommandError
 from sage_cli.commands.options import json_option, limit_option, session_options, upload_options
 from sage_cli.commands.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
 from sage_cli.films.preparation import Preparation
-from sage_cli.films.targets import FileTarget, VideoTarget, read_file_target, read_target, read_video_id
+from sage_cli.films.targets import is_id, read_file_target, read_video_id
 from sage_cli.films.uploads import UploadOptions
 from sage_cli.show.json_output import message_document
 from sage_cli.show.progress import ProgressBoard, size
 from sage_cli.show.tables import Column, print_table
 from sage_cli.show.terminal import printable
-from sage_cli.show.timecode import FrameRate, start_timecode, time_name
+from sage_cli.show.timecode import FrameRate, date_and_time, start_timecode, time_name
 
 # More at once would share the same network and disk without a gain.
 UPLOADS_IN_FLIGHT = 3
@@ -82,7 +82,8 @@ def videos(session: Session, *, name: str, limit: int, as_json: bool) -> None:
         if as_json:
             terminal.print_json({"videos": [message_document(video) for video in found]})
         elif not found:
-            terminal.note("There are no videos. `sage upload FILE` adds one.")
+            none = f"No video's name contains {name}." if name else "There are no videos yet."
+            terminal.note(f"{none} `sage upload FILE` adds one.")
         else:
             print_table(terminal, _COLUMNS, [_row(video) for video in found])
 
@@ -145,12 +146,14 @@ def delete(session: Session, ids: tuple[str, ...]) -> None:
 
     async def run(client: Client) -> None:
         # All IDs are read before anything is deleted, so that a typo in the last one costs nothing.
-        targets = [read_target(text) for text in ids]
-        for text, target in zip(ids, targets, strict=True):
-            if isinstance(target, FileTarget):
-                raise CommandError(f"{text} is a file, not an ID.", next_step="`sage delete` never deletes files.")
-        for text, target in zip(ids, targets, strict=True):
-            await (client.delete_video(text) if isinstance(target, VideoTarget) else client.delete_embedding(text))
+        for text in ids:
+            if not is_id(text):
+                raise CommandError(
+                    f"{text} is not an ID. `sage delete` never deletes files.",
+                    next_step="`sage videos` and `sage embeddings` list the IDs.",
+                )
+        for text in ids:
+            await (client.delete_video(text) if text.startswith("video_") else client.delete_embedding(text))
             if not session.quiet:
                 session.terminal.print(Text(f"Deleted {text}."))
 
@@ -222,4 +225,4 @@ def _sound(track: media_pb2.AudioTrack, *, details: bool = False) -> str:
 
 
 def _uploaded(video: ingest_pb2.Video) -> str:
-    return video.create_time.ToDatetime().strftime("%Y-%m-%d %H:%MZ")
+    return date_and_time(video.create_time)

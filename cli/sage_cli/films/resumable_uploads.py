@@ -14,6 +14,7 @@ from sage.ingest.v1 import ingest_pb2
 from sage_cli.api.client import CALL_TIMEOUT_S, Client
 from sage_cli.api.errors import CommandError, reason_of
 from sage_cli.api.retries import PART, UPLOAD, retry
+from sage_cli.films.targets import unreadable
 from sage_cli.show.progress import Line
 
 # Four parts in flight fill the connection; more would only use more memory.
@@ -171,9 +172,12 @@ class _ResumableUpload:
 
     def _read(self, number: int) -> bytes:
         size_bytes = self._part_bytes(number)
-        with self._path.open("rb") as file:
-            file.seek((number - 1) * self._upload.part_size_bytes)
-            data = file.read(size_bytes)
+        try:
+            with self._path.open("rb") as file:
+                file.seek((number - 1) * self._upload.part_size_bytes)
+                data = file.read(size_bytes)
+        except OSError as error:
+            raise unreadable(self._path, error) from error
         if len(data) < size_bytes:
             raise file_got_shorter(self._path)
         return data

@@ -70,10 +70,9 @@ def read_video_id(text: str) -> str:
     Raises:
         CommandError: It names something else.
     """
-    target = read_target(text)
-    if not isinstance(target, VideoTarget):
+    if not text.startswith("video_") or not is_id(text):
         raise CommandError(f"{text} is not the ID of a video.", next_step="`sage videos` lists them.")
-    return target.video_id
+    return text
 
 
 def read_embedding_id(text: str) -> str:
@@ -82,10 +81,9 @@ def read_embedding_id(text: str) -> str:
     Raises:
         CommandError: It names something else.
     """
-    target = read_target(text)
-    if not isinstance(target, EmbeddingTarget):
+    if not text.startswith("embed_") or not is_id(text):
         raise CommandError(f"{text} is not the ID of an embedding.", next_step="`sage embeddings` lists them.")
-    return target.embedding_id
+    return text
 
 
 def read_file_target(text: str) -> FileTarget:
@@ -111,14 +109,14 @@ def read_file_target(text: str) -> FileTarget:
     except ValueError as error:
         raise CommandError(f"{text!r} is not a path.", next_step="Check the path.") from error
     if stat.S_ISDIR(status.st_mode):
-        raise CommandError(f"{text} is a directory.", next_step="Name a video file in it.")
+        raise CommandError(f"{text} is a directory.", next_step="Give the path of a video file in it.")
     if not stat.S_ISREG(status.st_mode):
         raise CommandError(
             f"{text} is not a regular file.",
             next_step="The size must be known before the upload begins; write it to a file first.",
         )
     if status.st_size == 0:
-        raise CommandError(f"{text} is empty.", next_step="Name a video file.")
+        raise CommandError(f"{text} is empty.", next_step="Give the path of a video file.")
     if not os.access(path, os.R_OK):
         raise CommandError(f"{text} cannot be read: permission denied.", next_step="Check its permissions.")
     return FileTarget(path, status.st_size)
@@ -130,13 +128,16 @@ def guess_media_type(path: Path) -> str:
     The server examines the bytes itself; players get the type stated here.
 
     Raises:
-        CommandError: It looks like something other than a video.
+        CommandError: It looks like something other than a video, or cannot be read.
     """
     by_name = media_type_of(path.name)
     if by_name.startswith("video/"):
         return by_name
-    with path.open("rb") as file:
-        head = file.read(16)
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise unreadable(path, error) from error
     for offset, mark, media_type in _MEDIA_TYPES_BY_FIRST_BYTES:
         if head[offset : offset + len(mark)] == mark:
             return media_type
@@ -144,3 +145,9 @@ def guess_media_type(path: Path) -> str:
     raise CommandError(
         f"{path} {looks_like}.", next_step="If it is one, state its type, for example --content-type video/mp4."
     )
+
+
+def unreadable(path: Path, error: OSError) -> CommandError:
+    """Return the error for a file that cannot be read."""
+    words = (error.strerror or str(error)).lower()
+    return CommandError(f"{path} cannot be read: {words}.", next_step="Check the file and the disk that it is on.")

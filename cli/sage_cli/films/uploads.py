@@ -7,18 +7,21 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import grpc
 from google.api import httpbody_pb2
 from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.api.client import Client
-from sage_cli.api.errors import CommandError
 from sage_cli.api.retries import LOST_STATUS, Attempts
 from sage_cli.films.resumable_uploads import file_got_shorter, upload_resumable
+from sage_cli.films.targets import unreadable
 from sage_cli.show.progress import Line
 from sage_cli.show.terminal import printable
+
+if TYPE_CHECKING:
+    from sage_cli.api.errors import CommandError
 
 CHUNK_BYTES = 1024 * 1024
 # Hashing is so fast that a thread switch per MiB would be noticeable.
@@ -63,14 +66,20 @@ async def checksum(path: Path, *, advance: Callable[[int], None]) -> Checksum:
     Args:
         path: The file.
         advance: Called with the number of bytes after each read.
+
+    Raises:
+        CommandError: It cannot be read.
     """
     digest = hashlib.sha256()
     size_bytes = 0
     with await _open(path) as file:
-        while chunk := await asyncio.to_thread(file.read, HASH_CHUNK_BYTES):
-            await asyncio.to_thread(digest.update, chunk)
-            size_bytes += len(chunk)
-            advance(len(chunk))
+        try:
+            while chunk := await asyncio.to_thread(file.read, HASH_CHUNK_BYTES):
+                await asyncio.to_thread(digest.update, chunk)
+                size_bytes += len(chunk)
+                advance(len(chunk))
+        except OSError as error:
+            raise unreadable(path, error) from error
     return Checksum(digest.hexdigest(), size_bytes)
 
 
@@ -90,7 +99,7 @@ async def upload(
         line: Shows progress.
 
     Raises:
-        CommandError: The file was truncated while it was read.
+        CommandError: The file was truncated while it was read, or cannot be read.
         grpc.RpcError: The server refused it.
     """
     spec = ingest_pb2.VideoSpec(
@@ -119,7 +128,12 @@ async def _stream(
         await asyncio.sleep(listen_s)
         left = first.spec.size_bytes
         while left > 0:
-            chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
+            try:
+                chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
+            except OSError as error:
+                # Raised here, it would cancel the call without a reason.
+                problems.append(unreadable(path, error))
+                return
             if not chunk:
                 problems.append(file_got_shorter(path))
                 return
@@ -142,7 +156,7 @@ async def _open(path: Path) -> BinaryIO:
     try:
         return await asyncio.to_thread(path.open, "rb")
     except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}.", next_step="Check the file.") from error
+        raise unreadable(path, error) from error
 
 
 def filename_of(path: Path) -> str:

@@ -107,7 +107,7 @@ class Line:
 class ProgressBoard:
     """The lines of all films, to be used as a context manager. It removes them from the terminal at the end."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, *, shown: bool = True) -> None:
         self._terminal = terminal
         self._label_width = 24 if terminal.err.width >= WIDE else 12
         self._progress = Progress(
@@ -123,7 +123,7 @@ class ProgressBoard:
             console=terminal.err,
             expand=True,
             transient=True,
-            disable=not terminal.show_progress,
+            disable=not (shown and terminal.show_progress),
         )
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from sage.compare.v1 import compare_pb2
 
 from sage_cli.show.comparison import Comparison, Kind, kind_of, noun_of
 
-# One track of a reading, several tracks of a reading.
+# The wording for one track, and for several.
 _STATES: dict[Kind | None, tuple[str, str]] = {
     None: ("the same", "the same"),
     compare_pb2.DIFFERENCE_KIND_CHANGED: ("differs", "differ"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from sage.ingest.v1 import media_pb2
 
 # Containers state an average, which deviates slightly from 30000/1001 if the duration of a file was rounded.
@@ -11,6 +12,11 @@ _TOLERANCE = Fraction(1, 200)
 # 23.976 is 0.1% off 24, and editors count it as 24. A rate that is further off a whole number, such as 12.5 or the
 # average of a phone's recording, would move timecode seconds away from the clock within a minute.
 _MAX_DRIFT = Fraction(1, 500)
+
+
+def date_and_time(timestamp: Timestamp) -> str:
+    """Return a time to the minute, in UTC."""
+    return timestamp.ToDatetime().strftime("%Y-%m-%d %H:%MZ")
 
 
 @dataclass(frozen=True)

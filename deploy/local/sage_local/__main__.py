@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 
 import click
-from sage_gateway.config import GatewaySettings
-from sage_gateway.render import render
 from sage_runtime.process.settings import load
 
 from sage_local.diff import run_demo, run_diff
@@ -86,7 +84,11 @@ def demo(state: Path) -> None:
 def env(state: Path | None) -> None:
     """Print the settings of the running stack: eval "$(sage-local env)" in a shell, for sage, psql and S3 clients."""
     folder = _settings(state=state).state
-    facts = find_running(State(folder))
+    try:
+        facts = find_running(State(folder))
+    except StackError as error:
+        TerminalDisplay().failed(error)
+        sys.exit(1)
     if facts is None:
         click.echo(f"error: no stack is ready on {folder}. `make up` starts one.", err=True)
         sys.exit(1)
@@ -111,12 +113,6 @@ def logs(state: Path | None, follow: bool, lines: int, components: tuple[str, ..
         sys.exit(1)
     files = [str(folder.log(component)) for component in components or known]
     os.execvp("tail", ["tail", "-n", str(lines), *(["-F"] if follow else []), *files])  # noqa: S606 -- no shell
-
-
-@main.command("gateway-config")
-def gateway_config() -> None:
-    """Print the gateway's configuration for the settings in the environment, with the default ports."""
-    click.echo(render(load(GatewaySettings)), nl=False)
 
 
 def _settings(**chosen: object) -> StackSettings:

@@ -71,7 +71,7 @@ async def run_diff(settings: StackSettings, films: Sequence[str], options: Seque
                 return await run.on_stack(own)
             except StateInUseError as error:
                 if not waiting:
-                    display.note(f"{error.message} Waiting for it.")
+                    display.note(f"{error.message} Waiting until it is ready or has stopped.")
                 waiting = True
                 await asyncio.sleep(_RETRY_S)
     except StackError as error:
@@ -192,9 +192,10 @@ class _OneShot:
 
 def _check_films(films: Sequence[str]) -> None:
     """Raise a `StackError` for a file that does not exist, before starting a stack."""
-    missing = [film for film in films if not Path(film).is_file() and not _ID.fullmatch(film)]
-    if missing:
-        raise StackError(f"No such file: {', '.join(missing)}.")
+    for film in films:
+        if not Path(film).is_file() and not _ID.fullmatch(film):
+            what = "is a directory" if Path(film).is_dir() else "does not exist"
+            raise StackError(f"{film} {what}.", next_step="Give the path of a video file, or the ID of a stored video.")
 
 
 def _sage_command(arguments: Sequence[str], address: str) -> tuple[list[str], dict[str, str]]:

@@ -99,7 +99,7 @@ class TerminalDisplay(Display):
         self._end_status()
         show = self._console.print
         sage = command_path("sage")
-        default = running.address == "127.0.0.1:8080"
+        default = running.client_address == "127.0.0.1:8080"
         tls = running.client_address.startswith("https://")
         address = running.client_address if tls else f"localhost:{running.address.rpartition(':')[2]}"
         show(f"\n[bold]SAGE is ready[/] after {seconds:.1f} s: [bold]{address}[/]\n")
@@ -129,7 +129,7 @@ class TerminalDisplay(Display):
             self._console.print("Stopping.")
 
     def stopped(self) -> None:
-        """Say so."""
+        """Show that everything has stopped."""
         self._end_status()
         if not self._brief:
             self._console.print("Stopped.")

@@ -14,6 +14,7 @@ import envoy
 from pydantic import ValidationError
 from sage_gateway.config import GatewaySettings, names_of
 from sage_gateway.render import render
+from sage_runtime.process.settings import describe_error
 
 from sage_local.errors import StackError
 from sage_local.process import Process, parent_bound
@@ -53,8 +54,10 @@ def gateway_settings(
     try:
         return GatewaySettings.model_validate(given)
     except ValidationError as error:
-        reasons = [str(item["msg"]).removeprefix("Value error, ") for item in error.errors(include_url=False)]
-        raise StackError(f"Invalid gateway settings: {'; '.join(reasons)}.") from None
+        reasons = [describe_error(GatewaySettings, item) for item in error.errors(include_url=False)]
+        raise StackError(
+            f"The gateway's settings are invalid: {'; '.join(reasons)}.", next_step="docs/settings.md describes them."
+        ) from None
 
 
 class Gateway:

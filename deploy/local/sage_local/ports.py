@@ -25,19 +25,23 @@ def choose_ports(names: Iterable[str], *, wanted: Mapping[str, int], last: Mappi
         last: Ports of the last start, reused if they are free, so that addresses stay the same.
 
     Raises:
-        StackError: A requested port is taken. Names the port, the process that uses it, and the variable to set.
+        StackError: A requested port is taken, or requested twice. Names the port, who uses it, and the variable to set.
     """
     chosen: dict[str, int] = {}
-    for name in names:
-        port = wanted.get(name, 0)
-        if port and (port in chosen.values() or not is_free(port)):
-            other = next((one for one, taken in chosen.items() if taken == port), None)
-            raise StackError(
-                f"Port {port}, requested for {name}, is taken by {other or holder(port)}.",
-                next_step=f"Stop it, or set SAGE_{name.upper()}_PORT to another port (0: any free one).",
-            )
-        if not port:
-            port = last.get(name, 0)
+    # Requested ports first, so that none is given away.
+    for name in sorted(names, key=lambda name: not wanted.get(name)):
+        port = wanted.get(name) or last.get(name, 0)
+        if wanted.get(name):
+            if other := next((one for one, taken in chosen.items() if taken == port), None):
+                raise StackError(
+                    f"Port {port} is requested for both {other} and {name}.",
+                    next_step=f"Set SAGE_{name.upper()}_PORT or SAGE_{other.upper()}_PORT to another (0: any free).",
+                )
+            if not is_free(port):
+                raise StackError(
+                    f"Port {port}, requested for {name}, is taken by {holder(port)}.",
+                    next_step=f"Stop it, or set SAGE_{name.upper()}_PORT to another port (0: any free one).",
+                )
         while not port or port in chosen.values() or not is_free(port):
             port = FREE_RANGE[next(_turn) % len(FREE_RANGE)]
         chosen[name] = port

@@ -112,6 +112,10 @@ class Postgres:
         if not lock.exists():
             return
         lines = lock.read_text().splitlines()
+        # Empty after a power failure.
+        if not lines or not lines[0].isdigit():
+            lock.unlink()
+            return
         pid = int(lines[0])
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)

@@ -170,7 +170,7 @@ class Process:
         deadline = time.monotonic() + timeout_s
         while True:
             if not self.running:
-                raise self.failure(f"exited during startup (exit code {self.exit_code})")
+                raise self.failure(f"exited during startup ({self.describe_exit()})")
             if await probe():
                 return
             if time.monotonic() > deadline:

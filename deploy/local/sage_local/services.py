@@ -99,4 +99,4 @@ class Migration:
         if code is None:
             raise self.process.failure(f"took longer than {timeout_s:.0f} seconds")
         if code != 0:
-            raise self.process.failure(f"failed (exit code {code})")
+            raise self.process.failure(f"failed ({self.process.describe_exit()})")

@@ -83,7 +83,7 @@ class State:
                 lock.seek(0)
                 raise StateInUseError(
                     f"A stack is already running on {self.folder} (pid {lock.read().strip() or 'unknown'}).",
-                    next_step="Stop that one with Ctrl-C, or start this one elsewhere with --state and --port 0.",
+                    next_step="Stop that one with Ctrl-C, or set SAGE_STATE and SAGE_GATEWAY_PORT=0 for this one.",
                 ) from None
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
@@ -97,7 +97,7 @@ class State:
                 shutil.rmtree(folder)
         settings = (self._secrets, self._encryption_keys, self._tokens, self.gateway_config)
         written = (*settings, self._ports, self._running)
-        for file in (*self.logs.glob("*.log"), *written):
+        for file in (*self.logs.glob("*.log"), *self.logs.glob("*.log.1"), *written):
             file.unlink(missing_ok=True)
 
     def secret(self, name: str) -> str:
@@ -257,6 +257,11 @@ def _read(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text())
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise StackError(
+            f"Cannot read {file}: {(error.strerror or str(error)).lower()}.",
+            next_step="Run this as the user who started the stack, or set SAGE_STATE to another folder.",
+        ) from error
     return content if isinstance(content, dict) else {}
 
 

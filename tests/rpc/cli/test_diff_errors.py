@@ -1,5 +1,7 @@
 """`sage diff` and `sage compare`: bad input, refusals and lost connections."""
 
+from pathlib import Path
+
 import pytest
 from sage_runtime.errors import FieldViolation
 
@@ -142,3 +144,16 @@ async def test_each_broken_rule_has_a_line(sage, fake, films):
     outcome = await sage("diff", *films)
     assert outcome.code == 2
     assert "  threshold: must be small.\n  mode: must be TIME.\n" in outcome.err
+
+
+# A regular file with a size, every read of which fails.
+_UNREADABLE = Path("/sys/class/net/lo/speed")
+
+
+@pytest.mark.skipif(not _UNREADABLE.exists(), reason="needs a file whose reads fail")
+@pytest.mark.parametrize("options", [(), ("--content-type", "video/mp4")])
+async def test_file_whose_reads_fail_is_named(sage, fake, films, options):
+    outcome = await sage("diff", str(_UNREADABLE), films[1], *options)
+    assert outcome.code == 2
+    assert f"{_UNREADABLE} cannot be read: " in outcome.err
+    assert "Check the file and the disk" in outcome.err

@@ -1,6 +1,7 @@
-"""`sage diff` in terminals and pipes, and when it is interrupted."""
+"""`sage diff` and `sage watch` in terminals and pipes, and when they are interrupted."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -97,3 +98,10 @@ async def test_closed_pipe_ends_the_command_quietly(environ, films, tmp_path, op
     _, err = await process.communicate()
     assert process.returncode == 141
     assert err == b""
+
+
+async def test_watch_prints_json_in_a_terminal_without_a_bar(sage_in_terminal, fake):
+    embedding = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PENDING)
+    outcome = await sage_in_terminal("watch", embedding.id, "--json", NO_COLOR="1")
+    assert outcome.code == 0, outcome.out
+    assert [json.loads(line)["progress"]["fraction"] for line in outcome.out.splitlines()] == [0.5, 1.0]

@@ -22,8 +22,9 @@ RPC_NAMES = [
 RPC = re.compile(rf"\b(?:{'|'.join(RPC_NAMES)})\b")
 
 
-def make_error(reason: Reason) -> grpc.aio.AioRpcError:
-    status = rpc_status.to_status(to_status(SageError(reason, what_to_do="Upload it again with CreateUpload.")))
+def make_error(reason: Reason, **facts: str) -> grpc.aio.AioRpcError:
+    facts = {"what_to_do": "Upload it again with CreateUpload.", **facts}
+    status = rpc_status.to_status(to_status(SageError(reason, **facts)))
     metadata = grpc.aio.Metadata(*status.trailing_metadata)
     return grpc.aio.AioRpcError(status.code, grpc.aio.Metadata(), metadata, details=status.details)
 
@@ -41,11 +42,15 @@ def test_sentence_about_an_rpc_gives_way_to_the_next_step():
     assert explained.next_step == "`sage videos` lists the videos that exist."
 
 
-@pytest.mark.parametrize("reason", [Reason.UNAUTHENTICATED, Reason.FORBIDDEN])
-def test_sign_in_is_explained_with_variables_not_with_headers(reason):
-    explained = explain(make_error(reason), address="localhost:8080")
+@pytest.mark.parametrize("error", [make_error(Reason.UNAUTHENTICATED), make_error(Reason.FORBIDDEN, has="read")])
+def test_sign_in_is_explained_with_variables_not_with_headers(error):
+    explained = explain(error, address="localhost:8080")
     assert "SAGE_TOKEN" in explained.next_step
     assert "Bearer" not in explained.message
+
+
+def test_unknown_host_name_is_not_explained_with_a_token():
+    assert "SAGE_GATEWAY_NAMES" in explain(make_error(Reason.FORBIDDEN), address="localhost:8080").next_step
 
 
 def test_rpc_is_replaced_by_its_command_if_there_is_no_next_step():

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from sage_cli.api.client import Client
 from sage_cli.api.errors import CommandError
-from sage_cli.films.targets import EmbeddingTarget, FileTarget, VideoTarget, guess_media_type, read_target
+from sage_cli.films.targets import (
+    EmbeddingTarget,
+    FileTarget,
+    VideoTarget,
+    guess_media_type,
+    read_embedding_id,
+    read_target,
+    read_video_id,
+)
 from sage_cli.show.progress import shorten, size, size_of
 from sage_cli.show.tables import Column, draw_table
 from sage_cli.show.terminal import open_terminal
@@ -23,6 +31,22 @@ def test_ids_and_files_are_told_apart(tmp_path):
     assert read_target(f"video_{DIGITS}") == VideoTarget(f"video_{DIGITS}")
     assert read_target(f"embed_{DIGITS}") == EmbeddingTarget(f"embed_{DIGITS}")
     assert read_target(str(film)) == FileTarget(film, 4)
+
+
+@pytest.mark.parametrize("text", ["film.mp4", "/", f"video_{DIGITS}x", ""])
+def test_commands_that_need_an_id_ask_for_an_id_not_for_a_file(text):
+    for read, listed in ((read_video_id, "`sage videos`"), (read_embedding_id, "`sage embeddings`")):
+        with pytest.raises(CommandError, match="is not the ID of") as caught:
+            read(text)
+        assert listed in caught.value.next_step
+
+
+def test_ids_of_the_other_kind_are_refused():
+    with pytest.raises(CommandError):
+        read_video_id(f"embed_{DIGITS}")
+    with pytest.raises(CommandError):
+        read_embedding_id(f"video_{DIGITS}")
+    assert read_video_id(f"video_{DIGITS}") == f"video_{DIGITS}"
 
 
 def test_target_that_is_not_a_file_is_refused_with_the_reason(tmp_path):

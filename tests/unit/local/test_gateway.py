@@ -1,5 +1,6 @@
 """The gateway's configuration, as rendered from settings."""
 
+import base64
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import envoy
 import pytest
 from pydantic import ValidationError
 from sage_gateway.config import Address, GatewaySettings, parse_addresses
+from sage_gateway.errors import local_replies
 from sage_gateway.render import render
 from sage_local.errors import StackError
 from sage_local.gateway import gateway_settings, joined
@@ -157,11 +159,23 @@ def test_a_setting_cannot_inject_configuration(value: str) -> None:
     assert rendered(value) == rendered("plain-value").replace('"plain-value"', json.dumps(value))
 
 
-def test_gateway_config_prints_the_configuration() -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
-    command = [sys.executable, "-m", "sage_local", "gateway-config"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert "port_value: 8080" in printed.stdout
+def test_an_invalid_setting_is_named() -> None:
+    with pytest.raises(StackError, match="SAGE_GATEWAY_RATE_LIMIT"):
+        gateway_settings(_PORTS, _ADDRESSES, {"SAGE_GATEWAY_RATE_LIMIT": "many"})
+
+
+def test_details_of_errors_have_no_placeholder_that_envoy_leaves_as_it_is() -> None:
+    """Envoy fills in the message, but not the details, which are encoded."""
+    replies = local_replies(max_json_bytes=1, rate_limit=1)
+    headers = [
+        entry["header"]["value"]
+        for mapper in replies["mappers"]
+        for entry in mapper.get("headers_to_add", [])
+        if entry["header"]["key"] == "grpc-status-details-bin"
+    ]
+    details = [base64.b64decode(value + "=" * (-len(value) % 4)) for value in headers]
+    assert details
+    assert all(b"%" not in one for one in details)
 
 
 def test_a_folder_receives_configuration_and_contracts(tmp_path: Path) -> None:

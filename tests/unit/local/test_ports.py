@@ -26,8 +26,16 @@ def test_a_taken_port_is_named_with_its_holder_and_its_variable(taken_port: int)
 
 def test_two_components_cannot_request_the_same_port() -> None:
     port = free_port()
-    with pytest.raises(StackError, match="taken by gateway"):
+    with pytest.raises(StackError, match="requested for both gateway and s3") as caught:
         choose_ports(["gateway", "s3"], wanted={"gateway": port, "s3": port}, last={})
+    assert "SAGE_S3_PORT or SAGE_GATEWAY_PORT" in caught.value.next_step
+
+
+def test_requested_port_is_not_given_to_another_component_that_had_it() -> None:
+    port = free_port()
+    chosen = choose_ports(["ingest", "postgres"], wanted={"postgres": port}, last={"ingest": port})
+    assert chosen["postgres"] == port
+    assert chosen["ingest"] != port
 
 
 def test_ports_of_the_last_start_are_used_again() -> None:

@@ -65,6 +65,21 @@ async def test_a_database_survives_kill_and_a_recycled_pid(tmp_path: Path) -> No
     assert second.process.exit_code == 0
 
 
+@pytest.mark.parametrize("content", ["", "damaged\n"])
+async def test_a_damaged_lock_file_does_not_prevent_a_start(tmp_path: Path, content: str) -> None:
+    """As a power failure may leave it."""
+    first = make_postgres(tmp_path)
+    await first.start()
+    await first.process.stop()
+    second = make_postgres(tmp_path)
+    (tmp_path / "postgres" / "postmaster.pid").write_text(content)
+    try:
+        await second.start()
+    finally:
+        await second.process.stop()
+    assert second.process.exit_code == 0
+
+
 async def test_a_database_waits_for_the_children_of_a_killed_one(tmp_path: Path) -> None:
     first, second = make_postgres(tmp_path), make_postgres(tmp_path)
     await first.start()

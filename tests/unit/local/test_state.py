@@ -28,7 +28,7 @@ def test_a_second_stack_is_refused(tmp_path: Path) -> None:
         pass
     assert str(tmp_path) in caught.value.message
     assert f"pid {os.getpid()}" in caught.value.message
-    assert "--state" in caught.value.next_step
+    assert "SAGE_STATE" in caught.value.next_step
 
 
 def test_killing_the_holder_releases_the_lock(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def load(cls: type[S]) -> S:
     try:
         return cls()
     except pydantic.ValidationError as error:
-        fail(*(_describe(cls, item) for item in error.errors(include_url=False, include_context=False)))
+        fail(*(describe_error(cls, item) for item in error.errors(include_url=False, include_context=False)))
     except SettingsError as error:
         # A value that must be JSON, such as a list, and is not. The cause is left out because it quotes the value.
         fail(f"{error}; it must be JSON")
@@ -122,7 +122,8 @@ def variable_of(cls: type[Settings], field: str) -> str:
     return alias if isinstance(alias, str) else field
 
 
-def _describe(cls: type[Settings], item: object) -> str:
+def describe_error(cls: type[Settings], item: object) -> str:
+    """Return what is wrong with a variable, from an entry of `ValidationError.errors()`. It never contains a secret."""
     details = item if isinstance(item, dict) else {}
     variable = str(details["loc"][0]) if details.get("loc") else ""
     message = str(details.get("msg", "is not valid")).removeprefix("Value error, ").removeprefix("Input ")

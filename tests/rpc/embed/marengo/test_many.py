@@ -16,7 +16,8 @@ COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
 pytestmark = pytest.mark.serial
 
 EMBEDDINGS = 200
-LIMIT, WINDOW_S = 80, 4.0
+# Fewer than a busy machine sends, so that the limit is reached early.
+LIMIT, WINDOW_S = 60, 4.0
 # Requests in flight when the first refusal was sent could not know of it.
 IN_FLIGHT_S = 0.3
 
@@ -63,7 +64,8 @@ async def test_two_hundred_at_once_respect_the_rate_limit_and_do_not_block_healt
 
     first_refusal = next(seen.at for seen in twelvelabs.seen if seen.status == 429)
     after = sorted(seen.at for seen in twelvelabs.seen if seen.at > first_refusal + IN_FLIGHT_S)
-    assert len(after) > EMBEDDINGS
+    # More than fit into a window, or keeping the limit would prove nothing.
+    assert len(after) > 2 * LIMIT
     assert _most_in_a_window(after) <= LIMIT
 
     machine_share = _late_share(latencies.pop(idle))
