@@ -146,7 +146,7 @@ def test_a_second_stack_on_one_state_folder_is_refused(stack: RunningStack) -> N
     second = subprocess.run(command, capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert f"pid {os.getpid()}" in second.stderr
-    assert "--state" in second.stderr
+    assert "SAGE_STATE" in second.stderr
     assert "Traceback" not in second.stderr
 
 
