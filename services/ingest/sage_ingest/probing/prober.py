@@ -6,6 +6,7 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 
+from sage_ingest import errors
 from sage_ingest.config import IngestSettings
 from sage_ingest.probing.ports import (
     LENGTH,
@@ -20,7 +21,8 @@ from sage_ingest.probing.ports import (
     UnreadableError,
     decode_result,
 )
-from sage_ingest.videos.model import Media
+from sage_ingest.videos.model import Media, VideoSpec
+from sage_ingest.videos.ports import VideoObjects
 
 _MODULE = "sage_ingest.probing.worker"
 # The environment of the worker: where its code is. No credentials.
@@ -109,3 +111,32 @@ async def _end(worker: Process) -> None:
     if worker.stdin is not None:
         worker.stdin.close()
     await asyncio.shield(worker.wait())
+
+
+async def probe_object(prober: Prober, objects: VideoObjects, spec: VideoSpec, *, key: str) -> Media:
+    """Return the media of a stored object.
+
+    Raises:
+        SageError: VIDEO_UNREADABLE or STORE_UNAVAILABLE.
+    """
+    try:
+        return await prober.probe(_StoredObject(objects, key=key, size_bytes=spec.size_bytes))
+    except UnreadableError as error:
+        raise errors.video_unreadable(spec.filename, why=error.why, detail=error.detail) from error
+
+
+class _StoredObject(ByteSource):
+    def __init__(self, objects: VideoObjects, *, key: str, size_bytes: int) -> None:
+        self._objects = objects
+        self._key = key
+        self._size_bytes = size_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    async def read(self, *, offset: int, length: int) -> bytes:
+        length = min(length, self._size_bytes - offset)
+        if length <= 0:
+            return b""
+        return await self._objects.read(self._key, offset=offset, length=length)

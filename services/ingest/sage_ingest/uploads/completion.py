@@ -12,7 +12,8 @@ from sage_runtime.process.settings import MIB
 
 from sage_ingest import errors
 from sage_ingest.config import IngestSettings
-from sage_ingest.probing.ports import Prober, probe_object
+from sage_ingest.probing.ports import Prober
+from sage_ingest.probing.prober import probe_object
 from sage_ingest.uploads.model import Upload, UploadState
 from sage_ingest.uploads.parts import Capacity
 from sage_ingest.uploads.ports import UploadRepository

@@ -11,7 +11,8 @@ from sage_runtime.errors import Reason, SageError, task_group
 
 from sage_ingest import errors
 from sage_ingest.config import IngestSettings
-from sage_ingest.probing.ports import Prober, probe_object
+from sage_ingest.probing.ports import Prober
+from sage_ingest.probing.prober import probe_object
 from sage_ingest.uploads.parts import Capacity, PartGatherer, PartSender, part_size, without_long_pauses
 from sage_ingest.videos.model import VIDEO_ID_PREFIX, Video, VideoSpec, object_key
 from sage_ingest.videos.pending import PendingObjects, ShieldedTasks
