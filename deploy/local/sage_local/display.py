@@ -101,7 +101,7 @@ class TerminalDisplay(Display):
         sage = command_path("sage")
         default = running.client_address == "127.0.0.1:8080"
         tls = running.client_address.startswith("https://")
-        address = running.client_address if tls else f"localhost:{running.address.rpartition(':')[2]}"
+        address = running.client_address if tls else running.address.replace("127.0.0.1:", "localhost:")
         show(f"\n[bold]SAGE is ready[/] after {seconds:.1f} s: [bold]{address}[/]\n")
         for name, value in running.addresses.items():
             if name != "gateway":

@@ -96,10 +96,17 @@ class Gateway:
         return self._settings.admin_socket
 
     @property
+    def local_address(self) -> str:
+        """HOST:PORT at which this machine reaches it."""
+        # A server that listens on all addresses also listens on loopback.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._settings.host, self._settings.host)  # noqa: S104 -- does not bind
+        return f"[{host}]:{self._settings.port}" if ":" in host else f"{host}:{self._settings.port}"
+
+    @property
     def address(self) -> str:
         """Address for clients: HOST:PORT, or with TLS https://NAME:PORT with a name that its certificate may have."""
         if not self._settings.tls_cert:
-            return f"127.0.0.1:{self._settings.port}"
+            return self.local_address
         name = names_of(self._settings.names)[0]
         return f"https://{'localhost' if name == '*' else name}:{self._settings.port}"
 

@@ -54,7 +54,7 @@ class RunningStack:
 
     def __init__(self, components: Components, ports: Mapping[str, int], state: State) -> None:
         self._components = components
-        self.address = f"127.0.0.1:{ports['gateway']}"
+        self.address = components.gateway.local_address
         self.client_address = components.gateway.address
         self.addresses = {"gateway": self.address} | {name: one.address for name, one in components.services.items()}
         self.admin_socket = components.gateway.admin_socket

@@ -14,7 +14,7 @@ from sage_gateway.config import Address, GatewaySettings, parse_addresses
 from sage_gateway.errors import local_replies
 from sage_gateway.render import render
 from sage_local.errors import StackError
-from sage_local.gateway import gateway_settings, joined
+from sage_local.gateway import Gateway, gateway_settings, joined
 
 _PORTS = {"gateway": 18080, "gateway-probe": 19902}
 _ADDRESSES = {"ingest": "127.0.0.1:15051", "embed": "ipv4:127.0.0.1:15052,127.0.0.1:15152", "compare": "compare:15053"}
@@ -157,6 +157,22 @@ def test_a_setting_cannot_inject_configuration(value: str) -> None:
 
     # A JSON string is a YAML string, too, on one line.
     assert rendered(value) == rendered("plain-value").replace('"plain-value"', json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1:18080"),
+        ("0.0.0.0", "127.0.0.1:18080"),
+        ("::", "[::1]:18080"),
+        ("192.168.1.5", "192.168.1.5:18080"),
+        ("fd00::5", "[fd00::5]:18080"),
+    ],
+)
+def test_the_address_is_one_that_it_listens_on(tmp_path: Path, host: str, address: str) -> None:
+    settings = gateway_settings(_PORTS, _ADDRESSES, {"SAGE_GATEWAY_HOST": host, "SAGE_SIGN_IN": "off"})
+    gateway = Gateway(tmp_path / "envoy.yaml", settings=settings, log=tmp_path / "log")
+    assert (gateway.address, gateway.local_address) == (address, address)
 
 
 def test_an_invalid_setting_is_named() -> None:
