@@ -65,6 +65,7 @@ class VideoSpec(_message.Message):
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    VIDEO_TRACK_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
     """The name that people see: 1 to 255 characters without control characters. It is kept unchanged, including path
     separators, and never used as a path. Required.
@@ -77,6 +78,10 @@ class VideoSpec(_message.Message):
     """Size of the file in bytes. Required, but over JSON the gateway takes it from Content-Length."""
     sha256: _builtins.str
     """SHA-256 of the file, 64 hexadecimal digits. Empty: computed, but not verified."""
+    video_track: _builtins.int
+    """The picture track that is the film, counted from 0 in the order of the file. Unset: the one that the file marks as
+    default, otherwise the longest, and of those the one with the largest picture.
+    """
     def __init__(
         self,
         *,
@@ -84,14 +89,20 @@ class VideoSpec(_message.Message):
         content_type: _builtins.str = ...,
         size_bytes: _builtins.int | None = ...,
         sha256: _builtins.str = ...,
+        video_track: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "_video_track", b"_video_track", "size_bytes", b"size_bytes", "video_track", b"video_track"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "content_type", b"content_type", "filename", b"filename", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "_video_track", b"_video_track", "content_type", b"content_type", "filename", b"filename", "sha256", b"sha256", "size_bytes", b"size_bytes", "video_track", b"video_track"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__video_track: _TypeAlias = _typing.Literal["video_track"]  # noqa: Y015
+    _WhichOneofArgType__video_track: _TypeAlias = _typing.Literal["_video_track", b"_video_track"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__video_track) -> _WhichOneofReturnType__video_track | None: ...
 
 Global___VideoSpec: _TypeAlias = VideoSpec  # noqa: Y015
 

@@ -119,6 +119,9 @@ class Media(_message.Message):
     FIELD_ORDER_FIELD_NUMBER: _builtins.int
     COLOR_FIELD_NUMBER: _builtins.int
     AUDIO_TRACKS_FIELD_NUMBER: _builtins.int
+    VIDEO_TRACK_FIELD_NUMBER: _builtins.int
+    VIDEO_TRACKS_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_JUMP_FIELD_NUMBER: _builtins.int
     duration_seconds: _builtins.float
     """Length of the picture's timeline in seconds, from its first frame to the end of its last frame."""
     start_offset_seconds: _builtins.float
@@ -142,9 +145,15 @@ class Media(_message.Message):
     frame_rate_mode: Global___FrameRateMode.ValueType
     """Whether every frame has the same duration."""
     frame_count: _builtins.int
-    """Number of frames, if the container states it."""
+    """Number of frames that a player shows. Unset if it cannot be known without reading the entire file."""
     field_order: Global___FieldOrder.ValueType
     """Whether frames are whole pictures or two interlaced fields."""
+    video_track: _builtins.int
+    """The picture track that is the film: its index in `video_tracks`."""
+    timestamps_jump: _builtins.bool
+    """Whether the timestamps of the picture start again or jump, as in joined recordings. The film is then one timeline
+    on which each part follows the one before it; the timestamps in the file do not tell a frame's place on it.
+    """
     @_builtins.property
     def sample_aspect_ratio(self) -> Global___Ratio:
         """Width of one pixel divided by its height: 1/1 for square pixels, or if the file does not say."""
@@ -164,6 +173,10 @@ class Media(_message.Message):
     @_builtins.property
     def audio_tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudioTrack]:
         """Audio tracks in the order of the file. Empty: the video has no sound."""
+
+    @_builtins.property
+    def video_tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___VideoTrack]:
+        """Picture tracks in the order of the file, with cover art and tracks that the server cannot decode."""
 
     def __init__(
         self,
@@ -186,10 +199,13 @@ class Media(_message.Message):
         field_order: Global___FieldOrder.ValueType = ...,
         color: Global___Color | None = ...,
         audio_tracks: _abc.Iterable[Global___AudioTrack] | None = ...,
+        video_track: _builtins.int = ...,
+        video_tracks: _abc.Iterable[Global___VideoTrack] | None = ...,
+        timestamps_jump: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count", "color", b"color", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "sample_aspect_ratio", b"sample_aspect_ratio", "start_timecode", b"start_timecode"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count", "audio_tracks", b"audio_tracks", "color", b"color", "container", b"container", "display_height", b"display_height", "display_width", b"display_width", "duration_seconds", b"duration_seconds", "field_order", b"field_order", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "frame_rate_mode", b"frame_rate_mode", "height", b"height", "mirrored", b"mirrored", "rotation_degrees", b"rotation_degrees", "sample_aspect_ratio", b"sample_aspect_ratio", "start_offset_seconds", b"start_offset_seconds", "start_timecode", b"start_timecode", "video_codec", b"video_codec", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count", "audio_tracks", b"audio_tracks", "color", b"color", "container", b"container", "display_height", b"display_height", "display_width", b"display_width", "duration_seconds", b"duration_seconds", "field_order", b"field_order", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "frame_rate_mode", b"frame_rate_mode", "height", b"height", "mirrored", b"mirrored", "rotation_degrees", b"rotation_degrees", "sample_aspect_ratio", b"sample_aspect_ratio", "start_offset_seconds", b"start_offset_seconds", "start_timecode", b"start_timecode", "timestamps_jump", b"timestamps_jump", "video_codec", b"video_codec", "video_track", b"video_track", "video_tracks", b"video_tracks", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frame_count: _TypeAlias = _typing.Literal["frame_count"]  # noqa: Y015
     _WhichOneofArgType__frame_count: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count"]  # noqa: Y015
@@ -320,6 +336,48 @@ class Color(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Color: _TypeAlias = Color  # noqa: Y015
+
+@_typing.final
+class VideoTrack(_message.Message):
+    """A picture track."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODEC_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    IS_COVER_FIELD_NUMBER: _builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
+    codec: _builtins.str
+    """Codec, such as `h264`. `unknown` if the server cannot decode it."""
+    width: _builtins.int
+    """Width of the coded picture in pixels, before rotation."""
+    height: _builtins.int
+    """Height of the coded picture in pixels, before rotation."""
+    is_default: _builtins.bool
+    """Whether the file marks it as the track to play."""
+    is_cover: _builtins.bool
+    """Whether the file marks it as a still picture, such as the cover of an album."""
+    duration_seconds: _builtins.float
+    """Length in seconds, 0 if the file does not state it."""
+    def __init__(
+        self,
+        *,
+        codec: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        is_default: _builtins.bool = ...,
+        is_cover: _builtins.bool = ...,
+        duration_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "duration_seconds", b"duration_seconds", "height", b"height", "is_cover", b"is_cover", "is_default", b"is_default", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VideoTrack: _TypeAlias = VideoTrack  # noqa: Y015
 
 @_typing.final
 class AudioTrack(_message.Message):
