@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import media_pb2
+from sage_compare.inputs.client import to_media
 from sage_compare.inputs.embedding import Embedding, FrameClock, TimeRange, Track
 from sage_compare.inputs.segments import EmbeddingReader, Segments
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.server import ServiceRegistration
+
+MODEL_TRACKS = {"local": ("visual",), "marengo3.0": ("visual", "audio", "transcription")}
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class StoredEmbedding:
     frame_rate: Fraction | None = Fraction(24)
     frame_rate_mode: str = "CONSTANT"
     frame_count: int | None = None
+    audio: tuple[media_pb2.AudioTrack, ...] = (media_pb2.AudioTrack(codec="aac", channels=2, language="eng"),)
 
     def __post_init__(self) -> None:
         if not self.dimensions:
@@ -85,7 +89,7 @@ class StoredEmbedding:
             frame_rate_mode=media_pb2.FrameRateMode.Value(f"FRAME_RATE_MODE_{self.frame_rate_mode}"),
             frame_count=self.frame_count,
             start_timecode=media_pb2.Timecode(hours=10, drop_frame=True),
-            audio_tracks=[media_pb2.AudioTrack(codec="aac", language="eng")],
+            audio_tracks=self.audio,
         )
         if self.frame_rate is not None:
             media.frame_rate.numerator, media.frame_rate.denominator = self.frame_rate.as_integer_ratio()
@@ -123,7 +127,8 @@ class InMemoryEmbeddingReader(EmbeddingReader):
                 rate=found.frame_rate,
                 stated_count=found.frame_count if found.frame_rate_mode == "CONSTANT" else None,
             ),
-            media=found.media.SerializeToString(),
+            media=to_media(found.media),
+            media_message=found.media.SerializeToString(),
             model=found.model,
             model_revision=found.model_revision,
             dimensions=found.dimensions,
@@ -145,6 +150,9 @@ class InMemoryEmbeddingReader(EmbeddingReader):
             raise failure
         return Segments.of(found.starts, found.ends, found.vectors)
 
+    async def tracks_of_model(self, model: str) -> frozenset[str]:
+        return frozenset(MODEL_TRACKS.get(model, ()))
+
     async def check(self) -> None:
         """Always well."""
 
@@ -155,7 +163,7 @@ class InMemoryEmbeddingReader(EmbeddingReader):
 
 
 class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
-    """The two RPCs of the embed service that the compare service calls, with the errors of the real one.
+    """The RPCs of the embed service that the compare service calls, with the errors of the real one.
 
     `calls` counts calls by method. `rows_per_message` is small so that a track needs several messages. `tamper`
     changes a message before it is sent. Health follows `well`.
@@ -225,6 +233,13 @@ class FakeEmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
                     vectors=track.vectors[rows].astype("<f4").tobytes(),
                 )
             )
+
+    async def ListModels(
+        self, request: embed_pb2.ListModelsRequest, context: grpc.aio.ServicerContext
+    ) -> embed_pb2.ListModelsResponse:
+        self.calls["ListModels"] += 1
+        models = [embed_pb2.Model(name=name, tracks=tracks) for name, tracks in MODEL_TRACKS.items()]
+        return embed_pb2.ListModelsResponse(models=models)
 
     def _find(self, embedding_id: str) -> StoredEmbedding:
         if embedding_id not in self.stored:

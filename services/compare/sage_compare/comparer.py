@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sage_runtime.errors import task_group
 
 from sage_compare import errors
+from sage_compare.beyond_tracks import MediaDifference, NotCompared, find_media_differences, find_not_compared
 from sage_compare.inputs.embedding import Embedding, TimeRange
 from sage_compare.inputs.segments import EmbeddingReader, SegmentCache, Segments
 from sage_compare.time_mode.compare import compare_segments, compare_with_silence, default_threshold
@@ -88,6 +89,8 @@ class Comparison:
         a: One embedding.
         b: The other embedding.
         tracks: One comparison per requested track, in the order of the request.
+        media_differences: What differs between the media of the two files.
+        not_compared: What both films have and was not compared.
     """
 
     mode: Mode
@@ -95,6 +98,8 @@ class Comparison:
     a: Embedding
     b: Embedding
     tracks: tuple[TrackComparison, ...]
+    media_differences: tuple[MediaDifference, ...] = ()
+    not_compared: tuple[NotCompared, ...] = ()
 
 
 class Comparer:
@@ -131,7 +136,17 @@ class Comparer:
         tracks = await asyncio.to_thread(
             lambda: tuple(_compare_track(request.metric, a, b, spec, segments) for spec in request.tracks)
         )
-        return Comparison(request.mode, request.metric, a, b, tracks)
+        if a.video_id == b.video_id:
+            return Comparison(request.mode, request.metric, a, b, tracks)
+        not_compared = find_not_compared(
+            a.media,
+            b.media,
+            compared=[spec.name for spec in request.tracks],
+            model_tracks={*await self._reader.tracks_of_model(a.model), *a.requested_tracks, *b.requested_tracks},
+        )
+        return Comparison(
+            request.mode, request.metric, a, b, tracks, find_media_differences(a.media, b.media), not_compared
+        )
 
     def _check_comparable(self, a: Embedding, b: Embedding, tracks: Sequence[str]) -> None:
         """Refuse embeddings that are not completed, do not match, lack a track, or are too large.

@@ -4,6 +4,7 @@ from sage.compare.v1 import compare_pb2
 from sage.ingest.v1 import media_pb2
 from sage_runtime.api import EnumTable
 
+from sage_compare.beyond_tracks import MediaDifference, MediaDifferenceKind, NotCompared, NotComparedReason
 from sage_compare.comparer import Comparison, Mode, Request, TrackComparison, TrackSpec
 from sage_compare.inputs.embedding import Embedding, FrameClock, TimeRange
 from sage_compare.time_mode.differences import Difference, DifferenceKind, Series, TimeComparison
@@ -14,6 +15,8 @@ _DEFAULT_TRACKS = (TrackSpec("visual"),)
 _MODES = EnumTable(Mode, compare_pb2.CompareMode)
 _METRICS = EnumTable(Metric, compare_pb2.Metric)
 _KINDS = EnumTable(DifferenceKind, compare_pb2.DifferenceKind)
+_MEDIA_KINDS = EnumTable(MediaDifferenceKind, compare_pb2.MediaDifferenceKind)
+_REASONS = EnumTable(NotComparedReason, compare_pb2.NotComparedReason)
 
 
 def to_request(message: compare_pb2.CompareEmbeddingsRequest) -> Request:
@@ -42,6 +45,8 @@ def to_response(comparison: Comparison) -> compare_pb2.CompareEmbeddingsResponse
         a=_side(a),
         b=_side(b),
         tracks=[_track_comparison(track, a.clock, b.clock) for track in comparison.tracks],
+        media_differences=[_media_difference(one) for one in comparison.media_differences],
+        not_compared=[_not_compared(one) for one in comparison.not_compared],
     )
 
 
@@ -49,8 +54,22 @@ def _side(embedding: Embedding) -> compare_pb2.Side:
     return compare_pb2.Side(
         embedding_id=embedding.id,
         video_id=embedding.video_id,
-        media=media_pb2.Media.FromString(embedding.media),
+        media=media_pb2.Media.FromString(embedding.media_message),
     )
+
+
+def _media_difference(difference: MediaDifference) -> compare_pb2.MediaDifference:
+    return compare_pb2.MediaDifference(
+        kind=_MEDIA_KINDS.to_message(difference.kind),
+        audio_track=difference.audio_track,
+        a=difference.a,
+        b=difference.b,
+        counts_as_difference=difference.counts_as_difference,
+    )
+
+
+def _not_compared(part: NotCompared) -> compare_pb2.NotCompared:
+    return compare_pb2.NotCompared(track=part.track, reason=_REASONS.to_message(part.reason))
 
 
 def _track_comparison(track: TrackComparison, a: FrameClock, b: FrameClock) -> compare_pb2.TrackComparison:

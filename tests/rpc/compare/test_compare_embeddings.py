@@ -11,6 +11,7 @@ from fakes.compare import StoredEmbedding, stored, stored_track
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sage.compare.v1 import compare_pb2
+from sage.ingest.v1 import media_pb2
 from sage_runtime.api import new_id
 
 OLD = np.random.default_rng(0).standard_normal((10, 16)).astype(np.float32)
@@ -166,11 +167,23 @@ async def test_re_encode_with_one_frame_more_has_no_differences(stack):
     assert (track.similarity_percent, len(track.time.differences)) == (100, 0)
 
 
+async def test_answer_says_what_differs_beyond_the_tracks_and_what_was_not_compared(stack):
+    """Also if no interval differs: the sound may be another one."""
+    surround = (media_pb2.AudioTrack(codec="ac3", channels=6, layout="5.1(side)", language="eng"),)
+    found = await compare(stack, stored(OLD), stored(OLD, audio=surround))
+    assert found.tracks[0].similarity_percent == 100
+    (difference,) = found.media_differences
+    assert (difference.kind, difference.audio_track) == (compare_pb2.MEDIA_DIFFERENCE_KIND_AUDIO_LAYOUT, 0)
+    assert (difference.a, difference.b, difference.counts_as_difference) == ("2 channels", "5.1(side)", True)
+    (part,) = found.not_compared
+    assert (part.track, part.reason) == ("audio", compare_pb2.NOT_COMPARED_REASON_MODEL_LACKS_TRACK)
+
+
 async def test_warm_cache_reads_no_vectors_but_still_looks_the_embeddings_up(stack):
     a, b = stored(OLD), stored(NEW)
     cold, warm = await compare(stack, a, b), await compare(stack, a, b)
     assert cold.SerializeToString() == warm.SerializeToString()
-    assert stack.embed.calls == {"GetEmbedding": 4, "ReadSegments": 2}
+    assert stack.embed.calls == {"GetEmbedding": 4, "ReadSegments": 2, "ListModels": 2}
 
 
 async def test_concurrent_calls_read_each_track_once(stack):

@@ -273,3 +273,30 @@ async def test_embeddings_made_in_different_ways_are_refused_with_both_described
     error = await refusal(stored(OLD), stored(OLD).but(**change))
     assert error.reason is Reason.MODELS_DIFFER
     assert error.facts == {"a": "local (1), 6 dimensions, 2 s clips", "b": words}
+
+
+async def test_lost_audio_is_told_although_only_the_picture_is_compared():
+    found = await compare(stored(OLD), stored(OLD, audio=()))
+    assert [(one.kind.name, one.a, one.b) for one in found.media_differences] == [("AUDIO_TRACK_COUNT", "1", "0")]
+    assert found.not_compared == ()
+    assert found.tracks[0].result.differences == ()
+
+
+async def test_sound_is_named_as_not_compared_with_the_reason():
+    for model, reason in (
+        ("local", "MODEL_LACKS_TRACK"),
+        ("marengo3.0", "NOT_REQUESTED"),
+        ("retired", "MODEL_LACKS_TRACK"),
+    ):
+        found = await compare(stored(OLD, model=model), stored(NEW, model=model))
+        assert [(one.track, one.reason.name) for one in found.not_compared] == [("audio", reason)]
+    retired = with_sound(model="retired")
+    found = await compare(retired, retired.but(video_id=new_id("video")))
+    assert [one.reason.name for one in found.not_compared] == ["NOT_REQUESTED"]
+    assert (await compare(with_sound(), with_sound(), VISUAL, AUDIO)).not_compared == ()
+
+
+async def test_one_video_is_the_same_in_everything_that_was_not_compared():
+    one = stored(OLD)
+    found = await compare(one, one.but())
+    assert (found.media_differences, found.not_compared) == ((), ())

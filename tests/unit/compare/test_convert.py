@@ -11,6 +11,7 @@ from sage_compare.comparer import Comparison, Mode, TrackComparison, TrackSpec
 from sage_compare.config import CompareSettings
 from sage_compare.convert import to_request, to_response
 from sage_compare.inputs.embedding import Embedding, FrameClock, TimeRange
+from sage_compare.inputs.media import Media
 from sage_compare.inputs.segments import Segments
 from sage_compare.time_mode.compare import compare_segments
 from sage_compare.time_mode.differences import Difference, DifferenceKind, Series, TimeComparison
@@ -28,7 +29,7 @@ def message(**fields: object) -> compare_pb2.CompareEmbeddingsRequest:
 
 def embedding(clock: FrameClock) -> Embedding:
     """Return an embedding of a video."""
-    return Embedding(A, new_id("video"), clock, b"", "local", "1", 1, 2.0, "COMPLETED", ("visual",), (), 1)
+    return Embedding(A, new_id("video"), clock, Media(), b"", "local", "1", 1, 2.0, "COMPLETED", ("visual",), (), 1)
 
 
 def test_omitted_fields_have_their_defaults():

@@ -11,9 +11,16 @@ from sage.ingest.v1 import media_pb2
 from sage_runtime.client import to_sage_error
 
 from sage_compare.inputs.embedding import Embedding, FrameClock, TimeRange, Track
+from sage_compare.inputs.media import AudioTrack, DynamicRange, Media
 from sage_compare.inputs.segments import EmbeddingReader, Segments, Vectors
 
 _SERVICE = "embed"
+_DYNAMIC_RANGES = {"smpte2084": DynamicRange.PQ, "arib-std-b67": DynamicRange.HLG}
+_INTERLACED = {
+    media_pb2.FIELD_ORDER_PROGRESSIVE: False,
+    media_pb2.FIELD_ORDER_TOP_FIRST: True,
+    media_pb2.FIELD_ORDER_BOTTOM_FIRST: True,
+}
 _SERVICE_NAME = embed_pb2.DESCRIPTOR.services_by_name["EmbedService"].full_name
 
 
@@ -54,6 +61,14 @@ class GrpcEmbeddingReader(EmbeddingReader):
             call.cancel()
         rows.check_complete()
         return await asyncio.to_thread(Segments.of, rows.starts, rows.ends, rows.vectors)
+
+    async def tracks_of_model(self, model: str) -> frozenset[str]:
+        """Call `ListModels`."""
+        try:
+            response = await self._embed.ListModels(embed_pb2.ListModelsRequest())
+        except grpc.aio.AioRpcError as error:
+            raise to_sage_error(error, service=_SERVICE) from error
+        return frozenset(track for found in response.models if found.name == model for track in found.tracks)
 
     async def check(self) -> None:
         """Query the health of the embed service."""
@@ -116,7 +131,8 @@ def to_embedding(message: embed_pb2.Embedding) -> Embedding:
         id=message.id,
         video_id=message.video_id,
         clock=_clock(message.media),
-        media=message.media.SerializeToString(),
+        media=to_media(message.media),
+        media_message=message.media.SerializeToString(),
         model=message.model,
         model_revision=message.model_revision,
         dimensions=message.dimensions,
@@ -125,6 +141,19 @@ def to_embedding(message: embed_pb2.Embedding) -> Embedding:
         requested_tracks=tuple(message.requested_tracks),
         tracks=tuple(_track(track) for track in message.tracks),
         revision=message.revision,
+    )
+
+
+def to_media(message: media_pb2.Media) -> Media:
+    """Return the tracks and the presentation of a file."""
+    width, height = message.display_width, message.display_height
+    return Media(
+        audio_tracks=tuple(AudioTrack(one.channels, one.layout, one.language) for one in message.audio_tracks),
+        picture_count=sum(not track.is_cover for track in message.video_tracks),
+        dynamic_range=_DYNAMIC_RANGES.get(message.color.transfer, DynamicRange.SDR),
+        aspect_ratio=Fraction(width, height) if width > 0 and height > 0 else None,
+        interlaced=_INTERLACED.get(message.field_order),
+        mirrored=message.mirrored,
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
+from sage_compare.inputs.media import Media
+
 # Containers such as Matroska store times in milliseconds, so a frame's time may be this much too early.
 _TIMESTAMP_ERROR_SECONDS = 0.001
 
@@ -89,7 +91,8 @@ class Embedding:
         id: Its ID.
         video_id: The video that it was made from.
         clock: Duration and frames of that video, however much of it the segments cover.
-        media: The video's media, as a serialised `sage.ingest.v1.Media`. Passed through to the response.
+        media: Tracks and presentation of the video's file.
+        media_message: The whole media, as a serialised `sage.ingest.v1.Media`. Passed through to the response.
         model: Name of the model.
         model_revision: Version of its weights and preprocessing.
         dimensions: Numbers per vector.
@@ -103,7 +106,8 @@ class Embedding:
     id: str
     video_id: str
     clock: FrameClock
-    media: bytes
+    media: Media
+    media_message: bytes
     model: str
     model_revision: str
     dimensions: int

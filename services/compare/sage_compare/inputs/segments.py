@@ -108,6 +108,14 @@ class EmbeddingReader(Protocol):
         """
         ...
 
+    async def tracks_of_model(self, model: str) -> frozenset[str]:
+        """Return the names of the tracks that a model makes; none if the embed service no longer has the model.
+
+        Raises:
+            SageError: SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+        """
+        ...
+
     async def check(self) -> None:
         """Raise if embeddings cannot currently be read."""
         ...

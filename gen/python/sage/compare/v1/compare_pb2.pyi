@@ -23,6 +23,94 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MediaDifferenceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MediaDifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MediaDifferenceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEDIA_DIFFERENCE_KIND_UNSPECIFIED: _MediaDifferenceKind.ValueType  # 0
+    """Never sent."""
+    MEDIA_DIFFERENCE_KIND_AUDIO_TRACK_COUNT: _MediaDifferenceKind.ValueType  # 1
+    """Number of audio tracks, such as `2`; `0` if a file has no sound. Counts as a difference."""
+    MEDIA_DIFFERENCE_KIND_AUDIO_LAYOUT: _MediaDifferenceKind.ValueType  # 2
+    """Channels of the audio track with the same index in both files: the layout, such as `stereo` or `5.1`, or
+    `6 channels` if the file names no layout. Layouts that differ only in where the surround speakers stand, such as
+    `5.1` and `5.1(side)`, are the same; if either file names no layout, the numbers of channels are compared. Counts
+    as a difference.
+    """
+    MEDIA_DIFFERENCE_KIND_AUDIO_LANGUAGE: _MediaDifferenceKind.ValueType  # 3
+    """Language of the audio track with the same index in both files, such as `eng`, if both files name one. The two codes
+    that ISO 639-2 has for some languages, such as `ger` and `deu`, are the same. Counts as a difference.
+    """
+    MEDIA_DIFFERENCE_KIND_DYNAMIC_RANGE: _MediaDifferenceKind.ValueType  # 4
+    """Dynamic range of the picture: `SDR`, or HDR as `PQ` or `HLG`. Does not count as a difference."""
+    MEDIA_DIFFERENCE_KIND_ASPECT_RATIO: _MediaDifferenceKind.ValueType  # 5
+    """Aspect ratio of the displayed picture, such as `1.78:1`, if the two are more than 3% apart: one may be cropped or
+    have black bars. Does not count as a difference.
+    """
+    MEDIA_DIFFERENCE_KIND_SCAN: _MediaDifferenceKind.ValueType  # 6
+    """`interlaced` or `progressive`. Does not count as a difference."""
+    MEDIA_DIFFERENCE_KIND_MIRRORING: _MediaDifferenceKind.ValueType  # 7
+    """Whether a player mirrors the picture: `mirrored` or `not mirrored`. Does not count as a difference."""
+
+class MediaDifferenceKind(_MediaDifferenceKind, metaclass=_MediaDifferenceKindEnumTypeWrapper):
+    """What differs between the media of two files."""
+
+MEDIA_DIFFERENCE_KIND_UNSPECIFIED: MediaDifferenceKind.ValueType  # 0
+"""Never sent."""
+MEDIA_DIFFERENCE_KIND_AUDIO_TRACK_COUNT: MediaDifferenceKind.ValueType  # 1
+"""Number of audio tracks, such as `2`; `0` if a file has no sound. Counts as a difference."""
+MEDIA_DIFFERENCE_KIND_AUDIO_LAYOUT: MediaDifferenceKind.ValueType  # 2
+"""Channels of the audio track with the same index in both files: the layout, such as `stereo` or `5.1`, or
+`6 channels` if the file names no layout. Layouts that differ only in where the surround speakers stand, such as
+`5.1` and `5.1(side)`, are the same; if either file names no layout, the numbers of channels are compared. Counts
+as a difference.
+"""
+MEDIA_DIFFERENCE_KIND_AUDIO_LANGUAGE: MediaDifferenceKind.ValueType  # 3
+"""Language of the audio track with the same index in both files, such as `eng`, if both files name one. The two codes
+that ISO 639-2 has for some languages, such as `ger` and `deu`, are the same. Counts as a difference.
+"""
+MEDIA_DIFFERENCE_KIND_DYNAMIC_RANGE: MediaDifferenceKind.ValueType  # 4
+"""Dynamic range of the picture: `SDR`, or HDR as `PQ` or `HLG`. Does not count as a difference."""
+MEDIA_DIFFERENCE_KIND_ASPECT_RATIO: MediaDifferenceKind.ValueType  # 5
+"""Aspect ratio of the displayed picture, such as `1.78:1`, if the two are more than 3% apart: one may be cropped or
+have black bars. Does not count as a difference.
+"""
+MEDIA_DIFFERENCE_KIND_SCAN: MediaDifferenceKind.ValueType  # 6
+"""`interlaced` or `progressive`. Does not count as a difference."""
+MEDIA_DIFFERENCE_KIND_MIRRORING: MediaDifferenceKind.ValueType  # 7
+"""Whether a player mirrors the picture: `mirrored` or `not mirrored`. Does not count as a difference."""
+Global___MediaDifferenceKind: _TypeAlias = MediaDifferenceKind  # noqa: Y015
+
+class _NotComparedReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NotComparedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NotComparedReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NOT_COMPARED_REASON_UNSPECIFIED: _NotComparedReason.ValueType  # 0
+    """Never sent."""
+    NOT_COMPARED_REASON_MODEL_LACKS_TRACK: _NotComparedReason.ValueType  # 1
+    """The model does not make the track."""
+    NOT_COMPARED_REASON_NOT_REQUESTED: _NotComparedReason.ValueType  # 2
+    """The model makes the track, but the request does not name it."""
+    NOT_COMPARED_REASON_OTHER_TRACKS: _NotComparedReason.ValueType  # 3
+    """The track was compared, but at least one file has several such tracks, and only one of them is embedded."""
+
+class NotComparedReason(_NotComparedReason, metaclass=_NotComparedReasonEnumTypeWrapper):
+    """Why a part of both films was not compared."""
+
+NOT_COMPARED_REASON_UNSPECIFIED: NotComparedReason.ValueType  # 0
+"""Never sent."""
+NOT_COMPARED_REASON_MODEL_LACKS_TRACK: NotComparedReason.ValueType  # 1
+"""The model does not make the track."""
+NOT_COMPARED_REASON_NOT_REQUESTED: NotComparedReason.ValueType  # 2
+"""The model makes the track, but the request does not name it."""
+NOT_COMPARED_REASON_OTHER_TRACKS: NotComparedReason.ValueType  # 3
+"""The track was compared, but at least one file has several such tracks, and only one of them is embedded."""
+Global___NotComparedReason: _TypeAlias = NotComparedReason  # noqa: Y015
+
 class _CompareMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -197,6 +285,8 @@ class CompareEmbeddingsResponse(_message.Message):
     A_FIELD_NUMBER: _builtins.int
     B_FIELD_NUMBER: _builtins.int
     TRACKS_FIELD_NUMBER: _builtins.int
+    MEDIA_DIFFERENCES_FIELD_NUMBER: _builtins.int
+    NOT_COMPARED_FIELD_NUMBER: _builtins.int
     mode: Global___CompareMode.ValueType
     """The mode that was used."""
     metric: Global___Metric.ValueType
@@ -215,6 +305,20 @@ class CompareEmbeddingsResponse(_message.Message):
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackComparison]:
         """One comparison per requested track, in the order of the request."""
 
+    @_builtins.property
+    def media_differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___MediaDifference]:
+        """What differs between the media of the two files: their audio tracks, and how the picture is presented. Known from
+        `a.media` and `b.media` alone, so it covers sound even if no track of sound was compared. Ordered by kind, then by
+        audio track. Empty between two embeddings of the same video.
+        """
+
+    @_builtins.property
+    def not_compared(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotCompared]:
+        """What both films have and this response does not compare, the picture before the sound. Parts of a compared track
+        that no segment covers are not listed here: they are NOT_COMPARED among its differences. Empty between two
+        embeddings of the same video.
+        """
+
     def __init__(
         self,
         *,
@@ -224,14 +328,86 @@ class CompareEmbeddingsResponse(_message.Message):
         a: Global___Side | None = ...,
         b: Global___Side | None = ...,
         tracks: _abc.Iterable[Global___TrackComparison] | None = ...,
+        media_differences: _abc.Iterable[Global___MediaDifference] | None = ...,
+        not_compared: _abc.Iterable[Global___NotCompared] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "metric", b"metric", "mode", b"mode", "model", b"model", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "media_differences", b"media_differences", "metric", b"metric", "mode", b"mode", "model", b"model", "not_compared", b"not_compared", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompareEmbeddingsResponse: _TypeAlias = CompareEmbeddingsResponse  # noqa: Y015
+
+@_typing.final
+class MediaDifference(_message.Message):
+    """A difference between the media of the two files.
+
+    A value that either file does not state is no difference, except that a picture without a stated transfer function
+    counts as SDR, as in players. Swapping a and b swaps the two values and changes nothing else.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    AUDIO_TRACK_FIELD_NUMBER: _builtins.int
+    A_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    COUNTS_AS_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    kind: Global___MediaDifferenceKind.ValueType
+    """What differs."""
+    audio_track: _builtins.int
+    """The audio track that differs, in both files: its index in `audio_tracks`. Unset if the kind is not about one track."""
+    a: _builtins.str
+    """The value in a, in the form that the kind states."""
+    b: _builtins.str
+    """The value in b, in the same form."""
+    counts_as_difference: _builtins.bool
+    """Whether the two films differ because of it. If not, it only explains differences that were found in the picture."""
+    def __init__(
+        self,
+        *,
+        kind: Global___MediaDifferenceKind.ValueType = ...,
+        audio_track: _builtins.int | None = ...,
+        a: _builtins.str = ...,
+        b: _builtins.str = ...,
+        counts_as_difference: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_track", b"_audio_track", "audio_track", b"audio_track"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_track", b"_audio_track", "a", b"a", "audio_track", b"audio_track", "b", b"b", "counts_as_difference", b"counts_as_difference", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__audio_track: _TypeAlias = _typing.Literal["audio_track"]  # noqa: Y015
+    _WhichOneofArgType__audio_track: _TypeAlias = _typing.Literal["_audio_track", b"_audio_track"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_track) -> _WhichOneofReturnType__audio_track | None: ...
+
+Global___MediaDifference: _TypeAlias = MediaDifference  # noqa: Y015
+
+@_typing.final
+class NotCompared(_message.Message):
+    """A part of both films that was not compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACK_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    track: _builtins.str
+    """The part, named as the track that would compare it: `visual` for the picture, `audio` for the sound."""
+    reason: Global___NotComparedReason.ValueType
+    """Why it was not compared."""
+    def __init__(
+        self,
+        *,
+        track: _builtins.str = ...,
+        reason: Global___NotComparedReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "track", b"track"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotCompared: _TypeAlias = NotCompared  # noqa: Y015
 
 @_typing.final
 class Side(_message.Message):
