@@ -35,6 +35,8 @@ class FakeCompareService(compare_pb2_grpc.CompareServiceServicer):
             model=a.model,
             a=_side(a, OLD_SECONDS),
             b=_side(b, OLD_SECONDS if same else NEW_SECONDS),
+            media_differences=sage.beyond_tracks.media_differences,
+            not_compared=sage.beyond_tracks.not_compared,
         )
         for spec in request.tracks or [compare_pb2.TrackSpec(name="visual")]:
             differs = not same or (sage.dubbed and spec.name == "audio")

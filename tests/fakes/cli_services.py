@@ -50,6 +50,8 @@ class FakeSage:
         tail_seconds: Length of the end of every film that no clip covers.
         dubbed: Whether films with the same picture differ in sound.
         frame_rate: Frame rate of the videos that are uploaded.
+        picture_tracks: Number of picture tracks of the videos that are uploaded. The first one is the default.
+        beyond_tracks: What every comparison says about the media of the files, and about what was not compared.
         working: Set when an embedding is watched for the first time.
         cancelled: Set when an embedding is cancelled, by its ID.
         keys: The keys that were set or checked.
@@ -82,6 +84,8 @@ class FakeSage:
     tail_seconds: float = 0.0
     dubbed: bool = False
     frame_rate: tuple[int, int] = (24, 1)
+    picture_tracks: int = 1
+    beyond_tracks: compare_pb2.CompareEmbeddingsResponse = field(default_factory=compare_pb2.CompareEmbeddingsResponse)
     working: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     keys: list[str] = field(default_factory=list)
@@ -110,6 +114,7 @@ class FakeSage:
                 display_height=360,
                 video_codec="h264",
                 frame_rate=media_pb2.FrameRate(numerator=numerator, denominator=denominator),
+                video_tracks=[media_pb2.VideoTrack(codec="h264") for _ in range(self.picture_tracks)],
                 audio_tracks=[
                     media_pb2.AudioTrack(codec="aac", channels=2, layout="stereo", sample_rate=48_000, language="eng")
                 ],
@@ -189,6 +194,7 @@ class FakeIngestService(ingest_pb2_grpc.IngestServiceServicer):
         if (spec.size_bytes, spec.sha256) != (size, digest.hexdigest()):
             await abort(context, SageError(Reason.SIZE_MISMATCH, declared_bytes=spec.size_bytes, received_bytes=size))
         video = self._sage.add_video(filename=spec.filename)
+        video.media.video_track = spec.video_track
         video.content_type, video.size_bytes, video.sha256 = spec.content_type, size, digest.hexdigest()
         return ingest_pb2.UploadVideoResponse(video=video)
 

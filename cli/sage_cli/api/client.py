@@ -71,11 +71,16 @@ class Client:
         """Return one video."""
         return (await _repeatable(self.ingest.GetVideo, ingest_pb2.GetVideoRequest(video_id=video_id))).video
 
-    async def find_video(self, sha256: str) -> ingest_pb2.Video | None:
-        """Return the newest video with these bytes, whatever its name, or None."""
-        request = ingest_pb2.ListVideosRequest(page_size=1, sha256=sha256)
-        videos = (await _repeatable(self.ingest.ListVideos, request)).videos
-        return videos[0] if videos else None
+    async def videos_with(self, sha256: str) -> AsyncIterator[ingest_pb2.Video]:
+        """Yield the videos with these bytes, whatever their names, newest first. Pages are fetched as needed."""
+        request = ingest_pb2.ListVideosRequest(sha256=sha256)
+        while True:
+            page = await _repeatable(self.ingest.ListVideos, request)
+            for video in page.videos:
+                yield video
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     async def list_videos(self, *, filename_contains: str = "", limit: int) -> list[ingest_pb2.Video]:
         """Return at most `limit` videos, newest first."""

@@ -12,10 +12,20 @@ from sage.errors.v1 import error_reason_pb2
 DOMAIN = "sage"
 
 _TRY_LATER = "Wait a moment, then run the command again; completed steps are not repeated."
+_BUG = "This is a bug in sage; please report it."
 # What to do about a reason with this command. The server's message covers the rest.
 _NEXT_STEPS = {
     "VIDEO_NOT_FOUND": "`sage videos` lists the videos that exist.",
     "EMBEDDING_NOT_FOUND": "`sage embeddings` lists the embeddings that exist.",
+    "SIZE_MISMATCH": "Run the command again once no program writes to the file.",
+    "CHECKSUM_MISMATCH": "Run the command again once no program writes to the file.",
+    "SPEC_MISSING": _BUG,
+    "SPEC_REPEATED": _BUG,
+    "PART_INVALID": _BUG,
+    "PAGE_TOKEN_INVALID": "Run the command again.",
+    "PART_MISSING": "Run the command again; it sends what is missing.",
+    "REQUEST_ID_REUSED": "Run the command again.",
+    "TRACK_MISSING": "`sage embed VIDEO --track NAME` makes an embedding with a track.",
     "CONTENT_TYPE_NOT_VIDEO": "If it is a video, state its type: --content-type video/mp4.",
     "MODEL_UNKNOWN": "`sage models` lists the models of this server.",
     "MODEL_UNAVAILABLE": "`sage models` shows which models can be used now.",
@@ -56,9 +66,13 @@ _COMMANDS = {
     "DeleteApiKey": "key remove",
     "CompareEmbeddings": "compare",
 }
-_RPC = re.compile(rf"\b(?:{'|'.join(_COMMANDS)})\b")
+# With or without the service, as in `/sage.embed.v1.EmbedService/ListModels`.
+_RPC = re.compile(rf"(?:/?\bsage\.[\w.]+/)?\b({'|'.join(_COMMANDS)})\b")
 # Advice for programs, which the next steps above replace.
-_FOR_PROGRAMS = re.compile(rf"{_RPC.pattern}|authorization: Bearer|^Sign in with|Reflection")
+_FOR_PROGRAMS = re.compile(
+    rf"{_RPC.pattern}|authorization: Bearer|^Sign in with|reflection|^Try again\.|^Choose another\.|^Send |^Declare "
+    "|^Start with an empty one"
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -99,7 +113,7 @@ def in_commands(text: str, *, next_step: str = "") -> str:
     sentences = _SENTENCE_END.split(text)
     if next_step and len(sentences) > 1:
         sentences = [sentence for sentence in sentences if not _FOR_PROGRAMS.search(sentence)] or sentences
-    return _RPC.sub(lambda match: f"`sage {_COMMANDS[match[0]]}`", " ".join(sentences))
+    return _RPC.sub(lambda match: f"`sage {_COMMANDS[match[1]]}`", " ".join(sentences))
 
 
 def explain(error: grpc.RpcError, *, address: str) -> CommandError:

@@ -16,6 +16,7 @@ from sage_cli.commands.options import (
     json_option,
     recipe_options,
     session_options,
+    sided_video_track_option,
     upload_options,
 )
 from sage_cli.commands.session import DIFFER_EXIT_CODE, SAME_EXIT_CODE, Session
@@ -36,6 +37,7 @@ from sage_cli.show.report import draw_report
 @recipe_options
 @force_option
 @upload_options
+@sided_video_track_option
 @json_option
 @session_options
 def diff(
@@ -48,6 +50,7 @@ def diff(
     clip_seconds: float | None,
     force: bool,
     uploads: UploadOptions,
+    video_tracks: tuple[int | None, int | None],
     as_json: bool,
 ) -> None:
     """Show where two cuts of a film differ.
@@ -60,12 +63,15 @@ def diff(
       sage diff old.mp4 new.mp4
       sage diff old.mp4 new.mp4 --track visual --track audio:0.2
 
-    Exit code: 0 if no track differs, 1 if any does, 2 on errors. Some models leave out an end that is shorter than a
-    clip. If both films have such an end, it is reported as not compared and does not count as a difference.
+    Only the tracks that --track names are compared, by default the picture. The report says what was not compared.
+
+    Exit code: 0 if no compared track differs, 1 if any does or the files differ in their audio tracks (number, channels
+    or language), 2 on errors. Some models leave out an end that is shorter than a clip. If both films have such an end,
+    it is reported as not compared and does not count as a difference.
     """  # noqa: D301 - click keeps the lines after \b as they are
 
     async def run(client: Client) -> int:
-        targets = (read_target(old), read_target(new))
+        targets = (read_target(old, video_track=video_tracks[0]), read_target(new, video_track=video_tracks[1]))
         preparation = Preparation(client, uploads, force=force)
         for target in targets:
             preparation.media_type(target)
@@ -106,7 +112,7 @@ def compare(session: Session, a: str, b: str, *, comparing: CompareOptions, mode
     A and B are IDs of embeddings, or of videos that have been embedded. Nothing is uploaded or embedded; `sage diff`
     does that.
 
-    Exit code: 0 if no track differs, 1 if any does, 2 on errors, as for `sage diff`.
+    Exit code: 0 if nothing differs, 1 if anything does, 2 on errors, as for `sage diff`.
     """
 
     async def run(client: Client) -> int:
@@ -202,8 +208,8 @@ async def _compare(
         )
     comparison = Comparison(
         response=response,
-        old=Film(await _label(client, names[0], a.video_id), response.a.media),
-        new=Film(await _label(client, names[1], b.video_id), response.b.media),
+        old=Film(await _label(client, names[0], a.video_id), response.a.media, comparing.from_zero),
+        new=Film(await _label(client, names[1], b.video_id), response.b.media, comparing.from_zero),
         clip_seconds=a.clip_seconds,
     )
     out = session.terminal.out

@@ -15,6 +15,7 @@ from sage_cli.commands.options import (
     recipe_options,
     session_options,
     upload_options,
+    video_track_option,
 )
 from sage_cli.commands.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
 from sage_cli.films.preparation import Preparation, choose_recipe
@@ -50,6 +51,7 @@ _STATE_NAMES = {value: name for name, value in _STATES.items()}
 @force_option
 @click.option("--no-wait", is_flag=True, help="Print the ID at once and exit; `sage watch ID` shows the progress.")
 @upload_options
+@video_track_option
 @json_option
 @session_options
 def embed(
@@ -62,6 +64,7 @@ def embed(
     force: bool,
     no_wait: bool,
     uploads: UploadOptions,
+    video_track: int | None,
     as_json: bool,
 ) -> None:
     """Embed a video and print the ID of the embedding.
@@ -71,7 +74,7 @@ def embed(
     """
 
     async def run(client: Client) -> None:
-        target = read_target(video)
+        target = read_target(video, video_track=video_track)
         if isinstance(target, EmbeddingTarget):
             raise CommandError(f"{video} is already an embedding.", next_step="`sage watch` follows it.")
         preparation = Preparation(client, uploads, force=force)
@@ -244,7 +247,7 @@ def _model_row(model: embed_pb2.Model) -> tuple[str, ...]:
 
 def _change(embedding: embed_pb2.Embedding) -> Text:
     failure = in_commands(embedding.failure.message, next_step=next_step_for(embedding.failure.reason))
-    message = printable(failure or embedding.progress.message)
+    message = printable(failure or in_commands(embedding.progress.message))
     return Text(f"{_state(embedding):<10}  {embedding.progress.fraction:>4.0%}  {message}".rstrip())
 
 

@@ -60,6 +60,28 @@ class FiniteFloat(click.ParamType[float]):
 _THRESHOLD = FiniteFloat(0, MAX_THRESHOLD)
 
 
+MAX_VIDEO_TRACK = 99
+_SIDES = ("old", "new")
+
+
+class SidedVideoTrackType(click.ParamType[tuple[str, int]]):
+    """A picture track of both films, `N`, or of one of them, `old:N` or `new:N`."""
+
+    name = "track"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Return the side, empty for both, and the track; or fail with the rule that is broken."""
+        if isinstance(value, tuple):
+            return value
+        side, colon, number = str(value).rpartition(":")
+        if colon and side not in _SIDES:
+            self.fail(f"{value!r} is neither N, old:N nor new:N.", param, ctx)
+        return side, int(_VIDEO_TRACK(number, param, ctx))
+
+
+_VIDEO_TRACK = click.IntRange(0, MAX_VIDEO_TRACK)
+
+
 class TrackType(click.ParamType[compare_pb2.TrackSpec]):
     """A track to compare, `NAME` or `NAME:THRESHOLD`."""
 
@@ -91,6 +113,12 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+video_track_option = click.option(
+    "--video-track",
+    type=_VIDEO_TRACK,
+    metavar="N",
+    help="Picture track that is the film, counted from 0.  [default: chosen by the server]",
+)
 limit_option = click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -126,6 +154,31 @@ def upload_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def sided_video_track_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --video-track for two films, and pass the command `video_tracks`: one per film, None if none is chosen."""
+
+    @click.option(
+        "--video-track",
+        "video_tracks",
+        type=SidedVideoTrackType(),
+        multiple=True,
+        metavar="[old:|new:]N",
+        help="Picture track that is the film, counted from 0, in both files or in one: --video-track old:0 "
+        "--video-track new:1.  [default: chosen by the server]",
+    )
+    @functools.wraps(command)
+    def wrapped(*positional: Any, video_tracks: tuple[tuple[str, int], ...], **arguments: Any) -> Any:
+        chosen: dict[str, int] = {}
+        for side, track in video_tracks:
+            for name in (side,) if side else _SIDES:
+                if name in chosen:
+                    raise click.UsageError(f"--video-track is specified twice for {name}.")
+                chosen[name] = track
+        return command(*positional, video_tracks=tuple(chosen.get(name) for name in _SIDES), **arguments)
+
+    return wrapped
+
+
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for embedding a video."""
     model = click.option(
@@ -149,10 +202,12 @@ class CompareOptions:
     Attributes:
         metric: How distances are measured. If unspecified, the server chooses it.
         tracks: The tracks to compare. If one has no threshold, the server chooses it.
+        from_zero: Whether printed times are counted from 0, whatever the timecode of the files.
     """
 
     metric: compare_pb2.Metric.ValueType
     tracks: tuple[compare_pb2.TrackSpec, ...]
+    from_zero: bool = False
 
     @property
     def track_names(self) -> tuple[str, ...]:
@@ -161,7 +216,7 @@ class CompareOptions:
 
 
 def compare_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for comparing two embeddings, and pass the command `comparing` instead of them."""
+    """Add the options for a comparison and its report, and pass the command `comparing` instead of them."""
 
     @click.option(
         "--track",
@@ -181,12 +236,20 @@ def compare_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "for each model and track]",
     )
     @click.option("--metric", type=click.Choice(list(_METRICS)), help="How distance is measured.  [default: cosine]")
+    @click.option(
+        "--timecode",
+        type=click.Choice(["file", "zero"]),
+        default="file",
+        show_default=True,
+        help="Where printed times start: at the timecode of each file's first frame, or at zero.",
+    )
     @functools.wraps(command)
     def wrapped(
         *positional: Any,
         tracks: tuple[compare_pb2.TrackSpec, ...],
         threshold: float | None,
         metric: str | None,
+        timecode: str,
         **arguments: Any,
     ) -> Any:
         names = [track.name for track in tracks]
@@ -198,7 +261,11 @@ def compare_options(command: Callable[..., Any]) -> Callable[..., Any]:
             )
             for track in tracks
         )
-        comparing = CompareOptions(_METRICS[metric] if metric else compare_pb2.METRIC_UNSPECIFIED, chosen)
+        comparing = CompareOptions(
+            metric=_METRICS[metric] if metric else compare_pb2.METRIC_UNSPECIFIED,
+            tracks=chosen,
+            from_zero=timecode == "zero",
+        )
         return command(*positional, comparing=comparing, **arguments)
 
     return wrapped

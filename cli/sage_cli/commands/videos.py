@@ -10,16 +10,17 @@ from sage.ingest.v1 import ingest_pb2, media_pb2
 
 from sage_cli.api.client import Client
 from sage_cli.api.errors import CommandError
-from sage_cli.commands.options import json_option, limit_option, session_options, upload_options
+from sage_cli.commands.options import json_option, limit_option, session_options, upload_options, video_track_option
 from sage_cli.commands.session import SAME_EXIT_CODE, TROUBLE_EXIT_CODE, Session
 from sage_cli.films.preparation import Preparation
 from sage_cli.films.targets import is_id, read_file_target, read_video_id
 from sage_cli.films.uploads import UploadOptions
 from sage_cli.show.json_output import message_document
 from sage_cli.show.progress import ProgressBoard, size
+from sage_cli.show.remarks import picture_track
 from sage_cli.show.tables import Column, print_table
 from sage_cli.show.terminal import printable
-from sage_cli.show.timecode import FrameRate, date_and_time, start_timecode, time_name
+from sage_cli.show.timecode import FrameRate, TimeNames, date_and_time, start_timecode
 
 # More at once would share the same network and disk without a gain.
 UPLOADS_IN_FLIGHT = 3
@@ -29,9 +30,12 @@ MAX_PLAY_MINUTES = 7 * 24 * 60
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @upload_options
+@video_track_option
 @json_option
 @session_options
-def upload(session: Session, files: tuple[str, ...], *, uploads: UploadOptions, as_json: bool) -> None:
+def upload(
+    session: Session, files: tuple[str, ...], *, uploads: UploadOptions, video_track: int | None, as_json: bool
+) -> None:
     """Upload video files and print their IDs.
 
     The IDs are in the order of the files. A file that SAGE already has, under any name, is not uploaded again.
@@ -44,11 +48,15 @@ def upload(session: Session, files: tuple[str, ...], *, uploads: UploadOptions, 
         async def one(file: str, board: ProgressBoard) -> ingest_pb2.Video | CommandError:
             async with slots:
                 try:
-                    target = read_file_target(file)
+                    target = read_file_target(file, video_track=video_track)
                     preparation.media_type(target)
-                    return await preparation.video(target, board.line(target.path.name))
+                    line = board.line(target.path.name)
+                    video = await preparation.video(target, line)
                 except (CommandError, grpc.RpcError) as error:
                     return session.explain(error)
+                if track := picture_track(video.media):
+                    line.note(f"the film is {track}; --video-track chooses another.")
+                return video
 
         with ProgressBoard(session.terminal) as board:
             results = await asyncio.gather(*(one(file, board) for file in files))
@@ -176,7 +184,7 @@ def _row(video: ingest_pb2.Video) -> tuple[str, ...]:
     return (
         video.id,
         printable(video.filename),
-        time_name(media.duration_seconds, FrameRate.read(media)),
+        TimeNames.read(media).length(media.duration_seconds),
         _picture(media),
         ", ".join(_sound(track) for track in media.audio_tracks) or "none",
         size(video.size_bytes),
@@ -192,7 +200,7 @@ def _facts(video: ingest_pb2.Video) -> Iterator[tuple[str, str]]:
     yield "type", f"{video.content_type}, {size(video.size_bytes)}"
     yield "sha256", video.sha256
     yield "uploaded", _uploaded(video)
-    yield "length", time_name(media.duration_seconds, FrameRate.read(media))
+    yield "length", TimeNames.read(media).length(media.duration_seconds)
     if start := start_timecode(media):
         yield "starts at", start
     yield "picture", ", ".join([_picture(media), *_picture_details(media)])
@@ -212,6 +220,8 @@ def _picture(media: media_pb2.Media) -> str:
 def _picture_details(media: media_pb2.Media) -> Iterator[str]:
     if (media.width, media.height) != (media.display_width, media.display_height):
         yield f"stored as {media.width}×{media.height}"
+    if track := picture_track(media):
+        yield track
     if media.frame_rate_mode == media_pb2.FRAME_RATE_MODE_VARIABLE:
         yield "variable frame rate"
     if media.field_order in {media_pb2.FIELD_ORDER_TOP_FIRST, media_pb2.FIELD_ORDER_BOTTOM_FIRST}:

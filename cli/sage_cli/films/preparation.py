@@ -12,6 +12,7 @@ from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.api.client import Client
 from sage_cli.api.errors import CommandError, in_commands, next_step_for, reason_of
+from sage_cli.films.stored import find_stored
 from sage_cli.films.targets import EmbeddingTarget, FileTarget, Target, VideoTarget, guess_media_type
 from sage_cli.films.uploads import UploadOptions, checksum, filename_of, upload
 from sage_cli.films.watching import FINAL_STATES, watch
@@ -178,19 +179,20 @@ class Preparation:
         media_type = self.media_type(target)
         line.begin_bytes("reading", target.size_bytes)
         check = await checksum(target.path, advance=line.advance)
-        async with self._locks[check.sha256]:
-            video = await self._client.find_video(check.sha256)
+        async with self._locks[f"{check.sha256}:{target.video_track}"]:
+            video = await find_stored(self._client, check.sha256, video_track=target.video_track)
             if video is None:
                 video = await upload(
                     self._client,
                     target.path,
                     check,
                     content_type=media_type,
+                    video_track=target.video_track,
                     resumable_over_bytes=self._options.resumable_over_bytes,
                     line=line,
                 )
             elif video.filename != filename_of(target.path):
-                line.note(f"already stored as {video.filename}.")
+                line.note(f"already there as {video.filename}.")
         line.finish("uploaded")
         return video
 

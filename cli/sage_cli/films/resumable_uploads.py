@@ -54,7 +54,8 @@ async def upload_resumable(client: Client, path: Path, spec: ingest_pb2.VideoSpe
 
 
 def _request_id(spec: ingest_pb2.VideoSpec) -> str:
-    text = "\0".join((spec.filename, spec.content_type, str(spec.size_bytes), spec.sha256))
+    track = (str(spec.video_track),) if spec.HasField("video_track") else ()
+    text = "\0".join((spec.filename, spec.content_type, str(spec.size_bytes), spec.sha256, *track))
     return f"sage-cli-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 

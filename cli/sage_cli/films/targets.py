@@ -24,10 +24,17 @@ _MEDIA_TYPES_BY_FIRST_BYTES = (
 
 @dataclass(frozen=True)
 class FileTarget:
-    """A readable, non-empty file on this machine."""
+    """A readable, non-empty file on this machine.
+
+    Attributes:
+        path: Its path.
+        size_bytes: Its size.
+        video_track: The picture track that is the film; None for the one that the server chooses.
+    """
 
     path: Path
     size_bytes: int
+    video_track: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,15 +59,24 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def read_target(text: str) -> Target:
+def read_target(text: str, *, video_track: int | None = None) -> Target:
     """Return what an argument names. An ID is an ID even if a file has the same name.
 
+    Args:
+        text: The argument.
+        video_track: The picture track of a file that is the film.
+
     Raises:
-        CommandError: It is neither an ID nor a file that can be uploaded.
+        CommandError: It is neither an ID nor a file that can be uploaded, or a picture track is chosen for an ID.
     """
     match = _ID.fullmatch(text)
     if match is None:
-        return read_file_target(text)
+        return read_file_target(text, video_track=video_track)
+    if video_track is not None:
+        raise CommandError(
+            f"{text} is stored already, so its picture track cannot be chosen.",
+            next_step="--video-track chooses a track of a file; `sage diff` accepts old:N or new:N for one of two.",
+        )
     return VideoTarget(text) if match[1] == "video" else EmbeddingTarget(text)
 
 
@@ -86,8 +102,12 @@ def read_embedding_id(text: str) -> str:
     return text
 
 
-def read_file_target(text: str) -> FileTarget:
+def read_file_target(text: str, *, video_track: int | None = None) -> FileTarget:
     """Return a file that can be uploaded.
+
+    Args:
+        text: Its path.
+        video_track: The picture track that is the film.
 
     Raises:
         CommandError: It is missing, not a regular file, empty or not readable.
@@ -119,7 +139,7 @@ def read_file_target(text: str) -> FileTarget:
         raise CommandError(f"{text} is empty.", next_step="Give the path of a video file.")
     if not os.access(path, os.R_OK):
         raise CommandError(f"{text} cannot be read: permission denied.", next_step="Check its permissions.")
-    return FileTarget(path, status.st_size)
+    return FileTarget(path, status.st_size, video_track)
 
 
 def guess_media_type(path: Path) -> str:

@@ -84,7 +84,14 @@ async def checksum(path: Path, *, advance: Callable[[int], None]) -> Checksum:
 
 
 async def upload(
-    client: Client, path: Path, check: Checksum, *, content_type: str, resumable_over_bytes: int, line: Line
+    client: Client,
+    path: Path,
+    check: Checksum,
+    *,
+    content_type: str,
+    video_track: int | None,
+    resumable_over_bytes: int,
+    line: Line,
 ) -> ingest_pb2.Video:
     """Upload a file and return its video.
 
@@ -95,6 +102,7 @@ async def upload(
         path: The file.
         check: Its checksum, which the server verifies.
         content_type: Its media type.
+        video_track: The picture track that is the film; None for the one that the server chooses.
         resumable_over_bytes: Size above which the upload is resumable.
         line: Shows progress.
 
@@ -103,7 +111,11 @@ async def upload(
         grpc.RpcError: The server refused it.
     """
     spec = ingest_pb2.VideoSpec(
-        filename=filename_of(path), content_type=content_type, size_bytes=check.size_bytes, sha256=check.sha256
+        filename=filename_of(path),
+        content_type=content_type,
+        size_bytes=check.size_bytes,
+        sha256=check.sha256,
+        video_track=video_track,
     )
     if check.size_bytes > resumable_over_bytes:
         return await upload_resumable(client, path, spec, line=line)

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from sage.compare.v1 import compare_pb2
 from sage.ingest.v1 import media_pb2
 
-from sage_cli.show.timecode import FrameRate, frame_timecode, time_name
+from sage_cli.show.timecode import FrameRate, TimeNames
 
 Kind: TypeAlias = compare_pb2.DifferenceKind.ValueType
 
@@ -36,10 +36,12 @@ class Film:
     Attributes:
         label: Its name: the path that was given, or the name that it was uploaded under.
         media: What its file holds.
+        from_zero: Whether times are counted from 0, whatever the timecode of the file.
     """
 
     label: str
     media: media_pb2.Media
+    from_zero: bool = False
 
     @property
     def frame_rate(self) -> FrameRate | None:
@@ -51,16 +53,10 @@ class Film:
         """Its length."""
         return self.media.duration_seconds
 
-    def time_name(self, seconds: float) -> str:
-        """Return the timecode of a time in this film, or clock time if its frame rate has no timecode."""
-        return time_name(seconds, self.frame_rate)
-
-    def end_names(self, where: compare_pb2.FrameRange) -> tuple[str, str]:
-        """Return the timecodes of a range's first frame and of the frame after its last, or clock times."""
-        rate = self.frame_rate
-        if rate and rate.has_timecode:
-            return frame_timecode(where.first_frame, rate), frame_timecode(where.end_frame, rate)
-        return time_name(where.start_seconds, None), time_name(where.end_seconds, None)
+    @property
+    def times(self) -> TimeNames:
+        """The names of its times: timecode, or clock time if its frames have none."""
+        return TimeNames.read(self.media, from_zero=self.from_zero)
 
 
 @dataclass(frozen=True)
@@ -90,9 +86,14 @@ class Comparison:
         return self.response.tracks
 
     @property
+    def counted_media_differences(self) -> Sequence[compare_pb2.MediaDifference]:
+        """The differences between the files' media that count."""
+        return [one for one in self.response.media_differences if one.counts_as_difference]
+
+    @property
     def differ(self) -> bool:
-        """Whether any track has a difference, or was not compared in more than its tail."""
-        return any(self.found_in(track) for track in self.tracks)
+        """Whether any track has a difference, or was not compared in more than its tail, or the files' media differ."""
+        return any(self.found_in(track) for track in self.tracks) or bool(self.counted_media_differences)
 
     def found_in(self, track: compare_pb2.TrackComparison) -> Sequence[compare_pb2.Difference]:
         """Return the differences of a track, without the tail that no clip covers."""
@@ -118,7 +119,12 @@ class Comparison:
 
 def noun_of(track: compare_pb2.TrackComparison) -> str:
     """Return the display name of a track: `picture` for `visual`."""
-    return _TRACK_NOUNS.get(track.name, track.name)
+    return noun_of_track(track.name)
+
+
+def noun_of_track(name: str) -> str:
+    """Return the display name of the track with a name."""
+    return _TRACK_NOUNS.get(name, name)
 
 
 def kind_of(difference: compare_pb2.Difference) -> Kind:

@@ -56,5 +56,5 @@ def _difference(difference: dict[str, Any], comparison: Comparison) -> dict[str,
 def _with_timecode(where: dict[str, Any] | None, film: Film) -> dict[str, Any] | None:
     if where is None:
         return None
-    start, end = film.end_names(json_format.ParseDict(where, compare_pb2.FrameRange()))
+    start, end = film.times.ends_of(json_format.ParseDict(where, compare_pb2.FrameRange()))
     return {**where, "startTimecode": start, "endTimecode": end}

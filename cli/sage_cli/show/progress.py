@@ -1,5 +1,8 @@
-"""Progress on the terminal: one line per film, from its first byte to its last clip."""
+"""Progress: a line per film that changes on a terminal; elsewhere, such as in a log, a new line now and then."""
 
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -9,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
+from sage_cli.api.errors import in_commands
 from sage_cli.show.terminal import Terminal, printable
 
 # Terminal widths from which all details, and longer names, fit.
@@ -86,13 +90,14 @@ class Line:
             completed=done,
             description=phase,
             label=self.short_label,
+            full_label=self.label,
             counts_bytes=counts_bytes,
             message="",
         )
 
     def report(self, fraction: float, message: str) -> None:
-        """Set the progress of the work, 0 to 1, and its message."""
-        self._progress.update(self._task, completed=fraction, message=printable(message))
+        """Set the progress of the work, 0 to 1, and the server's message."""
+        self._progress.update(self._task, completed=fraction, message=printable(in_commands(message)))
 
     def note(self, text: str) -> None:
         """Print a remark about the film, which stays on the terminal."""
@@ -109,6 +114,7 @@ class ProgressBoard:
 
     def __init__(self, terminal: Terminal, *, shown: bool = True) -> None:
         self._terminal = terminal
+        self._log: ProgressLog | None = None
         self._label_width = 24 if terminal.err.width >= WIDE else 12
         self._progress = Progress(
             TextColumn(
@@ -125,21 +131,99 @@ class ProgressBoard:
             transient=True,
             disable=not (shown and terminal.show_progress),
         )
+        if shown and not terminal.show_progress and not terminal.quiet:
+            self._log = ProgressLog(lambda: self._progress.tasks, terminal.note)
 
     def __enter__(self) -> Self:
         self._progress.start()
+        if self._log:
+            self._log.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._log:
+            self._log.stop()
         self._progress.stop()
 
     def line(self, label: str) -> Line:
         """Add a line for a film."""
         short = shorten(printable(label), self._label_width)
-        task = self._progress.add_task("waiting", total=None, label=short, counts_bytes=False, message="")
+        task = self._progress.add_task(
+            "waiting", total=None, label=short, full_label=label, counts_bytes=False, message=""
+        )
         return Line(label, short, self._terminal, self._progress, task)
+
+
+class ProgressLog:
+    """Prints a line per film every 30 s, and every 10% if the work is fast. The first 10 s are silent.
+
+    The server may be silent for longer than that, so a thread looks at the films.
+
+    Args:
+        tasks: Returns the films' progress.
+        write: Prints a line.
+        clock: Seconds that pass.
+    """
+
+    EVERY_S = 30.0
+    STEP_PERCENT = 10.0
+    # Between two lines about a film, however fast it is.
+    MIN_GAP_S = 10.0
+    _LOOK_S = 1.0
+
+    def __init__(
+        self,
+        tasks: Callable[[], Sequence[Task]],
+        write: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tasks = tasks
+        self._write = write
+        self._clock = clock
+        self._begin_s = clock()
+        # Per film: when a line was printed, its phase and its percentage.
+        self._printed: dict[TaskID, tuple[float, str, float]] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Start to print."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Print nothing more."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._LOOK_S):
+            self.look()
+
+    def look(self) -> None:
+        """Print the lines that are due."""
+        now = self._clock()
+        for task in self._tasks():
+            if task.finished:
+                continue
+            at_s, phase, percent = self._printed.get(task.id, (self._begin_s, "", 0.0))
+            moved = task.description != phase or task.percentage - percent >= self.STEP_PERCENT
+            if now - at_s >= (self.MIN_GAP_S if moved else self.EVERY_S):
+                self._printed[task.id] = (now, task.description, task.percentage)
+                self._write(_log_line(task))
+
+
+def _log_line(task: Task) -> str:
+    parts = [f"{printable(task.fields['full_label'])}: {task.description}"]
+    if task.total is not None:
+        parts[0] += f" {task.percentage:.0f}%"
+    if task.fields["counts_bytes"]:
+        parts.append(size_of(task.completed, task.total or 0))
+    elif task.fields["message"]:
+        parts.append(task.fields["message"])
+    return ", ".join(parts)
 
 
 def shorten(text: str, width: int) -> str:

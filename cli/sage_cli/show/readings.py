@@ -17,6 +17,7 @@ _STATES: dict[Kind | None, tuple[str, str]] = {
     compare_pb2.DIFFERENCE_KIND_ONLY_IN_B: ("only in new", "only in new"),
     compare_pb2.DIFFERENCE_KIND_NOT_COMPARED: ("not compared", "not compared"),
 }
+AUDIO_TRACKS_DIFFER = "the audio tracks of the files differ"
 # If the ranges of two tracks miss each other by a rounding error, the gap means nothing.
 _SHORTEST_SECONDS = 1e-3
 
@@ -66,6 +67,8 @@ def summarize(comparison: Comparison) -> str:
     changed = compare_pb2.DIFFERENCE_KIND_CHANGED
     states = [changed if comparison.found_in(track) else None for track in comparison.tracks]
     words = _describe(comparison.tracks, states)
+    if comparison.counted_media_differences:
+        return f"{words.capitalize()}; {AUDIO_TRACKS_DIFFER}"
     return words.capitalize() if any(states) else f"No differences, {words}"
 
 

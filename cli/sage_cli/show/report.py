@@ -20,7 +20,8 @@ from sage_cli.show.comparison import (
     kind_of,
     noun_of,
 )
-from sage_cli.show.readings import describe, listed, read_together, summarize
+from sage_cli.show.readings import AUDIO_TRACKS_DIFFER, describe, listed, read_together, summarize
+from sage_cli.show.remarks import describe_media_difference, describe_not_compared, describe_picture_tracks
 from sage_cli.show.terminal import printable
 from sage_cli.show.timeline import ASCII, UNICODE, draw_timeline
 
@@ -47,7 +48,7 @@ def draw_report(comparison: Comparison, *, width: int, ascii_only: bool = False)
         ascii_only: Whether the output can show only ASCII.
     """
     several = len(comparison.tracks) > 1
-    parts = [_headline(comparison), Text(), *_summary(comparison, width)]
+    parts = [_headline(comparison), *_remarks(comparison), Text(), *_summary(comparison, width)]
     if several:
         parts += _readings(comparison)
     for track in comparison.tracks:
@@ -64,20 +65,44 @@ def _headline(comparison: Comparison) -> Text:
     style = "bold yellow" if comparison.differ else "bold green"
     if len(comparison.tracks) > 1:
         return Text(f"{summarize(comparison)}.", style=style)
-    found, rest = _verdict(comparison, comparison.tracks[0])
-    return Text.assemble((found[0].upper() + found[1:], style), f"{rest}.")
+    (track,) = comparison.tracks
+    found, tail = comparison.found_in(track), _tail(comparison, track)
+    # If nothing differs and the tail was not compared, a percentage below 100 would be misleading.
+    same = "the same" if tail and not found else f"{percent(track.similarity_percent)} the same"
+    rest = f": {_count(len(found), 'difference')}" if found else ""
+    if comparison.counted_media_differences:
+        tail += f"; {AUDIO_TRACKS_DIFFER}"
+    return Text.assemble((f"The {noun_of(track)} is {same}", style), f"{rest}{tail}.")
 
 
-def _verdict(comparison: Comparison, track: compare_pb2.TrackComparison) -> tuple[str, str]:
+def _remarks(comparison: Comparison) -> Iterator[Text]:
+    """Yield a line for each difference between the files, and for what was not compared."""
+    differences = comparison.response.media_differences
+    for difference in differences:
+        if difference.counts_as_difference:
+            yield Text(printable(describe_media_difference(difference)), style="yellow")
+    for sentence in describe_not_compared(comparison):
+        yield Text(printable(sentence), style="blue")
+    for difference in differences:
+        if not difference.counts_as_difference:
+            yield Text(printable(describe_media_difference(difference)))
+    for sentence in describe_picture_tracks(comparison):
+        yield Text(printable(sentence))
+
+
+def _tail(comparison: Comparison, track: compare_pb2.TrackComparison) -> str:
+    tail = comparison.tail_of(track)
+    return f"; the last {tail.a.end_seconds - tail.a.start_seconds:.1f} s were not compared" if tail else ""
+
+
+def _verdict(comparison: Comparison, track: compare_pb2.TrackComparison) -> str:
     """Return how many differences a track has, how much is the same, and what was not compared.
 
     If nothing differs and the tail was not compared, a percentage below 100 would be misleading and is omitted.
     """
-    found, tail = comparison.found_in(track), comparison.tail_of(track)
-    rest = f", {percent(track.similarity_percent)} the same" if found or not tail else ""
-    if tail:
-        rest += f"; the last {tail.a.end_seconds - tail.a.start_seconds:.1f} s were not compared"
-    return _count(len(found), "difference") if found else "no differences", rest
+    found, tail = comparison.found_in(track), _tail(comparison, track)
+    same = f", {percent(track.similarity_percent)} the same" if found or not tail else ""
+    return f"{_count(len(found), 'difference') if found else 'no differences'}{same}{tail}"
 
 
 def _readings(comparison: Comparison) -> Iterator[Text]:
@@ -90,7 +115,7 @@ def _readings(comparison: Comparison) -> Iterator[Text]:
         edges = (reading.start_seconds, reading.end_seconds)
         film, names = (comparison.old, old) if old.keys() >= {*edges} else (comparison.new, new)
         # The other film may be the only one that has an edge: where its sound ends, for example.
-        where = "-".join(names.get(edge) or film.time_name(edge) for edge in edges)
+        where = "-".join(names.get(edge) or film.times.at(edge) for edge in edges)
         yield Text.assemble((where, "dim"), f"  {describe(reading, comparison)}")
 
 
@@ -102,7 +127,7 @@ def _edge_names(comparison: Comparison, side: Literal["a", "b"]) -> dict[float, 
         for difference in track.time.differences:
             if difference.HasField(side):
                 where: compare_pb2.FrameRange = getattr(difference, side)
-                names |= zip((where.start_seconds, where.end_seconds), film.end_names(where), strict=True)
+                names |= zip((where.start_seconds, where.end_seconds), film.times.ends_of(where), strict=True)
     return names
 
 
@@ -119,10 +144,10 @@ def _summary(comparison: Comparison, width: int) -> Iterator[Text]:
             yield fact("", facts)
     for track in comparison.tracks:
         if len(comparison.tracks) > 1:
-            found, rest = _verdict(comparison, track)
-            yield fact(noun_of(track), f"{found}{rest}; {_clips(track)}")
+            yield fact(noun_of(track), f"{_verdict(comparison, track)}; {_clips(track)}")
         else:
             yield fact("clips", _clips(track))
+            yield from _compared(comparison, track, width)
     yield from _measure(comparison)
 
 
@@ -132,6 +157,27 @@ def _clips(track: compare_pb2.TrackComparison) -> str:
     if silent:
         return f"no {noun_of(track)} in {listed(silent)}"
     return f"{track.time.differing_count} of {track.time.compared_count} differ"
+
+
+def _compared(comparison: Comparison, track: compare_pb2.TrackComparison, width: int) -> Iterator[Text]:
+    """Yield the range of each film that was compared: on one line if both are called the same, or if there is room."""
+    series = track.time.series
+    if not series.distances:
+        return
+    starts = (series.a_start_seconds, series.b_start_seconds)
+    ranges = [
+        f"{film.times.at(times[0])}-{film.times.at(times[-1] + series.length_seconds[-1])}"
+        for film, times in zip(comparison.films, starts, strict=True)
+    ]
+    if ranges[0] == ranges[1]:
+        yield fact("compared", f"{noun_of(track)}, {ranges[0]}")
+        return
+    old, new = f"{noun_of(track)}, {ranges[0]} of old", f"{ranges[1]} of new"
+    if _FACT_WIDTH + len(old) + 2 + len(new) <= width:
+        yield fact("compared", f"{old}, {new}")
+    else:
+        yield fact("compared", f"{old},")
+        yield fact("", new)
 
 
 def _measure(comparison: Comparison) -> Iterator[Text]:
@@ -153,11 +199,13 @@ def fact(name: str, value: str) -> Text:
 
 
 def _format(film: Film) -> Iterator[str]:
-    yield film.time_name(film.duration_seconds)
+    yield film.times.length(film.duration_seconds)
     if film.frame_rate:
         yield str(film.frame_rate)
     if film.media.display_width and film.media.display_height:
         yield f"{film.media.display_width}×{film.media.display_height}"
+    if start := film.times.start:
+        yield f"from {start}"
 
 
 def _wide_table(comparison: Comparison, track: compare_pb2.TrackComparison) -> Iterator[Text]:
@@ -199,8 +247,8 @@ class _Row:
     def read(cls, difference: compare_pb2.Difference, comparison: Comparison) -> Self:
         return cls(
             kind=kind_of(difference),
-            old="-".join(comparison.old.end_names(difference.a)) if difference.HasField("a") else _ABSENT,
-            new="-".join(comparison.new.end_names(difference.b)) if difference.HasField("b") else _ABSENT,
+            old="-".join(comparison.old.times.ends_of(difference.a)) if difference.HasField("a") else _ABSENT,
+            new="-".join(comparison.new.times.ends_of(difference.b)) if difference.HasField("b") else _ABSENT,
             distance=f"{difference.max_distance:.3f}" if difference.HasField("max_distance") else "",
         )
 

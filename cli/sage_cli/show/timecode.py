@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from sage.compare.v1 import compare_pb2
 from sage.ingest.v1 import media_pb2
 
-# Containers state an average, which deviates slightly from 30000/1001 if the duration of a file was rounded.
-_DROP_FRAME_RATES = (Fraction(30_000, 1001), Fraction(60_000, 1001))
-_TOLERANCE = Fraction(1, 200)
-# 23.976 is 0.1% off 24, and editors count it as 24. A rate that is further off a whole number, such as 12.5 or the
-# average of a phone's recording, would move timecode seconds away from the clock within a minute.
-_MAX_DRIFT = Fraction(1, 500)
+# Editors count 23.976 as 24 and 29.97 as 30. A rate this close to such a rate is that rate, stated as an average.
+_NTSC = Fraction(1000, 1001)
+_MAX_DEVIATION = Fraction(1, 2000)
+# If it is unknown whether frame times vary, only a rate that is hardly the average of varying ones will do.
+_MAX_UNSURE_DEVIATION = Fraction(1, 100_000)
 
 
 def date_and_time(timestamp: Timestamp) -> str:
@@ -38,56 +38,124 @@ class FrameRate:
         """Frames in one second of timecode: 24 for 23.976, 30 for 29.97."""
         return max(1, round(self.frames_per_second))
 
-    @property
-    def has_timecode(self) -> bool:
-        """Whether films of this rate are counted in timecode."""
-        return abs(self.frames_per_second - self.nominal) <= self.nominal * _MAX_DRIFT
-
-    @property
-    def dropped_per_minute(self) -> int:
-        """Frame numbers skipped in each minute except every tenth: 2 at 29.97, 4 at 59.94, else 0."""
-        for rate in _DROP_FRAME_RATES:
-            if abs(self.frames_per_second - rate) < _TOLERANCE:
-                return self.nominal // 15
-        return 0
-
     def frame_at(self, seconds: float) -> int:
         """Return the number of the frame that starts nearest to a time, from 0."""
         return int(Fraction(seconds) * self.frames_per_second + Fraction(1, 2))
+
+    def is_counted_in_timecode(self, mode: media_pb2.FrameRateMode.ValueType) -> bool:
+        """Return whether films of this rate have timecode. If frame times vary, it would move away from the clock."""
+        if mode == media_pb2.FRAME_RATE_MODE_VARIABLE:
+            return False
+        known = mode == media_pb2.FRAME_RATE_MODE_CONSTANT
+        allowed = _MAX_DEVIATION if known else _MAX_UNSURE_DEVIATION
+        standard = (Fraction(self.nominal), self.nominal * _NTSC)
+        return any(abs(self.frames_per_second - rate) <= rate * allowed for rate in standard)
 
     def __str__(self) -> str:
         return f"{float(self.frames_per_second):.5g} fps"
 
 
-def time_name(seconds: float, rate: FrameRate | None) -> str:
-    """Return the timecode of a time, or clock time if the frame rate is unknown or has no timecode.
+@dataclass(frozen=True)
+class TimeNames:
+    """Names the times of one film: in timecode, or in clock time from 0 if its frames have no timecode.
 
-    Args:
-        seconds: Time from the first frame, not negative.
-        rate: The frame rate of the film.
+    Attributes:
+        rate: The rate at which frames are counted. None for clock time.
+        start_frame: Timecode of the first frame, as the number of frames since midnight.
+        drop_frame: Whether numbers are dropped. Only the file says so: films at 29.97 exist with and without.
     """
-    return frame_timecode(rate.frame_at(seconds), rate) if rate and rate.has_timecode else clock(seconds)
+
+    rate: FrameRate | None
+    start_frame: int = 0
+    drop_frame: bool = False
+
+    @classmethod
+    def read(cls, media: media_pb2.Media, *, from_zero: bool = False) -> "TimeNames":
+        """Return the names for a film.
+
+        Args:
+            media: What its file holds.
+            from_zero: Whether the first frame is 00:00:00:00 whatever its timecode in the file.
+        """
+        rate = FrameRate.read(media)
+        if rate is None or not rate.is_counted_in_timecode(media.frame_rate_mode):
+            return cls(None)
+        start = media.start_timecode
+        drop_frame = start.drop_frame and rate.nominal % 30 == 0
+        if from_zero:
+            return cls(rate, 0, drop_frame)
+        minutes = start.hours * 60 + start.minutes
+        frame = (minutes * 60 + start.seconds) * rate.nominal + start.frames
+        if drop_frame:
+            frame -= _dropped_per_minute(rate.nominal) * (minutes - minutes // 10)
+        return cls(rate, frame, drop_frame)
+
+    def at(self, seconds: float) -> str:
+        """Return the name of a time, in seconds from the first frame."""
+        return clock(seconds) if self.rate is None else self._position(self.rate.frame_at(seconds))
+
+    def ends_of(self, where: compare_pb2.FrameRange) -> tuple[str, str]:
+        """Return the names of a range's first frame and of the frame after its last."""
+        if self.rate is None:
+            return clock(where.start_seconds), clock(where.end_seconds)
+        return self._position(where.first_frame), self._position(where.end_frame)
+
+    def length(self, seconds: float) -> str:
+        """Return a length, which counts from 0. Its hours continue after 23."""
+        return clock(seconds) if self.rate is None else self._timecode(self.rate.frame_at(seconds))
+
+    @property
+    def start(self) -> str:
+        """The timecode of the first frame; empty if times are counted from 0."""
+        return self._position(0) if self.start_frame else ""
+
+    def _position(self, frame: int) -> str:
+        return self._timecode((self.start_frame + frame) % self._frames_per_day)
+
+    def _timecode(self, frame: int) -> str:
+        return frame_timecode(frame, self._nominal, drop_frame=self.drop_frame)
+
+    @property
+    def _frames_per_day(self) -> int:
+        return 24 * 6 * _frames_per_ten_minutes(self._nominal, drop_frame=self.drop_frame)
+
+    @property
+    def _nominal(self) -> int:
+        return self.rate.nominal if self.rate else 1
 
 
-def frame_timecode(frame: int, rate: FrameRate) -> str:
+def frame_timecode(frame: int, nominal: int, *, drop_frame: bool = False) -> str:
     """Return the timecode of a frame counted from 0: ``HH:MM:SS:FF``, or ``HH:MM:SS;FF`` with drop-frame.
 
     Drop-frame keeps timecode in step with the clock at 29.97 and 59.94 frames a second: it skips numbers, never
     pictures. Hours continue after 23.
 
+    Args:
+        frame: The frame.
+        nominal: Frames in one second of timecode.
+        drop_frame: Whether the first 2 numbers (4 at 59.94) of each minute are skipped, except every tenth minute.
+
     Source: SMPTE ST 12-1, 5.2.
     """
-    dropped = rate.dropped_per_minute
-    if dropped:
-        ten_minutes, rest = divmod(frame, rate.nominal * 600 - 9 * dropped)
+    if drop_frame:
+        dropped = _dropped_per_minute(nominal)
+        ten_minutes, rest = divmod(frame, _frames_per_ten_minutes(nominal, drop_frame=True))
         # The first of ten minutes drops nothing, so it is longer than the nine after it.
-        minutes = max(0, rest - dropped) // (rate.nominal * 60 - dropped)
+        minutes = max(0, rest - dropped) // (nominal * 60 - dropped)
         frame += dropped * (9 * ten_minutes + minutes)
-    seconds, frames = divmod(frame, rate.nominal)
+    seconds, frames = divmod(frame, nominal)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    digits = len(str(max(10, rate.nominal - 1)))
-    return _join(hours, minutes, seconds, frames, drop_frame=bool(dropped), digits=digits)
+    digits = len(str(max(10, nominal - 1)))
+    return f"{hours:02}:{minutes:02}:{seconds:02}{';' if drop_frame else ':'}{frames:0{digits}}"
+
+
+def _dropped_per_minute(nominal: int) -> int:
+    return nominal // 15
+
+
+def _frames_per_ten_minutes(nominal: int, *, drop_frame: bool) -> int:
+    return nominal * 600 - (9 * _dropped_per_minute(nominal) if drop_frame else 0)
 
 
 def start_timecode(media: media_pb2.Media) -> str:
@@ -95,7 +163,8 @@ def start_timecode(media: media_pb2.Media) -> str:
     if not media.HasField("start_timecode"):
         return ""
     start = media.start_timecode
-    return _join(start.hours, start.minutes, start.seconds, start.frames, drop_frame=start.drop_frame)
+    separator = ";" if start.drop_frame else ":"
+    return f"{start.hours:02}:{start.minutes:02}:{start.seconds:02}{separator}{start.frames:02}"
 
 
 def clock(seconds: float) -> str:
@@ -112,7 +181,3 @@ def short_clock(seconds: int) -> str:
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def _join(hours: int, minutes: int, seconds: int, frames: int, *, drop_frame: bool, digits: int = 2) -> str:
-    return f"{hours:02}:{minutes:02}:{seconds:02}{';' if drop_frame else ':'}{frames:0{digits}}"

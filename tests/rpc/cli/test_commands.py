@@ -228,7 +228,7 @@ async def test_renamed_copy_is_found_by_its_content(sage, fake, films, tmp_path)
     second = await sage("upload", "copy.mp4")
     assert second.out == first.out
     assert fake.uploads == 1
-    assert second.err == "copy.mp4: already stored as old.mp4.\n"
+    assert second.err == "copy.mp4: already there as old.mp4.\n"
     (request,) = fake.video_lists
     assert request.sha256 == next(iter(fake.videos.values())).sha256
     assert request.filename_contains == ""
@@ -262,7 +262,7 @@ async def test_video_shows_what_its_file_holds(sage, fake):
     for line in [
         f"id        {video.id}",
         "name      film.mxf",
-        "length    00:00:20:00",
+        "length    00:00:20.000",
         "starts at 10:00:00:00",
         "picture   640×360 24 fps h264, stored as 480×360, variable frame rate, interlaced",
         "colour    bt709 bt709",

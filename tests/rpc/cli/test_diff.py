@@ -5,12 +5,13 @@ import json
 import pytest
 from sage.compare.v1 import compare_pb2
 from sage.embed.v1 import embed_pb2
+from sage.ingest.v1 import media_pb2
 
 
 async def test_films_that_differ_exit_with_one(sage, fake, films):
     outcome = await sage("diff", *films)
     assert outcome.code == 1, outcome.err
-    assert "2 differences, 71.1% the same." in outcome.out
+    assert outcome.out.startswith("The picture is 71.1% the same: 2 differences.\n")
     assert "1  changed       00:00:04:00-00:00:08:00  00:00:04:00-00:00:08:00  0.400" in outcome.out
     assert "2  only in new   -                        00:00:20:00-00:00:22:12" in outcome.out
     assert outcome.err == ""
@@ -21,7 +22,7 @@ async def test_films_that_do_not_differ_exit_with_zero(sage, fake, films, tmp_pa
     (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
     outcome = await sage("diff", films[0], "copy.mp4")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith("No differences, 100% the same.")
+    assert outcome.out.startswith("The picture is 100% the same.\n")
 
 
 async def test_same_file_twice_is_uploaded_and_embedded_once(sage, fake, films):
@@ -91,9 +92,67 @@ async def test_options_reach_the_comparison(sage, fake, films):
     assert first.mode == second.mode == compare_pb2.COMPARE_MODE_TIME
 
 
-async def test_films_at_29_97_have_drop_frame_timecode(sage, fake, films):
+async def test_times_start_at_the_timecode_of_each_file_unless_asked_for_zero(sage, fake, films):
+    """Numbers are dropped only if the file says so."""
     fake.frame_rate = (30_000, 1001)
-    assert "00:00:04;00-00:00:08;00" in (await sage("diff", *films)).out
+    assert "00:00:04:00-00:00:08:00  00:00:04:00-00:00:08:00" in (await sage("diff", *films)).out
+    for drop_frame, shown in ((False, "10:00:04:00-10:00:08:00"), (True, "10:00:04;00-10:00:08;00")):
+        timecode = media_pb2.Timecode(hours=10, drop_frame=drop_frame)
+        for embedding in fake.embeddings.values():
+            embedding.media.start_timecode.CopyFrom(timecode)
+        assert f"{shown}  {shown}" in (await sage("diff", *films)).out
+        document = json.loads((await sage("diff", *films, "--json")).out)
+        assert document["tracks"][0]["time"]["differences"][0]["a"]["startTimecode"] == shown.partition("-")[0]
+        zero = shown.replace("10:", "00:")
+        assert f"{zero}  {zero}" in (await sage("diff", *films, "--timecode", "zero")).out
+
+
+async def test_lost_sound_exits_with_one_although_the_picture_is_the_same(sage, fake):
+    """The picture alone is compared; the audio tracks are known from the files."""
+    a, b = fake.add_embedding(fake.add_video().id), fake.add_embedding(fake.add_video().id)
+    for video in fake.videos.values():
+        video.sha256 = "same"
+    fake.beyond_tracks.not_compared.add(track="audio", reason=compare_pb2.NOT_COMPARED_REASON_MODEL_LACKS_TRACK)
+    outcome = await sage("compare", a.id, b.id)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith(
+        "The picture is 100% the same.\nSound was not compared: model local has no audio track.\n"
+    )
+    fake.beyond_tracks.media_differences.add(
+        kind=compare_pb2.MEDIA_DIFFERENCE_KIND_AUDIO_TRACK_COUNT, a="1", b="0", counts_as_difference=True
+    )
+    outcome = await sage("compare", a.id, b.id)
+    assert outcome.code == 1, outcome.err
+    assert outcome.out.startswith("The picture is 100% the same; the audio tracks of the files differ.\n")
+    assert json.loads((await sage("compare", a.id, b.id, "--json")).out)["differ"] is True
+
+
+async def test_picture_track_is_chosen_per_film_and_named(sage, fake, films):
+    """A stored video of the same content is used only if it shows the same picture track."""
+    fake.picture_tracks = 3
+    outcome = await sage("diff", *films)
+    assert "Picture of old: track 0 of 0 to 2 (h264 640×360); --video-track chooses another.\n" in outcome.out
+    outcome = await sage("diff", *films, "--video-track", "new:2")
+    assert outcome.code == 1, outcome.err
+    assert "Picture of old: track 0 of 0 to 2" in outcome.out
+    assert "Picture of new: track 2 of 0 to 2" in outcome.out
+    assert (fake.uploads, fake.creations) == (3, 3)
+    await sage("diff", *films, "--video-track", "2")
+    assert (fake.uploads, fake.creations) == (4, 4)
+    await sage("diff", *films, "--video-track", "old:2", "--video-track", "new:0")
+    assert (fake.uploads, fake.creations) == (4, 4)
+    uploaded = await sage("upload", films[0], "--video-track", "1")
+    assert "old.mp4: the film is track 1 of 0 to 2 (h264 640×360)" in uploaded.err
+
+
+async def test_picture_track_of_what_is_stored_cannot_be_chosen(sage, fake, films):
+    video = fake.add_video()
+    outcome = await sage("diff", films[0], video.id, "--video-track", "1")
+    assert (outcome.code, fake.uploads) == (2, 0)
+    assert "its picture track cannot be chosen" in outcome.err
+    for wrong in (("--video-track", "100"), ("--video-track", "a:1"), ("--video-track", "1", "--video-track", "old:1")):
+        assert (await sage("diff", *films, *wrong)).code == 2
+    assert fake.uploads == 0
 
 
 async def test_ids_stand_for_films(sage, fake, films):
@@ -258,7 +317,7 @@ async def test_tail_that_no_clip_covers_is_reported_and_exits_with_zero(sage, fa
     (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
     outcome = await sage("diff", films[0], "copy.mp4")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith("No differences; the last 1.4 s were not compared.\n")
+    assert outcome.out.startswith("The picture is the same; the last 1.4 s were not compared.\n")
     document = json.loads((await sage("diff", films[0], "copy.mp4", "--json")).out)
     assert document["differ"] is False
     assert document["tracks"][0]["tailNotComparedSeconds"] == pytest.approx(1.4)

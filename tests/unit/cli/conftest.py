@@ -91,7 +91,11 @@ def make_track(
 
 
 def make_comparison_of(
-    *tracks: compare_pb2.TrackComparison, old: Film | None = None, new: Film | None = None
+    *tracks: compare_pb2.TrackComparison,
+    old: Film | None = None,
+    new: Film | None = None,
+    media_differences: Sequence[compare_pb2.MediaDifference] = (),
+    not_compared: Sequence[compare_pb2.NotCompared] = (),
 ) -> Comparison:
     """Return a comparison of these tracks."""
     old, new = old or make_film("old.mp4", 20.0), new or make_film("new.mp4", 22.5)
@@ -102,6 +106,8 @@ def make_comparison_of(
         a=compare_pb2.Side(embedding_id="embed_a", video_id="video_a", media=old.media),
         b=compare_pb2.Side(embedding_id="embed_b", video_id="video_b", media=new.media),
         tracks=tracks,
+        media_differences=media_differences,
+        not_compared=not_compared,
     )
     return Comparison(response, old, new, clip_seconds=2.0)
 
@@ -136,9 +142,13 @@ def make_comparison() -> Callable[..., Comparison]:
         old: Film | None = None,
         new: Film | None = None,
         others: Sequence[compare_pb2.TrackComparison] = (),
+        media_differences: Sequence[compare_pb2.MediaDifference] = (),
+        not_compared: Sequence[compare_pb2.NotCompared] = (),
         **fields: object,
     ) -> Comparison:
         first = make_track(**fields)  # type: ignore[arg-type] # fields by name
-        return make_comparison_of(first, *others, old=old, new=new)
+        return make_comparison_of(
+            first, *others, old=old, new=new, media_differences=media_differences, not_compared=not_compared
+        )
 
     return make
