@@ -26,7 +26,7 @@ _NEXT_STEPS = {
     "PART_MISSING": "Run the command again; it sends what is missing.",
     "REQUEST_ID_REUSED": "Run the command again.",
     "TRACK_MISSING": "`sage embed VIDEO --track NAME` makes an embedding with a track.",
-    "CONTENT_TYPE_NOT_VIDEO": "If it is a video, state its type: --content-type video/mp4.",
+    "CONTENT_TYPE_NOT_VIDEO": "Omit --content-type; SAGE examines the file itself.",
     "MODEL_UNKNOWN": "`sage models` lists the models of this server.",
     "MODEL_UNAVAILABLE": "`sage models` shows which models can be used now.",
     "API_KEY_MISSING": "`sage key set` sets one.",

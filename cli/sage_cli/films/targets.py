@@ -1,12 +1,13 @@
 """The target of a command: a file, a video or an embedding."""
 
+import codecs
 import os
 import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from sage_runtime.api import media_type_of
+from sage_runtime.api import UNSPECIFIC_MEDIA_TYPE, media_type_of
 
 from sage_cli.api.errors import CommandError
 
@@ -19,7 +20,33 @@ _MEDIA_TYPES_BY_FIRST_BYTES = (
     (0, b"FLV\x01", "video/x-flv"),
     (0, b"\x00\x00\x01\xba", "video/mpeg"),
     (0, b"\x06\x0e\x2b\x34", "video/mxf"),
+    (0, b"nut/multimedia container\0", "video/x-nut"),
+    (0, b".RMF", "video/vnd.rn-realvideo"),
+    (0, b"YUV4MPEG2 ", "video/x-yuv4mpeg"),
 )
+# What a file plainly is instead of a film. Anything else is sent, and the server decides.
+_OTHERS_BY_FIRST_BYTES = (
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"GIF8", "a GIF image"),
+    (8, b"WEBP", "a WebP image"),
+    (0, b"II*\0", "a TIFF image"),
+    (0, b"MM\0*", "a TIFF image"),
+    (0, b"8BPS", "a Photoshop image"),
+    (8, b"WAVE", "a WAV sound file"),
+    (0, b"fLaC", "a FLAC sound file"),
+    (0, b"ID3", "an MP3 sound file"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ\0", "an xz archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (257, b"ustar", "a tar archive"),
+)
+_HEAD_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -145,26 +172,41 @@ def read_file_target(text: str, *, video_track: int | None = None) -> FileTarget
 def guess_media_type(path: Path) -> str:
     """Return the media type of a video file, from its name or else from its first bytes.
 
-    The server examines the bytes itself; players get the type stated here.
+    It is unspecific if neither tells. The server examines the bytes itself; players get the type stated here.
 
     Raises:
-        CommandError: It looks like something other than a video, or cannot be read.
+        CommandError: Its name is not that of a video and its first bytes are plainly something else, or it cannot be
+            read.
     """
-    by_name = media_type_of(path.name)
-    if by_name.startswith("video/"):
+    if by_name := media_type_of(path.name):
         return by_name
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise unreadable(path, error) from error
-    for offset, mark, media_type in _MEDIA_TYPES_BY_FIRST_BYTES:
-        if head[offset : offset + len(mark)] == mark:
-            return media_type
-    looks_like = f"looks like {by_name}, not a video" if by_name else "does not look like a video"
-    raise CommandError(
-        f"{path} {looks_like}.", next_step="If it is one, state its type, for example --content-type video/mp4."
-    )
+    if media_type := _found(head, _MEDIA_TYPES_BY_FIRST_BYTES):
+        return media_type
+    if other := _found(head, _OTHERS_BY_FIRST_BYTES) or ("a text file" if _is_text(head) else ""):
+        raise CommandError(
+            f"{path} is {other}, not a video.", next_step="If it is one, state its type: --content-type video/mp4."
+        )
+    return UNSPECIFIC_MEDIA_TYPE
+
+
+def _found(head: bytes, marks: tuple[tuple[int, bytes, str], ...]) -> str:
+    return next((found for offset, mark, found in marks if head[offset : offset + len(mark)] == mark), "")
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are text in UTF-8, the last character of which may be cut off."""
+    if any(byte < 0x20 and byte not in b"\t\n\r\f" for byte in head):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def unreadable(path: Path, error: OSError) -> CommandError:

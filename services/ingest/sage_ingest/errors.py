@@ -27,10 +27,15 @@ def video_too_large(size_bytes: int, *, max_bytes: int) -> SageError:
 
 
 def content_type_not_video(content_type: str) -> SageError:
-    """Return the error for a media type that is not `video/*`."""
+    """Return the error for a media type that no film has."""
     return SageError(
         Reason.CONTENT_TYPE_NOT_VIDEO,
-        violations=(FieldViolation("spec.content_type", "must be video/*, such as video/mp4."),),
+        violations=(
+            FieldViolation(
+                "spec.content_type",
+                "must be a media type of films, such as video/mp4, or application/octet-stream if it is unknown.",
+            ),
+        ),
         # Clients may send long text, and error details travel in headers.
         content_type=content_type[:100],
     )

@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import mimetypes
+import re
 from enum import Enum
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -121,11 +122,24 @@ class EnumTable(Generic[E, V]):
 # Python reads the system's tables, which differ between machines and give some film formats other types: `.ts` is a
 # Qt translation, `.mxf` an application.
 _BY_SUFFIX = {
+    ".264": "video/h264",
+    ".265": "video/h265",
+    ".3g2": "video/3gpp2",
     ".3gp": "video/3gpp",
+    ".asf": "video/x-ms-asf",
     ".avi": "video/x-msvideo",
+    ".dv": "video/x-dv",
+    ".f4v": "video/mp4",
     ".flv": "video/x-flv",
+    ".h264": "video/h264",
+    ".h265": "video/h265",
+    ".hevc": "video/h265",
+    ".ivf": "video/x-ivf",
     ".m2ts": "video/mp2t",
+    ".m2v": "video/mpeg",
     ".m4v": "video/mp4",
+    ".mjpeg": "video/x-motion-jpeg",
+    ".mjpg": "video/x-motion-jpeg",
     ".mkv": "video/x-matroska",
     ".mov": "video/quicktime",
     ".mp4": "video/mp4",
@@ -133,15 +147,47 @@ _BY_SUFFIX = {
     ".mpg": "video/mpeg",
     ".mts": "video/mp2t",
     ".mxf": "video/mxf",
+    ".nut": "video/x-nut",
+    ".ogm": "video/ogg",
     ".ogv": "video/ogg",
+    ".rm": "video/vnd.rn-realvideo",
+    ".rmvb": "video/vnd.rn-realvideo",
     ".ts": "video/mp2t",
+    ".vob": "video/mpeg",
     ".webm": "video/webm",
     ".wmv": "video/x-ms-wmv",
     ".y4m": "video/x-yuv4mpeg",
 }
 
 
+# Containers of films whose registered or usual type is not `video/*`.
+_OTHER_FILM_TYPES = frozenset(
+    {
+        "application/mp4",
+        "application/mxf",
+        "application/ogg",
+        "application/vnd.ms-asf",
+        "application/vnd.rn-realmedia",
+        "application/vnd.rn-realmedia-vbr",
+        "application/x-matroska",
+    }
+)
+# type "/" subtype of RFC 6838, section 4.2, with `video` for the type.
+_VIDEO_TYPE = re.compile(r"video/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
+# Of a file whose bytes alone tell what it is.
+UNSPECIFIC_MEDIA_TYPE = "application/octet-stream"
+
+
+def is_film_type(media_type: str) -> bool:
+    """Return whether files of a media type, in lower case and without parameters, can be films."""
+    return _VIDEO_TYPE.fullmatch(media_type) is not None or media_type in _OTHER_FILM_TYPES
+
+
 def media_type_of(filename: str) -> str:
-    """Return the media type for a file name, such as `video/mp4`, or an empty string if its extension is unknown."""
+    """Return the media type of a film for its name, such as `video/mp4`.
+
+    Empty if the extension is not that of a film format. That does not mean that the file is no film: its bytes decide.
+    """
     suffix = PurePosixPath(filename).suffix.lower()
-    return _BY_SUFFIX.get(suffix) or mimetypes.guess_type(f"film{suffix}")[0] or ""
+    found = _BY_SUFFIX.get(suffix) or mimetypes.guess_type(f"film{suffix}")[0] or ""
+    return found if is_film_type(found) else ""

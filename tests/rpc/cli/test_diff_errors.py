@@ -48,7 +48,7 @@ async def test_compare_of_a_video_without_embedding_names_the_command_that_embed
         (("missing.mp4", "new.mp4"), "There is no file missing.mp4."),
         ((".", "new.mp4"), "is a directory"),
         (("old.mp4", "empty.mp4"), "empty.mp4 is empty."),
-        (("old.mp4", "cover.png"), "cover.png looks like image/png, not a video."),
+        (("old.mp4", "cover.png"), "cover.png is a PNG image, not a video."),
         (("old.mp4", "new.mp4", "--threshold", "nan"), "nan is not from 0 to 2"),
         (("old.mp4", "new.mp4", "--threshold", "-1"), "-1 is not from 0 to 2"),
         (("old.mp4", "new.mp4", "--threshold", "2.1"), "2.1 is not from 0 to 2"),
@@ -71,7 +71,7 @@ async def test_compare_of_a_video_without_embedding_names_the_command_that_embed
 )
 async def test_error_is_a_sentence_with_a_next_step_and_exits_with_two(sage, films, tmp_path, arguments, words):
     (tmp_path / "empty.mp4").touch()
-    (tmp_path / "cover.png").write_bytes(b"\x89PNG")
+    (tmp_path / "cover.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     outcome = await sage("diff", *arguments)
     assert outcome.code == 2
     assert outcome.out == ""

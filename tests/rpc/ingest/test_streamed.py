@@ -88,6 +88,11 @@ async def test_the_extension_replaces_an_unspecific_content_type(ingest, said: s
     assert (await ingest.stub.UploadVideo(iter([first]))).video.content_type == "video/quicktime"
 
 
+async def test_the_content_decides_if_neither_type_nor_name_says_anything(ingest) -> None:
+    video = (await ingest.upload(content_type=None, filename="film.final")).video
+    assert (video.content_type, video.media.video_codec) == ("application/octet-stream", "h264")
+
+
 async def test_the_size_in_the_spec_takes_precedence_over_content_length(ingest, refusal) -> None:
     call = ingest.upload(size_bytes=1, metadata=[("x-upload-content-length", str(len(FILM)))])
     assert (await refusal(call)).reason == "SIZE_MISMATCH"
@@ -114,8 +119,8 @@ async def test_unusual_file_names_are_kept_and_never_used_as_keys(ingest, filena
         ),
         pytest.param(FILM, {"content_type": "image/png"}, "CONTENT_TYPE_NOT_VIDEO", "spec.content_type", id="type"),
         pytest.param(
-            FILM, {"content_type": None, "filename": "film"}, "CONTENT_TYPE_NOT_VIDEO", "spec.content_type",
-            id="no type, and a name that says nothing",
+            png(), {"content_type": None, "filename": "film"}, "VIDEO_UNREADABLE", "content",
+            id="a picture without a type, and with a name that says nothing",
         ),
         pytest.param(FILM, {"size_bytes": len(FILM) + 1}, "SIZE_MISMATCH", "spec.size_bytes", id="too few bytes"),
         pytest.param(FILM, {"size_bytes": len(FILM) - 1}, "SIZE_MISMATCH", "spec.size_bytes", id="too many bytes"),

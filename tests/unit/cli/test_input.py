@@ -91,6 +91,15 @@ def test_unreadable_file_is_refused(tmp_path):
         ("film", b"\0\0\0\x20ftypisom", "video/mp4"),
         ("film.final", b"\x1a\x45\xdf\xa3", "video/x-matroska"),
         ("film.bin", b"RIFF\0\0\0\0AVI LIST", "video/x-msvideo"),
+        ("film.txt", b"\0\0\0\x20ftypisom", "video/mp4"),
+        ("a.nut", b"", "video/x-nut"),
+        ("a.rm", b"", "video/vnd.rn-realvideo"),
+        ("a.h264", b"", "video/h264"),
+        ("film", b"nut/multimedia container\0", "video/x-nut"),
+        ("film", b".RMF\0\0", "video/vnd.rn-realvideo"),
+        ("film", b"YUV4MPEG2 W320 H180 F25:1\n", "video/x-yuv4mpeg"),
+        ("film", b"\0\0\0\x01\x67", "application/octet-stream"),
+        ("film.dat", b"\x80\x81", "application/octet-stream"),
     ],
 )
 def test_media_type_follows_from_the_name_or_the_first_bytes(tmp_path, name, content, media_type):
@@ -98,10 +107,24 @@ def test_media_type_follows_from_the_name_or_the_first_bytes(tmp_path, name, con
     assert guess_media_type(tmp_path / name) == media_type
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.png", b"\x89PNG"), ("a.txt", b"text"), ("a", b"?")])
-def test_file_that_does_not_look_like_a_video_needs_an_explicit_media_type(tmp_path, name, content):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n", "is a PNG image, not a video"),
+        (b"\xff\xd8\xff\xe0", "is a JPEG image"),
+        (b"RIFF\0\0\0\0WEBP", "is a WebP image"),
+        (b"RIFF\0\0\0\0WAVE", "is a WAV sound file"),
+        (b"%PDF-1.7", "is a PDF document"),
+        (b"PK\x03\x04", "is a ZIP archive"),
+        (b"\0" * 257 + b"ustar", "is a tar archive"),
+        (b"text\n", "is a text file"),
+        (b"x" * 511 + "é".encode(), "is a text file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["film", "film.png"])
+def test_file_that_is_plainly_something_else_needs_an_explicit_media_type(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(CommandError, match=words) as caught:
         guess_media_type(tmp_path / name)
     assert "--content-type" in caught.value.next_step
 

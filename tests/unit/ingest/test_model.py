@@ -15,8 +15,7 @@ GOOD = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 10, "sha
 @pytest.mark.parametrize(
     ("wrong", "reason", "field"),
     [
-        ({"content_type": "", "filename": "film"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
-        ({"content_type": "", "filename": "a.png"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
+        ({"content_type": "application/zip"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
         ({"content_type": "image/png"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
         ({"content_type": "video/"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
         ({"content_type": "video/mp4\r\nx: y"}, Reason.CONTENT_TYPE_NOT_VIDEO, "spec.content_type"),
@@ -49,6 +48,29 @@ def test_the_extension_decides_if_the_content_type_is_unspecific(said: str) -> N
     assert (
         check_video_spec(**{**GOOD, "content_type": said, "filename": "../x/A.MKV"}).content_type == "video/x-matroska"
     )
+
+
+@pytest.mark.parametrize("filename", ["film", "film.final", "a.png", "film.dat"])
+def test_name_that_is_not_that_of_a_film_leaves_the_decision_to_the_content(filename: str) -> None:
+    spec = check_video_spec(**{**GOOD, "content_type": "", "filename": filename})
+    assert spec.content_type == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("filename", "content_type"),
+    [
+        ("a.y4m", "video/x-yuv4mpeg"),
+        ("a.NUT", "video/x-nut"),
+        ("a.rm", "video/vnd.rn-realvideo"),
+        ("a.h264", "video/h264"),
+    ],
+)
+def test_every_film_format_has_a_media_type(filename: str, content_type: str) -> None:
+    assert check_video_spec(**{**GOOD, "content_type": "", "filename": filename}).content_type == content_type
+
+
+def test_type_of_a_film_container_that_is_not_called_video_is_accepted() -> None:
+    assert check_video_spec(**{**GOOD, "content_type": "application/mxf"}).content_type == "application/mxf"
 
 
 UPLOAD = Upload(

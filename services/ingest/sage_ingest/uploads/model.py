@@ -1,22 +1,18 @@
 """Resumable uploads, their parts, and rules for what a client declares that the contract's annotations do not state."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sage_runtime.api import media_type_of
+from sage_runtime.api import UNSPECIFIC_MEDIA_TYPE, is_film_type, media_type_of
 from sage_runtime.errors import SageError, invalid_field
 
 from sage_ingest.errors import content_type_not_video, part_invalid, video_too_large, video_unreadable
 from sage_ingest.videos.model import VideoSpec
 
 UPLOAD_ID_PREFIX = "upload"
-# type "/" subtype of RFC 6838, section 4.2, with `video` for the type.
-_VIDEO_TYPE = re.compile(r"video/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}")
-
 # What clients send if they do not know the type: `curl -T` sends none, `curl --data-binary` a form's.
-_UNSPECIFIC_TYPES = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
+_UNSPECIFIC_TYPES = {"", UNSPECIFIC_MEDIA_TYPE, "application/x-www-form-urlencoded"}
 
 
 class UploadState(StrEnum):
@@ -109,7 +105,7 @@ def check_video_spec(
     Args:
         filename: The label.
         content_type: Media type, possibly with parameters such as `; codecs=avc1`. If it is unspecific, the label's
-            extension decides.
+            extension replaces it, if that is known. The bytes decide whether the file is a video.
         size_bytes: Declared size; `None` if neither the spec nor the gateway stated one.
         sha256: Declared checksum, or empty.
         max_video_bytes: Largest size that the server accepts.
@@ -120,9 +116,9 @@ def check_video_spec(
     size_bytes = check_size(size_bytes, field="spec.size_bytes", of_what="whole file")
     media_type = content_type.partition(";")[0].strip(" \t").lower()
     if media_type in _UNSPECIFIC_TYPES:
-        media_type = media_type_of(filename)
-    if not _VIDEO_TYPE.fullmatch(media_type):
-        raise content_type_not_video(content_type or media_type)
+        media_type = media_type_of(filename) or UNSPECIFIC_MEDIA_TYPE
+    elif not is_film_type(media_type):
+        raise content_type_not_video(content_type)
     if size_bytes > max_video_bytes:
         raise video_too_large(size_bytes, max_bytes=max_video_bytes)
     if size_bytes == 0:

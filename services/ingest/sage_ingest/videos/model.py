@@ -164,7 +164,8 @@ class VideoSpec:
 
     Attributes:
         filename: A label for people. Never a path, never part of an object key.
-        content_type: Media type without parameters, lower-case, such as `video/mp4`.
+        content_type: Media type without parameters, lower-case, such as `video/mp4`; `application/octet-stream` if
+            neither the client nor the extension states one.
         size_bytes: Size of the whole file, at least 1.
         sha256: 64 lower-case hexadecimal digits; empty if the client declared none.
     """

@@ -51,7 +51,8 @@ CATALOGUE: dict[Reason, Entry] = {
         "The video is {size_bytes} bytes long; this server accepts at most {max_bytes}. Upload a smaller encode.",
     ),
     Reason.CONTENT_TYPE_NOT_VIDEO: Entry(
-        _INVALID, "The content type {content_type!r} is not a video type. Send one such as video/mp4."
+        _INVALID,
+        "The content type {content_type!r} is not a video type. Send one such as video/mp4, or none if it is unknown.",
     ),
     Reason.SIZE_MISMATCH: Entry(
         _INVALID,

@@ -71,8 +71,10 @@ class VideoSpec(_message.Message):
     separators, and never used as a path. Required.
     """
     content_type: _builtins.str
-    """Media type, `video/*`. Over JSON it may be omitted if the body's Content-Type states it. If neither is more
-    specific than `application/octet-stream`, the file name's extension decides.
+    """Media type: `video/*`, a type of film containers such as `application/mxf`, or empty or `application/octet-stream`
+    if it is unknown; any other type is refused. Over JSON it may be omitted if the body's Content-Type states it. If
+    neither is more specific than `application/octet-stream`, the file name's extension replaces it, if that belongs
+    to a film format. Whether the file is a video is decided by its content.
     """
     size_bytes: _builtins.int
     """Size of the file in bytes. Required, but over JSON the gateway takes it from Content-Length."""
@@ -124,7 +126,7 @@ class Video(_message.Message):
     filename: _builtins.str
     """The name that it was uploaded under."""
     content_type: _builtins.str
-    """The media type that it was uploaded as."""
+    """The media type that it was uploaded as; `application/octet-stream` if it was unknown."""
     size_bytes: _builtins.int
     """Size in bytes."""
     sha256: _builtins.str
