@@ -26,6 +26,7 @@ from pathlib import Path
 
 import av
 from harness import Result, median_ratio, report
+from sage_embed.config import LocalSettings
 from sage_embed.engines.engine import EngineRequest, Resume, SegmentsProduced
 from sage_embed.engines.local.engine import LocalEngine
 
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("film", type=Path, nargs="?", help="720p H.264; made from the sample if omitted")
     film = parser.parse_args().film
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    engine = LocalEngine(threads=CORES)
+    engine = LocalEngine(LocalSettings(threads=CORES))
     with tempfile.TemporaryDirectory() as folder:
         if film is None:
             film = Path(folder) / "film.mp4"

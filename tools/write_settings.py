@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 from sage_compare.config import CompareSettings
-from sage_embed.config import ApiSettings, EmbedSettings, TwelveLabsSettings, WorkerSettings
+from sage_embed.config import ApiSettings, EmbedSettings, LocalSettings, TwelveLabsSettings, WorkerSettings
 from sage_gateway.config import GatewaySettings
 from sage_ingest.config import IngestSettings
 from sage_local.settings import StackSettings
@@ -21,6 +21,7 @@ SECTIONS: list[tuple[str, type[Settings], type[Settings]]] = [
     ("embed, service and workers", EmbedSettings, ServerSettings),
     ("embed's service: `python -m sage_embed serve`", ApiSettings, EmbedSettings),
     ("embed's workers: `python -m sage_embed worker`", WorkerSettings, EmbedSettings),
+    ("the local model: `python -m sage_embed serve` and `worker`", LocalSettings, Settings),
     ("embed's work at TwelveLabs: `python -m sage_embed worker`", TwelveLabsSettings, Settings),
     ("compare: `python -m sage_compare serve`", CompareSettings, ServerSettings),
     ("The gateway: `python -m sage_gateway`, `sage-local up`", GatewaySettings, Settings),

@@ -9,7 +9,7 @@ from sage_runtime.process.startup import Command, run_command
 from sage_runtime.process.telemetry import configure_logging
 
 from sage_embed.app import rotate_keys, run_api, run_worker
-from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, TwelveLabsSettings, WorkerSettings
+from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, LocalSettings, TwelveLabsSettings, WorkerSettings
 from sage_embed.engines.engine import Engine
 from sage_embed.engines.local.engine import LocalEngine
 from sage_embed.engines.twelvelabs.client import preload
@@ -41,8 +41,7 @@ def make_engines(pool: Pool, settings: EmbedSettings, keys: ProviderKeys) -> lis
     """Return the engines, the preferred one first."""
     twelvelabs = load(TwelveLabsSettings)
     pace = PostgresProviderPace(pool, PaceOptions.from_settings(twelvelabs))
-    threads = settings.local_threads if isinstance(settings, WorkerSettings) else 0
-    return [TwelveLabsEngine(keys, pace, twelvelabs), LocalEngine(threads=threads)]
+    return [TwelveLabsEngine(keys, pace, twelvelabs), LocalEngine(load(LocalSettings))]
 
 
 def _serve() -> None:

@@ -82,7 +82,6 @@ class WorkerSettings(EmbedSettings):
             them to other workers.
         remote_concurrency: Maximum number of embeddings for which this process waits for providers concurrently; 0
             leaves them to other workers.
-        local_threads: Threads in which the local model decodes and computes; 0 for one per processor.
         poll_s: Seconds after which the queue is read even if no job was announced. Retries are fetched this way.
         worker_heartbeat_s: Seconds between two heartbeats of a worker.
         worker_lost_after_s: Seconds without a heartbeat after which a worker is lost and others continue its work.
@@ -97,7 +96,6 @@ class WorkerSettings(EmbedSettings):
     service_token: SecretStr = Field(default=SecretStr(""), validation_alias="SAGE_SERVICE_TOKEN")
     concurrency: int = Field(default=1, ge=0, le=64, validation_alias="SAGE_WORKER_CONCURRENCY")
     remote_concurrency: int = Field(default=100, ge=0, le=1000, validation_alias="SAGE_WORKER_REMOTE_CONCURRENCY")
-    local_threads: int = Field(default=0, ge=0, le=256, validation_alias="SAGE_LOCAL_THREADS")
     poll_s: float = Field(default=2.0, gt=0, le=60, validation_alias="SAGE_WORKER_POLL_SECONDS")
     worker_heartbeat_s: float = Field(default=5.0, gt=0, validation_alias="SAGE_WORKER_HEARTBEAT_SECONDS")
     worker_lost_after_s: float = Field(default=20.0, gt=0, validation_alias="SAGE_WORKER_LOST_AFTER_SECONDS")
@@ -117,6 +115,34 @@ class WorkerSettings(EmbedSettings):
     def retry_wait(self, attempts: int) -> timedelta:
         """Return how long to wait after a failed run that follows this many others."""
         return timedelta(seconds=min(self.retry_max_s, self.retry_base_s * 2.0 ** min(attempts, 30)))
+
+
+class LocalSettings(Settings):
+    """Settings of the local model, used by `python -m sage_embed serve` and `worker`.
+
+    Each video is decoded in its own process, which has no credentials. The limits apply to each of these processes.
+
+    Attributes:
+        threads: Threads in which the local model decodes and computes; 0 for one per processor.
+        max_video_s: Longest video in seconds.
+        decoder_memory_bytes: Address space of a decoder in bytes. 8K films require about 3 GiB.
+        decoder_cpu_s: CPU seconds that a decoder may use to open a video.
+        decoder_cpu_s_per_second: CPU seconds that it may use for each second of the video.
+        decoder_max_pixels: Largest frame that is decoded, in pixels.
+        decoder_max_still_s: Longest time in seconds for which a video may show one frame.
+        decoder_timeout_s: Seconds after which a decoder that makes no progress is ended.
+    """
+
+    threads: int = Field(default=0, ge=0, le=256, validation_alias="SAGE_LOCAL_THREADS")
+    max_video_s: float = Field(default=24 * 3600.0, gt=0, validation_alias="SAGE_LOCAL_MAX_VIDEO_SECONDS")
+    decoder_memory_bytes: int = Field(
+        default=4 * 1024**3, ge=256 * 1024**2, validation_alias="SAGE_DECODER_MEMORY_BYTES"
+    )
+    decoder_cpu_s: float = Field(default=60.0, gt=0, validation_alias="SAGE_DECODER_CPU_SECONDS")
+    decoder_cpu_s_per_second: float = Field(default=30.0, gt=0, validation_alias="SAGE_DECODER_CPU_SECONDS_PER_SECOND")
+    decoder_max_pixels: int = Field(default=8192 * 8192, ge=1, validation_alias="SAGE_DECODER_MAX_PIXELS")
+    decoder_max_still_s: float = Field(default=3600.0, gt=0, validation_alias="SAGE_DECODER_MAX_STILL_SECONDS")
+    decoder_timeout_s: float = Field(default=300.0, gt=0, validation_alias="SAGE_DECODER_TIMEOUT_SECONDS")
 
 
 class TwelveLabsSettings(Settings):

@@ -13,11 +13,14 @@ import av
 import numpy as np
 from fakes.twelvelabs.sound import sound_vectors
 from numpy.typing import NDArray
-from sage_embed.engines.local.engine import LocalRun
-from sage_embed.engines.local.frames import ClipGrid, FrameReader
+from sage_embed.config import LocalSettings
+from sage_embed.engines.local.decoder import Decoder
+from sage_embed.engines.local.engine import LocalEngine, LocalRun
+from sage_embed.engines.local.frames import ClipGrid
 from sage_embed.engines.local.network import DIMENSIONS, Network
 
 _THREADS = 2
+_ENGINE = LocalEngine(LocalSettings(threads=_THREADS))
 _FETCH_TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
@@ -66,8 +69,11 @@ class Studio:
             start, duration = _timeline(path)
             grid = ClipGrid(duration, clip_seconds)
             with _source(path) as source:
-                reader = FrameReader(source, start_offset_seconds=start, threads=_THREADS)
-                run = LocalRun(source, reader, grid=grid, network=self._network, first_clip=0)
+                request = _ENGINE.decode_request(
+                    start_offset_seconds=start, duration_seconds=duration, clip_seconds=clip_seconds, first_clip=0
+                )
+                decoder = Decoder(source, request, timeout_s=60)
+                run = LocalRun(decoder, grid=grid, network=self._network, first_clip=0)
                 run.start()
                 pictures = [segments.vectors for segments in iter(run.next_segments, None)]
                 run.stop()
@@ -132,7 +138,6 @@ class _FileSource:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
-        self.error: Exception | None = None
         self.read, self.seek, self.tell, self.close = (
             self._file.read, self._file.seek, self._file.tell, self._file.close,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 import pytest
+from sage_embed.config import LocalSettings
 from sage_embed.embeddings.model import Progress
 from sage_embed.engines.engine import EngineRequest, Progressed, Resume, SegmentsProduced, Vectors
 from sage_embed.engines.local import http_source
@@ -41,7 +42,7 @@ class Embedded:
 @pytest.fixture(scope="module")
 def engine() -> LocalEngine:
     """One engine for all tests, as in a worker."""
-    return LocalEngine(threads=2)
+    return LocalEngine(LocalSettings(threads=2))
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 from fakes.twelvelabs.server import StandIn
 from fakes.twelvelabs.studio import FastStudio
 from sage.embed.v1 import embed_pb2
-from sage_embed.config import SCHEMA, EmbedSettings, TwelveLabsSettings
+from sage_embed.config import SCHEMA, EmbedSettings, LocalSettings, TwelveLabsSettings
 from sage_embed.engines.engine import Engine
 from sage_embed.engines.local.engine import LocalEngine
 from sage_embed.engines.twelvelabs.engine import TwelveLabsEngine
@@ -65,7 +65,7 @@ def make_engines() -> Callable:
 
     def make(pool: Pool, settings: EmbedSettings, keys: ProviderKeys) -> list[Engine]:
         pace = PostgresProviderPace(pool, PACE)
-        return [TwelveLabsEngine(keys, pace, SETTINGS, clock=Clock(sleep=_hurried)), LocalEngine()]
+        return [TwelveLabsEngine(keys, pace, SETTINGS, clock=Clock(sleep=_hurried)), LocalEngine(LocalSettings())]
 
     return make
 

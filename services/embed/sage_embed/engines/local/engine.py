@@ -1,6 +1,7 @@
 """The local engine: vectors from a small network on this machine, without an account or an internet connection."""
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import deque
@@ -11,6 +12,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from sage_embed.config import LocalSettings
 from sage_embed.embeddings.model import LOCAL_PROVIDER, Progress
 from sage_embed.engines.engine import (
     Engine,
@@ -22,17 +24,22 @@ from sage_embed.engines.engine import (
     SegmentsProduced,
     Vectors,
 )
-from sage_embed.engines.local.frames import MIN_CLIP_SECONDS, ClipGrid, End, FrameReader, Sample
+from sage_embed.engines.local.decoder import Decoder, Picture
+from sage_embed.engines.local.decoder_process import DecodeRequest
+from sage_embed.engines.local.frames import MIN_CLIP_SECONDS, ClipGrid, End
 from sage_embed.engines.local.http_source import HttpSource
-from sage_embed.engines.local.network import DIMENSIONS, Network, PictureConverter, Pictures
+from sage_embed.engines.local.network import DIMENSIONS, Network
+from sage_embed.engines.local.pictures import Pictures
 
 # The first digits of the weights' SHA-256, and the version of the preprocessing.
 REVISION = "efficientnet-lite0-112-75dba1d5/1"
 TRACK = "visual"
 THREAD_NAME = "sage-local-decode"
 _URL_TIMEOUT_S = 30.0
-# Frames between the threads: enough to keep both busy, few enough that an 8K film does not exhaust memory.
-_WAITING_FRAMES = 6
+# Pictures between decoding and computing, 150 KB each: enough to keep both busy.
+_WAITING_PICTURES = 24
+# More threads each hold another frame, and hardly decode any faster.
+_MAX_DECODING_THREADS = 16
 # Segments are returned after about this much work, the most that a worker that dies loses.
 _CHUNK_SECONDS = 0.5
 _CHUNK_CLIPS = 64
@@ -44,14 +51,15 @@ class LocalEngine(Engine):
     """Embeds with EfficientNet-Lite0 on the CPU.
 
     A clip's vector is the mean of the network's features over its sampled frames, averaged over the picture and scaled
-    to length 1. The work runs in threads; the event loop only waits for them.
+    to length 1. A confined process decodes, and threads compute; the event loop only waits for them.
 
     Args:
-        threads: Number of threads for decoding, and for computing; 0 for one per processor.
+        settings: Threads, and what a film may cost.
     """
 
-    def __init__(self, *, threads: int = 0) -> None:
-        self._threads = threads or os.cpu_count() or 1
+    def __init__(self, settings: LocalSettings) -> None:
+        self._settings = settings
+        self._threads = settings.threads or os.cpu_count() or 1
         self._network = Network(threads=self._threads)
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -65,11 +73,12 @@ class LocalEngine(Engine):
                 tracks=(TRACK,),
                 min_clip_seconds=1.0,
                 max_clip_seconds=10.0,
+                max_video_seconds=self._settings.max_video_s,
             ),
         )
 
     async def embed(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        """Embed a video. Closing the generator stops the threads and waits for them.
+        """Embed a video. Closing the generator ends the process and the threads, and waits for them.
 
         Raises:
             SageError: PROVIDER_FAILED if the video cannot be decoded, STORE_UNAVAILABLE if it cannot be read.
@@ -83,9 +92,14 @@ class LocalEngine(Engine):
         first_clip = request.resume.segment_counts.get(TRACK, 0)
         progress = _progress(grid, covered=min(grid.start(first_clip), grid.duration_seconds))
         yield Progressed(progress.fraction, progress.message)
-        source = HttpSource(url)
-        reader = FrameReader(source, start_offset_seconds=request.start_offset_seconds, threads=self._threads)
-        run = LocalRun(source, reader, grid=grid, network=self._network, first_clip=first_clip)
+        decode = self.decode_request(
+            start_offset_seconds=request.start_offset_seconds,
+            duration_seconds=request.duration_seconds,
+            clip_seconds=request.clip_seconds,
+            first_clip=first_clip,
+        )
+        decoder = Decoder(HttpSource(url), decode, timeout_s=self._settings.decoder_timeout_s)
+        run = LocalRun(decoder, grid=grid, network=self._network, first_clip=first_clip)
         run.start()
         try:
             while (segments := await asyncio.to_thread(run.next_segments)) is not None:
@@ -94,6 +108,25 @@ class LocalEngine(Engine):
             run.stop()
             # A second cancellation must not leave the threads running.
             await asyncio.shield(asyncio.to_thread(run.join))
+
+    def decode_request(
+        self, *, start_offset_seconds: float, duration_seconds: float, clip_seconds: float, first_clip: int
+    ) -> DecodeRequest:
+        """Return what a decoder is asked for, within the limits of the settings."""
+        settings = self._settings
+        return DecodeRequest(
+            size_bytes=0,
+            start_offset_seconds=start_offset_seconds,
+            duration_seconds=duration_seconds,
+            clip_seconds=clip_seconds,
+            first_clip=first_clip,
+            threads=min(self._threads, _MAX_DECODING_THREADS),
+            memory_bytes=settings.decoder_memory_bytes,
+            cpu_s=settings.decoder_cpu_s,
+            cpu_s_per_second=settings.decoder_cpu_s_per_second,
+            max_pixels=settings.decoder_max_pixels,
+            max_still_seconds=settings.decoder_max_still_s,
+        )
 
     async def aclose(self) -> None:
         """Do nothing: only memory is kept between embeddings."""
@@ -117,23 +150,17 @@ class LocalRun:
     """Computes the clips of one video, starting with any of them.
 
     Args:
-        source: The video. Closed at the end of the run.
-        reader: Decodes it.
+        decoder: Decodes the video.
         grid: Its clips.
         network: The model.
         first_clip: Index of the first clip to compute.
     """
 
-    def __init__(
-        self, source: HttpSource, reader: FrameReader, *, grid: ClipGrid, network: Network, first_clip: int
-    ) -> None:
-        self._source = source
-        self._reader = reader
+    def __init__(self, decoder: Decoder, *, grid: ClipGrid, network: Network, first_clip: int) -> None:
+        self._decoder = decoder
         self._grid = grid
         self._network = network
-        self._first_clip = first_clip
-        self._samples: Handover[Sample | End] = Handover(_WAITING_FRAMES)
-        self._converter = PictureConverter()
+        self._pictures: Handover[Picture | End] = Handover(_WAITING_PICTURES)
         self._clip = _Clip(first_clip, [])
         self._computing = threading.Lock()
         self._thread = threading.Thread(target=self._decode, name=THREAD_NAME, daemon=True)
@@ -153,8 +180,8 @@ class LocalRun:
 
     def stop(self) -> None:
         """Make `next_segments` and the thread return soon. Does not block; may be called from any thread."""
-        self._samples.close()
-        self._source.abort()
+        self._pictures.close()
+        self._decoder.stop()
 
     def join(self) -> None:
         """Wait until all threads of this run have finished. Blocks. Call `stop` first."""
@@ -168,20 +195,19 @@ class LocalRun:
         vectors: list[Vectors] = []
         begun_at = monotonic()
         while not ends or (len(ends) < _CHUNK_CLIPS and monotonic() - begun_at < _CHUNK_SECONDS):
-            sample = self._samples.get()
-            if sample is None:
+            picture = self._pictures.get()
+            if picture is None:
                 break
-            # A clip is complete once a sample of another clip, or the end, follows.
+            # A clip is complete once a picture of another clip, or the end, follows.
             complete = self._clip
             end = self._grid.end(complete.index)
-            if isinstance(sample, Sample):
-                picture = self._converter.convert(sample.frame)
-                if sample.clip == complete.index:
-                    complete.pictures.append(picture)
+            if isinstance(picture, Picture):
+                if picture.clip == complete.index:
+                    complete.pictures.append(picture.pixels)
                     continue
-                self._clip = _Clip(sample.clip, [picture])
+                self._clip = _Clip(picture.clip, [picture.pixels])
             else:
-                end = min(end, sample.at_seconds)
+                end = min(end, picture.at_seconds)
                 too_short = complete.index and end - self._grid.start(complete.index) < MIN_CLIP_SECONDS
                 if too_short or not complete.pictures:
                     break
@@ -201,17 +227,15 @@ class LocalRun:
     def _decode(self) -> None:
         error: Exception | None = None
         try:
-            samples = self._reader.samples(self._grid, first_clip=self._first_clip)
-            for sample in samples:
-                if not self._samples.put(sample):
-                    break
-            samples.close()
+            with contextlib.closing(self._decoder.pictures()) as pictures:
+                for picture in pictures:
+                    if not self._pictures.put(picture):
+                        break
         except Exception as caught:
-            # Raised in the thread that consumes the samples.
+            # Raised in the thread that consumes the pictures.
             error = caught
         finally:
-            self._source.close()
-            self._samples.finish(error)
+            self._pictures.finish(error)
 
 
 class Handover(Generic[_Item]):

@@ -11,9 +11,9 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from sage_runtime.errors import Reason, SageError
+from sage_runtime.process.confined import RemoteFile
 
 from sage_embed.embeddings.model import LOCAL_PROVIDER, provider_name
-from sage_embed.engines.local.http_source import HttpSource
 
 # The recipe: changing it changes the vectors, and with them the model's revision. Measured on 2 s clips of four films,
 # re-encoded eight ways (H.264, crf 23 to 33, 240p to 360p, 12 to 30 frames/s): the 95th percentile of a clip's distance
@@ -110,7 +110,7 @@ class FrameReader:
         threads: Threads that decode.
     """
 
-    def __init__(self, source: HttpSource, *, start_offset_seconds: float, threads: int) -> None:
+    def __init__(self, source: RemoteFile, *, start_offset_seconds: float, threads: int) -> None:
         self._source = source
         self._origin = start_offset_seconds
         self._threads = threads

@@ -72,7 +72,7 @@ class HttpSource:
         """Move to an offset. The request is made by the next read."""
         if whence == io.SEEK_END and self._size is None:
             # The response to a request states the size.
-            self.read(1)
+            self.read(0)
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size or 0}[whence]
         self._position = max(0, base + offset)
         return self._position

@@ -1,0 +1,56 @@
+"""Frames as the network receives them: upright, square and small."""
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+# Width and height of a picture.
+INPUT_SIZE = 224
+PICTURE_BYTES = INPUT_SIZE * INPUT_SIZE * 3
+
+# RGB, shape (224, 224, 3) for one picture and (n, 224, 224, 3) for several.
+Pictures = NDArray[np.uint8]
+
+
+class PictureConverter:
+    """Converts frames to pictures for the network: upright, square, RGB. For use by one thread."""
+
+    def __init__(self) -> None:
+        # Kept because it caches the scaler's tables: recomputing them costs as much as scaling.
+        self._reformatter = VideoReformatter()
+
+    def convert(self, frame: VideoFrame) -> Pictures:
+        """Return a frame as RGB, shape ``(224, 224, 3)``, rotated according to its display matrix.
+
+        Width and height are scaled independently: the entire picture is used, and the pixel aspect ratio and size
+        make no difference.
+        """
+        rotation = frame.rotation
+        if frame.interlaced_frame:
+            frame = _without_interlace_flag(frame)
+        scaled = self._reformatter.reformat(
+            frame,
+            width=INPUT_SIZE,
+            height=INPUT_SIZE,
+            format="rgb24",
+            interpolation=Interpolation.BILINEAR,
+            threads=1,
+        )
+        # Rotating the small square equals rotating the frame, and is nearly free. Both angles are counter-clockwise.
+        return np.rot90(scaled.to_ndarray(), round(rotation / 90)).astype(np.uint8, copy=False)
+
+
+def _without_interlace_flag(frame: VideoFrame) -> VideoFrame:
+    """Return a copy that is scaled as one picture.
+
+    The scaler would scale each field separately and weave the results, which produces combing that no progressive
+    encode of the same film has. Scaled as one picture, the fields blend. Pixel formats without a numpy view are
+    left unchanged.
+    """
+    try:
+        copy = VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
+    except ValueError:
+        return frame
+    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
+    return copy
