@@ -360,11 +360,11 @@ class FakeProber(Prober):
         self.result = result
         self.failures = Failures()
 
-    async def probe(self, source: ByteSource) -> Media:
+    async def probe(self, source: ByteSource, *, video_track: int | None = None) -> Media:
         await self.failures.before("probe")
         if isinstance(self.result, Exception):
             raise self.result
-        return self.result
+        return self.result if video_track is None else replace(self.result, video_track=video_track)
 
 
 class BytesSource(ByteSource):

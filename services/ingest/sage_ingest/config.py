@@ -49,6 +49,12 @@ class IngestSettings(ServerSettings, DatabaseSettings):
         sweep_interval_s: Seconds between two sweeps.
         probe_timeout_s: Maximum number of seconds for probing a file.
         probe_max_bytes: Maximum number of bytes that probing reads from a file.
+        probe_whole_bytes: Size in bytes up to which probing reads a file whole if it has no index of all frames, so
+            that every frame counts. Of larger files it reads the beginning and the end.
+        max_picture_pixels: Maximum number of pixels of a film's picture.
+        max_frames: Maximum number of frames of a film.
+        max_duration_s: Maximum length of a film in seconds.
+        max_decoded_bytes: Maximum size of all pictures of a film after decoding, in bytes.
         probes_at_once: Maximum number of files probed at once, each in its own process.
     """
 
@@ -77,6 +83,11 @@ class IngestSettings(ServerSettings, DatabaseSettings):
     sweep_interval_s: float = Field(default=30.0, gt=0, le=86_400, validation_alias="SAGE_SWEEP_INTERVAL_SECONDS")
     probe_timeout_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_PROBE_TIMEOUT_SECONDS")
     probe_max_bytes: int = Field(default=_GIB, ge=MIB, validation_alias="SAGE_PROBE_MAX_BYTES")
+    probe_whole_bytes: int = Field(default=256 * MIB, ge=0, validation_alias="SAGE_PROBE_WHOLE_BYTES")
+    max_picture_pixels: int = Field(default=64 * MIB, ge=4096, le=2**31 - 1, validation_alias="SAGE_MAX_PICTURE_PIXELS")
+    max_frames: int = Field(default=10_000_000, ge=1, validation_alias="SAGE_MAX_FRAMES")
+    max_duration_s: float = Field(default=172_800.0, gt=0, validation_alias="SAGE_MAX_DURATION_SECONDS")
+    max_decoded_bytes: int = Field(default=100 * 10**12, ge=1, validation_alias="SAGE_MAX_DECODED_BYTES")
     probes_at_once: int = Field(default=2, ge=1, le=64, validation_alias="SAGE_PROBES_AT_ONCE")
 
     @model_validator(mode="after")

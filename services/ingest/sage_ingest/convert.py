@@ -23,6 +23,7 @@ from sage_ingest.videos.model import (
     Timecode,
     Video,
     VideoSpec,
+    VideoTrack,
 )
 
 # Set by the gateway from Content-Length, which the JSON transcoder does not pass on.
@@ -71,6 +72,7 @@ def to_upload_start(
         size_bytes=spec.size_bytes if spec.HasField("size_bytes") else _content_length(metadata, "spec.size_bytes"),
         sha256=spec.sha256,
         max_video_bytes=max_video_bytes,
+        video_track=spec.video_track if spec.HasField("video_track") else None,
     )
     return UploadStart(checked, message.request_id, message.content.data)
 
@@ -89,6 +91,7 @@ def to_video_spec(request: ingest_pb2.CreateUploadRequest, *, max_video_bytes: i
         size_bytes=request.spec.size_bytes if request.spec.HasField("size_bytes") else None,
         sha256=request.spec.sha256,
         max_video_bytes=max_video_bytes,
+        video_track=request.spec.video_track if request.spec.HasField("video_track") else None,
     )
 
 
@@ -169,7 +172,11 @@ def from_upload(upload: Upload, parts: Sequence[Part]) -> ingest_pb2.Upload:
     return ingest_pb2.Upload(
         id=upload.id,
         spec=ingest_pb2.VideoSpec(
-            filename=spec.filename, content_type=spec.content_type, size_bytes=spec.size_bytes, sha256=spec.sha256
+            filename=spec.filename,
+            content_type=spec.content_type,
+            size_bytes=spec.size_bytes,
+            sha256=spec.sha256,
+            video_track=spec.video_track,
         ),
         part_size_bytes=upload.part_bytes,
         part_count=upload.part_count,
@@ -240,6 +247,9 @@ def _from_media(media: Media) -> media_pb2.Media:
         field_order=_FIELD_ORDERS.to_message(media.field_order),
         color=None if media.color is None else _from_color(media.color),
         audio_tracks=[_from_audio_track(track) for track in media.audio_tracks],
+        video_track=media.video_track,
+        video_tracks=[_from_video_track(track) for track in media.video_tracks],
+        timestamps_jump=media.timestamps_jump,
     )
 
 
@@ -263,6 +273,17 @@ def _from_color(color: Color) -> media_pb2.Color:
         transfer=color.transfer,
         matrix=color.matrix,
         range=_COLOR_RANGES.to_message(color.range),
+    )
+
+
+def _from_video_track(track: VideoTrack) -> media_pb2.VideoTrack:
+    return media_pb2.VideoTrack(
+        codec=track.codec,
+        width=track.width,
+        height=track.height,
+        is_default=track.is_default,
+        is_cover=track.is_cover,
+        duration_seconds=track.duration_seconds,
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sage_ingest.probing.description import missing_bytes
+from sage_ingest.probing.completeness import missing_bytes
 from support.small_films import small_film
 
 

@@ -58,6 +58,21 @@ class WorkLostError(Exception):
 
 
 @dataclass(frozen=True)
+class Picture:
+    """The picture track of a video that is the film.
+
+    Attributes:
+        track: Its index among the picture tracks; `None`: unknown, and chosen as ingest does.
+        is_default: Whether it is the one that is used if none is chosen.
+        timestamps_jump: Whether the file's timestamps do not tell a frame's place on the timeline.
+    """
+
+    track: int | None = None
+    is_default: bool = True
+    timestamps_jump: bool = False
+
+
+@dataclass(frozen=True)
 class Video:
     """A video, as far as embed needs to know it.
 
@@ -69,6 +84,7 @@ class Video:
         size_bytes: Size of the file; 0 if unknown.
         width: Width of the coded picture in pixels, before rotation; 0 if unknown.
         height: Height of the coded picture in pixels, before rotation; 0 if unknown.
+        picture: Its picture track.
         media: Ingest's full description of the file, serialized, for the adapters. Empty for embeddings requested
             before it was recorded.
     """
@@ -80,6 +96,7 @@ class Video:
     size_bytes: int = 0
     width: int = 0
     height: int = 0
+    picture: Picture = field(default_factory=Picture)
     media: bytes = field(default=b"", repr=False)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+from sage.ingest.v1 import media_pb2
 from sage_runtime.errors import Reason
 from sage_runtime.postgres import Pool, ping, store_errors
 
@@ -21,6 +22,7 @@ from sage_embed.embeddings.model import (
     cancelled_message,
     states_before,
 )
+from sage_embed.embeddings.pictures import picture_of
 from sage_embed.embeddings.ports import EmbeddingRepository
 from sage_embed.errors import request_id_reused
 from sage_embed.jobs.queue import Connection, JobQueue
@@ -286,6 +288,7 @@ def to_embedding(row: Row) -> Embedding:
                 size_bytes=row["video_size_bytes"],
                 width=row["video_width"],
                 height=row["video_height"],
+                picture=picture_of(media_pb2.Media.FromString(bytes(row["video_media"]))),
                 media=bytes(row["video_media"]),
             ),
             model=row["model"],

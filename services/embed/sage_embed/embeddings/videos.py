@@ -6,6 +6,7 @@ from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from sage_runtime.client import to_sage_error
 
 from sage_embed.embeddings.model import Video
+from sage_embed.embeddings.pictures import picture_of
 from sage_embed.embeddings.ports import VideoCatalog
 
 _URL_VARIANTS = 3600
@@ -39,6 +40,7 @@ class IngestVideoCatalog(VideoCatalog):
             size_bytes=video.size_bytes,
             width=media.width,
             height=media.height,
+            picture=picture_of(media),
             media=media.SerializeToString(deterministic=True),
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sage_runtime.errors import Reason, SageError
 
-from sage_embed.embeddings.model import LOCAL_PROVIDER, Progress, Video
+from sage_embed.embeddings.model import LOCAL_PROVIDER, Picture, Progress, Video
 from sage_embed.errors import model_unavailable, model_unknown, video_rejected
 
 Vectors = NDArray[np.float32]
@@ -90,6 +90,7 @@ class EngineRequest:
         clip_seconds: Length of a clip. The last one may be shorter.
         tracks: The tracks to make.
         resume: The results of earlier work.
+        picture: The track to decode, and how.
     """
 
     video_url: Callable[[], Awaitable[str]]
@@ -100,6 +101,7 @@ class EngineRequest:
     clip_seconds: float
     tracks: tuple[str, ...]
     resume: Resume
+    picture: Picture = field(default_factory=Picture)
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,9 @@ def check_limits(video: Video, model: ModelInfo) -> None:
     if model.max_video_bytes is not None and video.size_bytes > model.max_video_bytes:
         raise _rejected(model, f"it has {video.size_bytes} bytes", f"at most {model.max_video_bytes}")
     _check_resolution(video, model)
+    if not video.picture.is_default and model.provider != LOCAL_PROVIDER:
+        # Providers receive the file, and there is no way to tell them which track to use.
+        raise _rejected(model, f"its film is picture track {video.picture.track}", "only the track that players show")
 
 
 def _check_duration(video: Video, model: ModelInfo) -> None:

@@ -227,6 +227,7 @@ class Runner:
                 segment_counts={track.name: track.segment_count for track in embedding.tracks},
                 submitted_key=embedding.submitted_key or None,
             ),
+            picture=plan.video.picture,
         )
         async with aclosing(engine.embed(request)) as events:
             async for event in events:

@@ -5,6 +5,7 @@ Each file has a new worker, which imports this module, so it imports little: `as
 
 import json
 import struct
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from sage_ingest.videos.model import Media, media_from_json, media_to_json
@@ -24,6 +25,10 @@ class UnreadableError(Exception):
         self.detail = detail
 
 
+class BudgetExceededError(OSError):
+    """Reading more would exceed the number of bytes that probing may read."""
+
+
 class ByteSource(Protocol):
     """Bytes that can be read at any offset."""
 
@@ -40,8 +45,12 @@ class ByteSource(Protocol):
 class Prober(Protocol):
     """Tells what a file holds."""
 
-    async def probe(self, source: ByteSource) -> Media:
+    async def probe(self, source: ByteSource, *, video_track: int | None = None) -> Media:
         """Open a file and measure it in bounded time, reading a bounded number of bytes.
+
+        Args:
+            source: The file.
+            video_track: The picture track that is the film; `None`: the file decides.
 
         Raises:
             UnreadableError: It is not a complete video that can be decoded.
@@ -52,12 +61,60 @@ class Prober(Protocol):
 READY = b"H"
 READ = b"R"
 RESULT = b"A"
-# Size of the file, and how much of it may be read.
-START = struct.Struct("!QQ")
 # Offset and length, after READ.
 READ_ARGUMENTS = struct.Struct("!QI")
 LENGTH = struct.Struct("!I")
 MAX_RESULT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is read of a file, and what is too large to be accepted.
+
+    A small file may hold a film that takes a worker days, or all of its memory.
+
+    Attributes:
+        whole_bytes: Files up to this size are read whole if they have no index of all frames.
+        max_pixels: Pixels of a picture.
+        max_frames: Frames of a film.
+        max_duration_s: Seconds of a film. Two frames far apart make a long film of a few bytes.
+        max_decoded_bytes: Bytes of all pictures of a film after decoding.
+    """
+
+    whole_bytes: int = 256 * 1024**2
+    max_pixels: int = 64 * 1024**2
+    max_frames: int = 10_000_000
+    max_duration_s: float = 172_800.0
+    max_decoded_bytes: int = 100 * 10**12
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """The message that starts the conversation.
+
+    Attributes:
+        size_bytes: Size of the file.
+        max_bytes: How much of it may be read.
+        video_track: The picture track that is the film; `None`: the file decides.
+        limits: Limits of the film.
+    """
+
+    size_bytes: int
+    max_bytes: int
+    video_track: int | None
+    limits: Limits
+
+
+def encode_request(request: ProbeRequest) -> bytes:
+    """Return the message that starts the conversation, with its length."""
+    encoded = json.dumps(asdict(request)).encode()
+    return LENGTH.pack(len(encoded)) + encoded
+
+
+def decode_request(encoded: bytes) -> ProbeRequest:
+    """Invert `encode_request`, without the length."""
+    values = json.loads(encoded)
+    return ProbeRequest(**{**values, "limits": Limits(**values["limits"])})
 
 
 def encode_result(result: Media | UnreadableError) -> bytes:

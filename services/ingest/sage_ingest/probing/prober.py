@@ -15,11 +15,13 @@ from sage_ingest.probing.ports import (
     READ_ARGUMENTS,
     READY,
     RESULT,
-    START,
     ByteSource,
+    Limits,
     Prober,
+    ProbeRequest,
     UnreadableError,
     decode_result,
+    encode_request,
 )
 from sage_ingest.videos.model import Media, VideoSpec
 from sage_ingest.videos.ports import VideoObjects
@@ -40,15 +42,22 @@ class PyAVProber(Prober):
 
     Args:
         settings: Limits: a worker that exceeds `probe_timeout_s` is killed; up to `probe_max_bytes` of a file are read;
-            `probes_at_once` workers run at once, and more files wait.
+            `probes_at_once` workers run at once, and more files wait. Others say how large a film may be.
     """
 
     def __init__(self, settings: IngestSettings) -> None:
         self._timeout_s = settings.probe_timeout_s
         self._max_bytes = settings.probe_max_bytes
+        self._limits = Limits(
+            whole_bytes=min(settings.probe_whole_bytes, settings.probe_max_bytes),
+            max_pixels=settings.max_picture_pixels,
+            max_frames=settings.max_frames,
+            max_duration_s=settings.max_duration_s,
+            max_decoded_bytes=settings.max_decoded_bytes,
+        )
         self._slots = asyncio.Semaphore(settings.probes_at_once)
 
-    async def probe(self, source: ByteSource) -> Media:
+    async def probe(self, source: ByteSource, *, video_track: int | None = None) -> Media:
         """Open a file and measure it.
 
         Raises:
@@ -61,7 +70,7 @@ class PyAVProber(Prober):
             )
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await self._converse(worker, source)
+                    return await self._converse(worker, source, video_track)
             except TimeoutError:
                 raise UnreadableError(f"probing it takes longer than {self._timeout_s:g} s") from None
             except (asyncio.IncompleteReadError, ConnectionError) as error:
@@ -69,13 +78,14 @@ class PyAVProber(Prober):
             finally:
                 await _end(worker)
 
-    async def _converse(self, worker: Process, source: ByteSource) -> Media:
+    async def _converse(self, worker: Process, source: ByteSource, video_track: int | None) -> Media:
         requests, responses = worker.stdout, worker.stdin
         if requests is None or responses is None:
             raise WorkerError("the worker has no pipes")
         if await requests.read(1) != READY:
             raise await _failure(worker, started=False)
-        responses.write(START.pack(source.size_bytes, self._max_bytes))
+        request = ProbeRequest(source.size_bytes, self._max_bytes, video_track, self._limits)
+        responses.write(encode_request(request))
         while (kind := await requests.readexactly(1)) == READ:
             offset, length = READ_ARGUMENTS.unpack(await requests.readexactly(READ_ARGUMENTS.size))
             # The worker counts what it reads. If a file takes over the worker, the timeout still ends it, and reads
@@ -120,7 +130,8 @@ async def probe_object(prober: Prober, objects: VideoObjects, spec: VideoSpec, *
         SageError: VIDEO_UNREADABLE or STORE_UNAVAILABLE.
     """
     try:
-        return await prober.probe(_StoredObject(objects, key=key, size_bytes=spec.size_bytes))
+        source = _StoredObject(objects, key=key, size_bytes=spec.size_bytes)
+        return await prober.probe(source, video_track=spec.video_track)
     except UnreadableError as error:
         raise errors.video_unreadable(spec.filename, why=error.why, detail=error.detail) from error
 

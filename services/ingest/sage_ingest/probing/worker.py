@@ -11,11 +11,22 @@ import sys
 from collections import OrderedDict
 from typing import BinaryIO
 
-from sage_ingest.probing.measure import BudgetExceededError, measure
-from sage_ingest.probing.ports import LENGTH, READ, READ_ARGUMENTS, READY, START, UnreadableError, encode_result
+from sage_ingest.probing.measure import measure
+from sage_ingest.probing.ports import (
+    LENGTH,
+    READ,
+    READ_ARGUMENTS,
+    READY,
+    BudgetExceededError,
+    UnreadableError,
+    decode_request,
+    encode_result,
+)
 
-_BLOCK_BYTES = 512 * 1024
-_CACHED_BLOCKS = 16
+_BLOCK_BYTES = 64 * 1024
+_CACHED_BLOCKS = 256
+# Blocks that are read at once if the file is read from front to back.
+_MAX_RUN = 16
 _MAX_MEMORY_BYTES = 4 * 1024**3
 _MAX_CPU_S = 120
 
@@ -37,6 +48,8 @@ class RemoteFile:
         self._left_bytes = max_bytes
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        # Where the last request ended, and how many blocks it had.
+        self._run_end, self._run = 0, 1
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes: fewer at the end of a block, none at the end of the file."""
@@ -59,20 +72,28 @@ class RemoteFile:
         return self._position
 
     def _block(self, index: int) -> bytes:
-        if index in self._blocks:
-            self._blocks.move_to_end(index)
-            return self._blocks[index]
-        length = min(_BLOCK_BYTES, self._size_bytes - index * _BLOCK_BYTES)
+        if index not in self._blocks:
+            self._request(index)
+        self._blocks.move_to_end(index)
+        return self._blocks[index]
+
+    def _request(self, first: int) -> None:
+        self._run = min(2 * self._run, _MAX_RUN) if first == self._run_end else 1
+        while self._run > 1 and self._run * _BLOCK_BYTES > self._left_bytes:
+            self._run //= 2
+        self._run_end = first + self._run
+        start = first * _BLOCK_BYTES
+        length = min(self._run * _BLOCK_BYTES, self._size_bytes - start)
         self._left_bytes -= length
         if self._left_bytes < 0:
             raise BudgetExceededError
-        self._requests.write(READ + READ_ARGUMENTS.pack(index * _BLOCK_BYTES, length))
+        self._requests.write(READ + READ_ARGUMENTS.pack(start, length))
         self._requests.flush()
-        block = _read_exactly(self._responses, LENGTH.unpack(_read_exactly(self._responses, LENGTH.size))[0])
-        self._blocks[index] = block
-        if len(self._blocks) > _CACHED_BLOCKS:
+        data = _read_exactly(self._responses, LENGTH.unpack(_read_exactly(self._responses, LENGTH.size))[0])
+        for offset in range(0, max(1, len(data)), _BLOCK_BYTES):
+            self._blocks[first + offset // _BLOCK_BYTES] = data[offset : offset + _BLOCK_BYTES]
+        while len(self._blocks) > _CACHED_BLOCKS:
             self._blocks.popitem(last=False)
-        return block
 
 
 def main() -> None:
@@ -81,10 +102,12 @@ def main() -> None:
     _confine()
     requests.write(READY)
     requests.flush()
-    size_bytes, max_bytes = START.unpack(_read_exactly(responses, START.size))
-    file = RemoteFile(requests, responses, size_bytes=size_bytes, max_bytes=max_bytes)
+    request = decode_request(_read_exactly(responses, LENGTH.unpack(_read_exactly(responses, LENGTH.size))[0]))
+    file = RemoteFile(requests, responses, size_bytes=request.size_bytes, max_bytes=request.max_bytes)
     try:
-        result = encode_result(measure(file, size_bytes=size_bytes))
+        result = encode_result(
+            measure(file, size_bytes=request.size_bytes, video_track=request.video_track, limits=request.limits)
+        )
     except UnreadableError as error:
         result = encode_result(error)
     except MemoryError:

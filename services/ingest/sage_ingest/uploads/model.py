@@ -98,7 +98,13 @@ class Upload:
 
 
 def check_video_spec(
-    *, filename: str, content_type: str, size_bytes: int | None, sha256: str, max_video_bytes: int
+    *,
+    filename: str,
+    content_type: str,
+    size_bytes: int | None,
+    sha256: str,
+    max_video_bytes: int,
+    video_track: int | None = None,
 ) -> VideoSpec:
     """Return what a client declared in normal form: media type without parameters, checksum in lower case.
 
@@ -109,6 +115,7 @@ def check_video_spec(
         size_bytes: Declared size; `None` if neither the spec nor the gateway stated one.
         sha256: Declared checksum, or empty.
         max_video_bytes: Largest size that the server accepts.
+        video_track: The picture track that is the film; `None`: the file decides.
 
     Raises:
         SageError: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE or, for an empty file, VIDEO_UNREADABLE.
@@ -123,7 +130,13 @@ def check_video_spec(
         raise video_too_large(size_bytes, max_bytes=max_video_bytes)
     if size_bytes == 0:
         raise video_unreadable(filename, why="it has no bytes")
-    return VideoSpec(filename=filename, content_type=media_type, size_bytes=size_bytes, sha256=sha256.lower())
+    return VideoSpec(
+        filename=filename,
+        content_type=media_type,
+        size_bytes=size_bytes,
+        sha256=sha256.lower(),
+        video_track=video_track,
+    )
 
 
 def check_size(size_bytes: int | None, *, field: str, of_what: str) -> int:

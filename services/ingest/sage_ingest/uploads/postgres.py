@@ -78,8 +78,8 @@ class PostgresUploadRepository(UploadRepository):
                         raise TooManyOpenError
                     await connection.execute(
                         "INSERT INTO uploads (id, video_id, object_key, multipart_id, filename, content_type, "
-                        "size_bytes, sha256, part_bytes, request_id, state, create_time) "
-                        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'OPEN', %s)",
+                        "size_bytes, sha256, video_track, part_bytes, request_id, state, create_time) "
+                        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'OPEN', %s)",
                         (
                             upload.id,
                             upload.video_id,
@@ -89,6 +89,7 @@ class PostgresUploadRepository(UploadRepository):
                             spec.content_type,
                             spec.size_bytes,
                             spec.sha256,
+                            spec.video_track,
                             upload.part_bytes,
                             upload.request_id,
                             upload.create_time,
@@ -206,7 +207,7 @@ def _to_upload(row: Mapping[str, Any]) -> Upload:
     return Upload(
         id=row["id"],
         video_id=row["video_id"],
-        spec=VideoSpec(row["filename"], row["content_type"], row["size_bytes"], row["sha256"]),
+        spec=VideoSpec(row["filename"], row["content_type"], row["size_bytes"], row["sha256"], row["video_track"]),
         part_bytes=row["part_bytes"],
         multipart_id=row["multipart_id"],
         request_id=row["request_id"],

@@ -80,6 +80,27 @@ class AudioTrack:
 
 
 @dataclass(frozen=True)
+class VideoTrack:
+    """A picture track.
+
+    Attributes:
+        codec: Such as `h264`; `unknown` if the server cannot decode it.
+        width: Of the coded picture in pixels, before rotation.
+        height: Of the coded picture in pixels, before rotation.
+        is_default: Whether the file marks it as the track to play.
+        is_cover: Whether the file marks it as a still picture, such as the cover of an album.
+        duration_seconds: 0 if the file does not state it.
+    """
+
+    codec: str
+    width: int
+    height: int
+    is_default: bool
+    is_cover: bool
+    duration_seconds: float
+
+
+@dataclass(frozen=True)
 class Media:
     """What a file holds, measured from its bytes.
 
@@ -94,7 +115,7 @@ class Media:
         height: Of the coded picture in pixels, before rotation.
         rotation_degrees: Clockwise turn for display: 0, 90, 180 or 270.
         frame_rate: Frames per second, exact; the average if it varies.
-        frame_count: `None` if the container does not state it.
+        frame_count: Frames that a player shows; `None` if it cannot be known without reading the entire file.
         frame_rate_mode: Whether every frame has the same duration.
         sample_aspect_ratio: Width of a pixel divided by its height. Files that do not state it have square pixels.
         mirrored: Whether the picture is mirrored left to right before it is turned.
@@ -102,6 +123,9 @@ class Media:
         field_order: Progressive, or which field comes first.
         color: `None` if the file does not say.
         audio_tracks: In the order of the file.
+        video_track: The picture track that is the film: its index in `video_tracks`.
+        video_tracks: In the order of the file, with cover art and tracks that the server cannot decode.
+        timestamps_jump: Whether the file's timestamps start again or jump, and so do not tell a frame's place.
     """
 
     duration_seconds: float
@@ -120,6 +144,9 @@ class Media:
     field_order: FieldOrder = FieldOrder.UNSPECIFIED
     color: Color | None = None
     audio_tracks: tuple[AudioTrack, ...] = ()
+    video_track: int = 0
+    video_tracks: tuple[VideoTrack, ...] = ()
+    timestamps_jump: bool = False
 
     @property
     def display_size(self) -> tuple[int, int]:
@@ -154,6 +181,7 @@ def media_from_json(values: Mapping[str, Any]) -> Media:
         "field_order": FieldOrder(fields.get("field_order", FieldOrder.UNSPECIFIED)),
         "color": Color(**{**color, "range": ColorRange(color["range"])}) if color else None,
         "audio_tracks": tuple(AudioTrack(**track) for track in tracks),
+        "video_tracks": tuple(VideoTrack(**track) for track in fields.get("video_tracks", ())),
     }
     return Media(**fields)
 
@@ -168,12 +196,14 @@ class VideoSpec:
             neither the client nor the extension states one.
         size_bytes: Size of the whole file, at least 1.
         sha256: 64 lower-case hexadecimal digits; empty if the client declared none.
+        video_track: The picture track that is the film; `None`: the file decides.
     """
 
     filename: str
     content_type: str
     size_bytes: int
     sha256: str
+    video_track: int | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +237,7 @@ class Video:
             and self.content_type == spec.content_type
             and self.size_bytes == spec.size_bytes
             and spec.sha256 in ("", self.sha256)
+            and spec.video_track in (None, self.media.video_track)
         )
 
 

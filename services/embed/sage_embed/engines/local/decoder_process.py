@@ -47,6 +47,8 @@ class DecodeRequest:
         duration_seconds: Length of the timeline.
         clip_seconds: Length of a clip.
         first_clip: The clip to start with.
+        video_track: The picture track that is the film; `None`: chosen as ingest does.
+        timestamps_jump: Whether the file's timestamps do not tell a frame's place on the timeline.
         threads: Threads that decode.
         memory_bytes: Address space of the process.
         cpu_s: CPU seconds for opening the film.
@@ -60,6 +62,8 @@ class DecodeRequest:
     duration_seconds: float
     clip_seconds: float
     first_clip: int
+    video_track: int | None
+    timestamps_jump: bool
     threads: int
     memory_bytes: int
     cpu_s: float
@@ -110,7 +114,13 @@ def main() -> None:
 
 def _messages(film: RemoteFile, request: DecodeRequest) -> Iterator[bytes]:
     grid = request.grid
-    reader = FrameReader(film, start_offset_seconds=request.start_offset_seconds, threads=request.threads)
+    reader = FrameReader(
+        film,
+        start_offset_seconds=request.start_offset_seconds,
+        threads=request.threads,
+        video_track=request.video_track,
+        timestamps_jump=request.timestamps_jump,
+    )
     converter = PictureConverter()
     shown: VideoFrame | None = None
     shown_since, picture = 0.0, b""

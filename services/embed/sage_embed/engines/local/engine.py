@@ -97,6 +97,8 @@ class LocalEngine(Engine):
             duration_seconds=request.duration_seconds,
             clip_seconds=request.clip_seconds,
             first_clip=first_clip,
+            video_track=request.picture.track,
+            timestamps_jump=request.picture.timestamps_jump,
         )
         decoder = Decoder(HttpSource(url), decode, timeout_s=self._settings.decoder_timeout_s)
         run = LocalRun(decoder, grid=grid, network=self._network, first_clip=first_clip)
@@ -110,7 +112,14 @@ class LocalEngine(Engine):
             await asyncio.shield(asyncio.to_thread(run.join))
 
     def decode_request(
-        self, *, start_offset_seconds: float, duration_seconds: float, clip_seconds: float, first_clip: int
+        self,
+        *,
+        start_offset_seconds: float,
+        duration_seconds: float,
+        clip_seconds: float,
+        first_clip: int,
+        video_track: int | None = None,
+        timestamps_jump: bool = False,
     ) -> DecodeRequest:
         """Return what a decoder is asked for, within the limits of the settings."""
         settings = self._settings
@@ -120,6 +129,8 @@ class LocalEngine(Engine):
             duration_seconds=duration_seconds,
             clip_seconds=clip_seconds,
             first_clip=first_clip,
+            video_track=video_track,
+            timestamps_jump=timestamps_jump,
             threads=min(self._threads, _MAX_DECODING_THREADS),
             memory_bytes=settings.decoder_memory_bytes,
             cpu_s=settings.decoder_cpu_s,

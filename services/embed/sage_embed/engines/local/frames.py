@@ -1,17 +1,19 @@
 """The clips of a timeline, and the frames at which they are sampled, decoded with FFmpeg through PyAV."""
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 import av
 from av.container import InputContainer
-from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from sage_film.container import SeekableFile, open_film
+from sage_film.timeline import PicturePacket, SteadyPackets, frame_ticks, has_only_decoding_times, packet_ticks
+from sage_film.tracks import NoSuchTrackError, choose_track, picture_tracks, select_track
 from sage_runtime.errors import Reason, SageError
-from sage_runtime.process.confined import RemoteFile
 
 from sage_embed.embeddings.model import LOCAL_PROVIDER, provider_name
 
@@ -24,8 +26,6 @@ SAMPLES_PER_SECOND = 2
 # times so close together as equal. A shorter video has one clip.
 MIN_CLIP_SECONDS = 0.1
 
-# The same formats that ingest accepts: no images, and no playlists, which make FFmpeg open other addresses.
-_FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,dv,nut,rm,ivf"
 _BUFFER_BYTES = 256 * 1024
 # Containers round timestamps, to a millisecond at worst. A frame that starts less than this after a sample time
 # counts as shown at that time, so that the same film in two containers yields the same frames.
@@ -102,18 +102,31 @@ class End:
 
 
 class FrameReader:
-    """Reads the frames of one video.
+    """Reads the frames of one video, on the timeline that ingest measured.
 
     Args:
-        source: The file.
+        source: The file. Its attribute `error`, if it has one, is the error that ended reading, if any: FFmpeg may
+            mistake it for the end of the file.
         start_offset_seconds: The timestamp that is 0 on the timeline.
         threads: Threads that decode.
+        video_track: The picture track that is the film; `None`: chosen as ingest does.
+        timestamps_jump: Whether the timestamps jump. Where a frame belongs is then known only from the start.
     """
 
-    def __init__(self, source: RemoteFile, *, start_offset_seconds: float, threads: int) -> None:
+    def __init__(
+        self,
+        source: SeekableFile,
+        *,
+        start_offset_seconds: float,
+        threads: int,
+        video_track: int | None = None,
+        timestamps_jump: bool = False,
+    ) -> None:
         self._source = source
         self._origin = start_offset_seconds
         self._threads = threads
+        self._video_track = video_track
+        self._timestamps_jump = timestamps_jump
 
     def samples(self, grid: ClipGrid, *, first_clip: int) -> Generator[Sample | End, None, None]:
         """Yield the samples of all clips starting with `first_clip`, then the end.
@@ -130,7 +143,7 @@ class FrameReader:
             yield End(grid.duration_seconds)
             return
         shown: VideoFrame | None = None
-        end = 0.0
+        end = length = 0.0
         for start, length, frame in self._frames(grid, first_clip=first_clip):
             while upcoming is not None and start > upcoming[1] + _ROUNDING_SECONDS:
                 # Sample times before the first frame are represented by that frame.
@@ -139,7 +152,8 @@ class FrameReader:
             shown, end = frame, start + length
         if shown is None:
             raise _failed("no frame could be decoded")
-        if end > grid.duration_seconds - _ROUNDING_SECONDS:
+        # Containers round the length of the last frame, or leave it out.
+        if end > grid.duration_seconds - max(_ROUNDING_SECONDS, length / 2):
             end = grid.duration_seconds
         while upcoming is not None and (upcoming[1] < end or upcoming == (0, grid.samples(0)[0])):
             yield Sample(upcoming[0], shown)
@@ -149,10 +163,10 @@ class FrameReader:
     def _frames(self, grid: ClipGrid, *, first_clip: int) -> Iterator[tuple[float, float, VideoFrame]]:
         """Yield start, length and frame, from the first sample time of a clip or earlier to the end."""
         moment = grid.samples(first_clip)[0]
-        for back in _SEEK_BACK_SECONDS if first_clip else _NO_SEEK:
+        for back in _SEEK_BACK_SECONDS if first_clip and not self._timestamps_jump else _NO_SEEK:
             # Reopened for every attempt, because a demuxer may not recover from a failed seek.
-            with self._translated(), self._open() as container:
-                stream = _picture(container)
+            with self._translated(), open_film(self._source, buffer_bytes=_BUFFER_BYTES) as container:
+                stream = self._picture(container)
                 stream.codec_context.thread_type = "AUTO"
                 stream.codec_context.thread_count = self._threads
                 if back is not None and not _seek(container, stream, self._origin + moment - back):
@@ -173,15 +187,17 @@ class FrameReader:
         usual_length = float(1 / rate) if rate else 0.0
         last_start = float("-inf")
         end: float | None = None
+        shown: VideoFrame | None = None
         lost: list[_Lost] = []
-        for result in _decoded(container, stream):
+        only_decoding_times = has_only_decoding_times(container, stream)
+        for result in _decoded(SteadyPackets(container, stream), stream, only_decoding_times=only_decoding_times):
             self._raise_source_error()
-            start = self._start(result, stream, otherwise=end or 0.0)
+            start = end or 0.0 if result.ticks is None else float(result.ticks * (stream.time_base or 0)) - self._origin
             if isinstance(result, _Lost):
                 lost.append(replace(result, start_seconds=start))
                 continue
             if start < last_start:
-                # Timestamps jump back: these frames have already been shown.
+                # Timestamps go back: these frames have already been shown.
                 continue
             # Losses before the first frame are normal: packets may refer to frames before the seek or the recording.
             if end is not None:
@@ -190,32 +206,33 @@ class FrameReader:
                 lost = [loss for loss in lost if loss.start_seconds > start]
             if start >= duration:
                 return
-            length = float(result.duration * stream.time_base) if result.duration and stream.time_base else usual_length
+            shown = result.frame or shown
+            if shown is None:
+                continue
+            if only_decoding_times:
+                # AVI states no lengths. Files that were made by copying have empty slots between frames.
+                length = start - last_start if end is not None else usual_length
+            else:
+                length = float(result.length * (stream.time_base or 0)) or usual_length
             last_start, end = start, start + length
-            yield start, length, result
+            yield start, length, shown
         self._raise_source_error()
         if end is not None:
             _check_loss(lost, end, duration)
         elif not sought:
             raise _failed("no frame could be decoded")
 
-    def _start(self, result: "VideoFrame | _Lost", stream: VideoStream, *, otherwise: float) -> float:
-        ticks = result.pts if result.pts is not None else result.dts
-        return otherwise if ticks is None or not stream.time_base else float(ticks * stream.time_base) - self._origin
+    def _picture(self, container: InputContainer) -> VideoStream:
+        try:
+            return select_track(container, choose_track(picture_tracks(container), self._video_track))
+        except NoSuchTrackError as error:
+            why = "the video has no picture track that can be decoded"
+            raise _failed(why, detail=str(error)) from error
 
     def _raise_source_error(self) -> None:
-        if self._source.error is not None:
-            raise self._source.error
-
-    def _open(self) -> InputContainer:
-        self._source.seek(0)
-        return av.open(
-            self._source,
-            mode="r",
-            options={"format_whitelist": _FORMATS},
-            metadata_errors="ignore",
-            buffer_size=_BUFFER_BYTES,
-        )
+        error = getattr(self._source, "error", None)
+        if error is not None:
+            raise error
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -226,21 +243,9 @@ class FrameReader:
             raise _failed("the video cannot be read", detail=str(error)) from error
 
 
-def _picture(container: InputContainer) -> VideoStream:
-    # Cover art is a video stream of one frame.
-    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    # Typed as always present, but absent if FFmpeg has no decoder.
-    if not streams or getattr(streams[0], "codec_context", None) is None:
-        raise _failed("the video has no picture track that can be decoded")
-    for other in container.streams:
-        if other.index != streams[0].index:
-            other.discard = Discard.all
-    return streams[0]
-
-
 def _seek(container: InputContainer, stream: VideoStream, timestamp: float) -> bool:
     """Seek to the last keyframe up to a timestamp. Return whether that succeeded."""
-    if not stream.time_base:
+    if not stream.time_base or has_only_decoding_times(container, stream):
         return False
     try:
         container.seek(int(timestamp / stream.time_base), stream=stream, backward=True)
@@ -250,42 +255,67 @@ def _seek(container: InputContainer, stream: VideoStream, timestamp: float) -> b
 
 
 @dataclass(frozen=True)
+class _Shown:
+    """A frame, or the repetition of the one before it.
+
+    Attributes:
+        frame: The frame; `None`: the one before is shown again.
+        ticks: When it is shown, in the stream's time base; `None` if unknown.
+        length: For how many ticks; 0 if unknown.
+    """
+
+    frame: VideoFrame | None
+    ticks: int | None
+    length: int
+
+
+@dataclass(frozen=True)
 class _Lost:
     """A frame that could not be decoded.
 
     Attributes:
         error: Why.
-        pts: Its presentation timestamp in the stream's time base.
-        dts: Its decoding timestamp in the stream's time base.
-        start_seconds: Where it would have started on the timeline.
+        ticks: When it would have been shown, in the stream's time base; `None` if unknown.
+        start_seconds: The same on the timeline.
     """
 
     error: Exception
-    pts: int | None
-    dts: int | None
+    ticks: int | None
     start_seconds: float = 0.0
 
 
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | _Lost]:
-    """Yield frames, and a `_Lost` for each that cannot be decoded."""
-    packets = container.demux(stream)
+def _decoded(
+    packets: Iterable[PicturePacket], stream: VideoStream, *, only_decoding_times: bool
+) -> Iterator[_Shown | _Lost]:
+    """Yield frames in the order in which they are shown, and a `_Lost` for each that cannot be decoded."""
+    source = iter(packets)
+    # Empty packets, each of which repeats the frame before it. Decoder threads return frames a few packets late.
+    repeats = deque[_Shown]()
     while True:
         try:
-            packet = next(packets, None)
+            packet = next(source, None)
         except av.error.InvalidDataError as error:
             # The container is corrupt here, but the frames that the decoder still holds are good.
-            yield _Lost(error, None, None)
+            yield _Lost(error, None)
             packet = None
+        ticks = packet_ticks(packet, only_decoding_times=only_decoding_times) if packet is not None else None
+        if packet is not None and not packet.size:
+            # To the decoder this would be the end.
+            if ticks is not None:
+                repeats.append(_Shown(None, ticks, packet.duration or 0))
+            continue
         try:
             frames = stream.decode(packet)
-        except av.error.EOFError:
-            # The end of the container has flushed the decoder already.
-            return
-        except av.error.InvalidDataError as error:
-            yield _Lost(error, packet.pts if packet else None, packet.dts if packet else None)
+        except av.error.FFmpegError as error:
+            yield _Lost(error, ticks)
             frames = []
-        yield from (frame for frame in frames if isinstance(frame, VideoFrame))
+        for frame in frames:
+            shown_at = frame_ticks(frame, only_decoding_times=only_decoding_times)
+            while repeats and shown_at is not None and (repeats[0].ticks or 0) < shown_at:
+                yield repeats.popleft()
+            yield _Shown(frame, shown_at, frame.duration or 0)
         if packet is None:
+            yield from repeats
             return
 
 

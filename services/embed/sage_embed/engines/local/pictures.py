@@ -4,6 +4,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
+from sage_film.orientation import displayed
 
 # Width and height of a picture.
 INPUT_SIZE = 224
@@ -21,12 +22,12 @@ class PictureConverter:
         self._reformatter = VideoReformatter()
 
     def convert(self, frame: VideoFrame) -> Pictures:
-        """Return a frame as RGB, shape ``(224, 224, 3)``, rotated according to its display matrix.
+        """Return a frame as RGB, shape ``(224, 224, 3)``, mirrored and rotated according to its display matrix.
 
         Width and height are scaled independently: the entire picture is used, and the pixel aspect ratio and size
         make no difference.
         """
-        rotation = frame.rotation
+        stored = frame
         if frame.interlaced_frame:
             frame = _without_interlace_flag(frame)
         scaled = self._reformatter.reformat(
@@ -37,8 +38,8 @@ class PictureConverter:
             interpolation=Interpolation.BILINEAR,
             threads=1,
         )
-        # Rotating the small square equals rotating the frame, and is nearly free. Both angles are counter-clockwise.
-        return np.rot90(scaled.to_ndarray(), round(rotation / 90)).astype(np.uint8, copy=False)
+        # Rotating the small square equals rotating the frame, and is nearly free.
+        return displayed(scaled.to_ndarray().astype(np.uint8, copy=False), stored)
 
 
 def _without_interlace_flag(frame: VideoFrame) -> VideoFrame:

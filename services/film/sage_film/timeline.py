@@ -1,0 +1,143 @@
+"""The timeline of a film: when each frame is shown, in ticks of the picture track's time base.
+
+Recordings that were joined, cut by a broadcaster or made with a recorder that was reset have clocks that start again or
+jump. `SteadyPackets` joins the parts, so that packets, and the frames decoded from them, have times on one timeline.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+# PyAV's class is generic only in its type hints.
+if TYPE_CHECKING:
+    PicturePacket = Packet[VideoStream]
+else:
+    PicturePacket = Packet
+
+# The flag AVFMT_TS_DISCONT of containers whose clock may jump (`libavformat/avformat.h`).
+_TS_DISCONT = 0x200
+# FFmpeg's own limits (`-dts_delta_threshold`, and the tenth of a second by which its clock may go back): more, and the
+# clock jumped. Up to then, time passed, or the container rounded.
+_AHEAD_SECONDS = 10
+_BACK_SECONDS = Fraction(1, 10)
+# Frames that may be decoded before others that are displayed earlier: the most that H.264 and H.265 allow.
+MAX_REORDERED = 16
+# The order of presentation may go back by this much, if the file has no other order.
+_REORDERED_SECONDS = 1
+
+
+class SteadyPackets:
+    """Iterates over the packets of the picture in the order of the file, with times on one timeline.
+
+    Each part after a jump of the clock follows the one before it by one frame's length. The timeline is that of the
+    first part.
+
+    Args:
+        container: An open film.
+        stream: Its picture track. All other tracks should be discarded.
+
+    Attributes:
+        jumps: How often the clock has jumped so far.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        # MP4 and MOV state a duration for each frame, so their clock cannot jump; frames that an edit list hides may
+        # have times of others.
+        self._may_jump = not container.format.name.startswith("mov")
+        self._may_jump_ahead = bool(container.format.flags & _TS_DISCONT)
+        self._tick = stream.time_base or Fraction(1)
+        self._usual_length = usual_length(stream)
+        self._source = (packet for packet in container.demux(stream) if not _is_flush(packet))
+        # Read ahead after a jump.
+        self._ahead: deque[PicturePacket] = deque()
+        self._offset = 0
+        # The last packet in decoding order, and the end of the film so far in presentation order, as in the file.
+        self._last_dts: int | None = None
+        self._end: int | None = None
+        self.jumps = 0
+
+    def __iter__(self) -> Iterator[PicturePacket]:
+        while (packet := self._next()) is not None:
+            if self._may_jump and self._jumps_at(packet):
+                self._join(packet)
+            length = packet.duration or self._usual_length
+            if packet.dts is not None:
+                self._last_dts = packet.dts + length
+            if packet.pts is not None and not packet.is_discard:
+                end = packet.pts + length
+                self._end = end if self._end is None else max(self._end, end)
+            if self._offset:
+                packet.pts = None if packet.pts is None else packet.pts + self._offset
+                packet.dts = None if packet.dts is None else packet.dts + self._offset
+            yield packet
+
+    def _next(self) -> PicturePacket | None:
+        return self._ahead.popleft() if self._ahead else next(self._source, None)
+
+    def _jumps_at(self, packet: PicturePacket) -> bool:
+        if packet.dts is not None and self._last_dts is not None:
+            delta, allowed = packet.dts - self._last_dts, _BACK_SECONDS
+        elif packet.pts is not None and self._end is not None and packet.dts is None:
+            delta, allowed = packet.pts - self._end, Fraction(_REORDERED_SECONDS)
+        else:
+            return False
+        if delta * self._tick < -allowed - self._usual_length * self._tick:
+            return True
+        return self._may_jump_ahead and delta * self._tick > _AHEAD_SECONDS
+
+    def _join(self, packet: PicturePacket) -> None:
+        """Let the part that begins with a packet follow the one before it."""
+        while len(self._ahead) < MAX_REORDERED and (following := next(self._source, None)) is not None:
+            self._ahead.append(following)
+        near = _AHEAD_SECONDS / self._tick
+        reference = packet.dts if packet.dts is not None else packet.pts
+        times = [
+            one.pts
+            for one in (packet, *self._ahead)
+            if one.pts is not None and reference is not None and abs(one.pts - reference) < near
+        ]
+        first = min(times, default=reference)
+        if first is not None and self._end is not None:
+            self._offset += self._end - first
+            self.jumps += 1
+        self._last_dts = self._end = None
+
+
+def usual_length(stream: VideoStream) -> int:
+    """Return the length of a frame in ticks at the rate that the file states, at least 1."""
+    rate = stream.guessed_rate or stream.average_rate
+    return max(1, round(1 / (rate * stream.time_base))) if rate and stream.time_base else 1
+
+
+def has_only_decoding_times(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether packets tell when they are decoded, and not when they are shown: AVI with frames out of order.
+
+    FFmpeg guesses presentation times there, which are wrong. Frames are then shown at the decoding times, in their
+    order, and the film cannot be decoded from the middle: which time is whose is known only from the start.
+    """
+    return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+
+
+def packet_ticks(packet: PicturePacket, *, only_decoding_times: bool) -> int | None:
+    """Return when a packet's frame is shown; `None` if its container does not say."""
+    if only_decoding_times:
+        return packet.dts
+    return packet.pts if packet.pts is not None else packet.dts
+
+
+def frame_ticks(frame: VideoFrame, *, only_decoding_times: bool) -> int | None:
+    """Return when a frame is shown; `None` for the last ones of a file that has only decoding times."""
+    if only_decoding_times:
+        return frame.dts
+    return frame.pts if frame.pts is not None else frame.dts
+
+
+def _is_flush(packet: PicturePacket) -> bool:
+    # PyAV ends with an empty packet that flushes the decoder.
+    return packet.size == 0 and packet.pts is None and packet.dts is None

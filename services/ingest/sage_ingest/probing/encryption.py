@@ -1,0 +1,100 @@
+"""Whether the picture of a file is encrypted.
+
+Decoding encrypted pictures sometimes yields noise instead of errors, so the containers' own marks decide.
+"""
+
+import uuid
+from collections.abc import Sequence
+
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from sage_ingest.probing.structure import CLUSTER_ID, ReadAt, boxes, find_box
+
+# Sample entries of protected pictures: Common Encryption, and FairPlay.
+_PROTECTED_ENTRIES = {b"encv", b"drmi"}
+_HEAD_BYTES = 256 * 1024
+_SAMPLE_BYTES = 1024 * 1024
+_TS_PACKET_SIZES = (188, 192, 204)
+# ContentEncodingType (0x5033), one byte long, 1: encryption.
+_MATROSKA_ENCRYPTION = bytes.fromhex("50338101")
+# The Content Encryption Objects, the second of them extended.
+_ASF_ENCRYPTION = [
+    uuid.UUID("2211b3fb-bd23-11d2-b4b7-00a0c955fc6e").bytes_le,
+    uuid.UUID("298ae614-2622-4c17-b935-dae07ee9289c").bytes_le,
+]
+# SMPTE ST 429-6: the key of an encrypted triplet, without the registry's version.
+_MXF_ENCRYPTION = bytes.fromhex("0d010301027e0100")
+
+
+def is_encrypted(container: InputContainer, stream: VideoStream, read_at: ReadAt, *, size_bytes: int) -> bool:
+    """Return whether a container marks its picture track as encrypted.
+
+    Sources: ISO/IEC 14496-12, section 8.12, and ISO/IEC 23001-7 (MP4); RFC 9559, section 5.1.4.1.31 (Matroska); ISO/IEC
+    13818-1, tables 2-2 and 2-21 (transport and program streams); Microsoft, "Advanced Systems Format Specification",
+    sections 3.14 and 3.15; SMPTE ST 429-6 (MXF).
+    """
+    name = container.format.name
+    if name.startswith("mov"):
+        return _in_mp4(read_at, track_id=stream.id, size_bytes=size_bytes)
+    if name.startswith("matroska"):
+        return _MATROSKA_ENCRYPTION in read_at(0, _HEAD_BYTES).partition(CLUSTER_ID)[0]
+    if name == "asf":
+        head = read_at(0, _HEAD_BYTES)
+        return any(mark in head for mark in _ASF_ENCRYPTION)
+    if name == "mxf":
+        return _MXF_ENCRYPTION in read_at(0, _HEAD_BYTES)
+    # A recording may begin in the clear.
+    samples = [read_at(offset, _SAMPLE_BYTES) for offset in sorted({0, size_bytes // 2})]
+    if name == "mpegts":
+        return any(_is_mostly(_scrambling_in_ts(sample, pid=stream.id)) for sample in samples)
+    if name == "mpeg":
+        return any(_is_mostly(_scrambling_in_ps(sample, stream_id=stream.id & 0xFF)) for sample in samples)
+    return False
+
+
+def _in_mp4(read_at: ReadAt, *, track_id: int, size_bytes: int) -> bool:
+    moov = next((box for box in boxes(read_at, 0, size_bytes) if box.kind == b"moov"), None)
+    if moov is None:
+        return False
+    for trak in boxes(read_at, moov.content, moov.end or size_bytes):
+        header = find_box(read_at, trak, b"tkhd") if trak.kind == b"trak" else None
+        if header is None:
+            continue
+        # Version 1 has times of 8 bytes.
+        version = read_at(header.content, 1)
+        at = header.content + (20 if version == b"\1" else 12)
+        descriptions = find_box(read_at, trak, b"mdia", b"minf", b"stbl", b"stsd")
+        if int.from_bytes(read_at(at, 4), "big") != track_id or descriptions is None:
+            continue
+        entries = boxes(read_at, descriptions.content + 8, descriptions.end or size_bytes)
+        return any(entry.kind in _PROTECTED_ENTRIES for entry in entries)
+    return False
+
+
+def _scrambling_in_ts(sample: bytes, *, pid: int) -> Sequence[bool]:
+    for size in _TS_PACKET_SIZES:
+        for start in range(min(size, len(sample))):
+            # Three packets in a row are no coincidence.
+            if len(sample) > start + 2 * size and all(sample[start + n * size] == 0x47 for n in range(3)):
+                headers = [sample[at : at + 4] for at in range(start, len(sample) - 3, size)]
+                return [
+                    bool(header[3] & 0xC0)
+                    for header in headers
+                    if header[0] == 0x47 and int.from_bytes(header[1:3], "big") & 0x1FFF == pid
+                ]
+    return []
+
+
+def _scrambling_in_ps(sample: bytes, *, stream_id: int) -> Sequence[bool]:
+    found, at = list[bool](), 0
+    while (at := sample.find(b"\0\0\1" + bytes([stream_id]), at)) >= 0 and at + 6 < len(sample):
+        flags = sample[at + 6]
+        if flags & 0xC0 == 0x80:
+            found.append(bool(flags & 0x30))
+        at += 4
+    return found
+
+
+def _is_mostly(marks: Sequence[bool]) -> bool:
+    return sum(marks) * 2 > len(marks)
