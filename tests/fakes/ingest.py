@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from fakes.failures import Failures
-from sage_ingest.errors import store_unavailable
+from sage_ingest.errors import store_full, store_unavailable
 from sage_ingest.probing.ports import ByteSource, Prober
-from sage_ingest.uploads.model import Part, Upload, UploadState
+from sage_ingest.uploads.model import OpenUpload, Part, Upload, UploadState
 from sage_ingest.uploads.ports import TooManyOpenError, UploadRepository
 from sage_ingest.videos.model import (
     AudioTrack,
@@ -23,7 +23,7 @@ from sage_ingest.videos.model import (
     Video,
     object_key,
 )
-from sage_ingest.videos.ports import LeaseLostError, RequestIdTakenError, VideoObjects, VideoRepository
+from sage_ingest.videos.ports import LeaseLostError, Multipart, RequestIdTakenError, VideoObjects, VideoRepository
 from sage_runtime.errors import SageError
 
 MEDIA = Media(
@@ -49,6 +49,11 @@ MEDIA = Media(
 def unavailable() -> SageError:
     """Return the error of a store that is down."""
     return store_unavailable("store", detail="a test stopped it")
+
+
+def full() -> SageError:
+    """Return the error of a store without room."""
+    return store_full("store", why="a test filled it")
 
 
 @dataclass
@@ -91,6 +96,9 @@ class FakeVideoRepository(VideoRepository):
                 self.uploads[upload.id] = replace(upload, state=UploadState.ABORTED)
             self.pending[key] = _Pending(holder, now + lease_s)
         return keys
+
+    async def pending_keys(self, keys: Collection[str]) -> set[str]:
+        return {key for key in keys if key in self.pending}
 
     async def add_video(self, video: Video, *, key: str, holder: str) -> None:
         await self.failures.before("add_video")
@@ -179,6 +187,19 @@ class FakeUploadRepository(UploadRepository):
             if upload.request_id == request_id and upload.state is not UploadState.ABORTED:
                 return await self.get_upload(upload.id)
         return None
+
+    async def list_open(self, *, before_id: str | None, limit: int) -> list[OpenUpload]:
+        found = []
+        for upload_id, upload in sorted(self._videos.uploads.items(), reverse=True):
+            current = await self.get_upload(upload_id)
+            if (
+                current is not None
+                and upload.state is UploadState.OPEN
+                and (before_id is None or upload_id < before_id)
+            ):
+                size = sum(part.size_bytes for part in await self.list_parts(upload_id))
+                found.append(OpenUpload(current, size))
+        return found[:limit]
 
     async def list_parts(self, upload_id: str) -> list[Part]:
         upload = self._videos.uploads.get(upload_id)
@@ -279,10 +300,14 @@ class FakeUploadRepository(UploadRepository):
 class _Multipart:
     key: str
     parts: dict[int, bytes] = field(default_factory=dict)
+    age_s: float = 0.0
 
 
 class FakeVideoObjects(VideoObjects):
+    """Dictionaries; `room_bytes` is the size of the largest part or file that fits, if that is known."""
+
     def __init__(self) -> None:
+        self.room_bytes: int | None = None
         self.failures = Failures()
         self.objects: dict[str, bytes] = {}
         self.multiparts: dict[str, _Multipart] = {}
@@ -298,6 +323,10 @@ class FakeVideoObjects(VideoObjects):
         self.multiparts[multipart_id] = _Multipart(key)
         self.failures.after("begin")
         return multipart_id
+
+    async def check_room(self, size_bytes: int) -> None:
+        if self.room_bytes is not None and size_bytes > self.room_bytes:
+            raise full()
 
     async def put_part(self, key: str, *, multipart_id: str, part_number: int, data: bytearray) -> str:
         await self.failures.before("put_part")
@@ -331,6 +360,14 @@ class FakeVideoObjects(VideoObjects):
         self.multiparts = {name: upload for name, upload in self.multiparts.items() if upload.key != key}
         self.objects.pop(key, None)
 
+    async def list_multiparts(self, *, older_than_s: float) -> list[Multipart]:
+        await self.failures.before("list_multiparts")
+        old = {name: one for name, one in self.multiparts.items() if one.age_s > older_than_s}
+        return [Multipart(one.key, name) for name, one in old.items() if one.key.startswith("videos/")]
+
+    async def abort(self, multipart: Multipart) -> None:
+        self.multiparts.pop(multipart.multipart_id, None)
+
     async def read(self, key: str, *, offset: int, length: int) -> bytes:
         await self.failures.before("read")
         if key not in self.objects:
@@ -347,6 +384,10 @@ class FakeVideoObjects(VideoObjects):
 
     async def check(self) -> None:
         await self.failures.before("check")
+
+    async def check_writable(self) -> None:
+        await self.failures.before("check_writable")
+        await self.check_room(1)
 
 
 def _tag(data: bytes) -> str:

@@ -38,6 +38,7 @@ _NEXT_STEPS = {
     "FORBIDDEN": "Set SAGE_TOKEN to a token with that scope; the server's operator can issue one.",
     "UNIMPLEMENTED": "Check that the server is not older than this command.",
     "STORE_UNAVAILABLE": _TRY_LATER,
+    "STORE_FULL": "`sage uploads drop` drops open uploads; `sage delete` deletes videos that are no longer needed.",
     "SERVICE_UNAVAILABLE": _TRY_LATER,
     "PROVIDER_UNREACHABLE": _TRY_LATER,
 }
@@ -50,6 +51,8 @@ _COMMANDS = {
     "CreateUpload": "upload",
     "UploadPart": "upload",
     "CompleteUpload": "upload",
+    "ListUploads": "uploads",
+    "AbortUpload": "uploads drop",
     "ListVideos": "videos",
     "GetVideo": "video",
     "DeleteVideo": "delete",

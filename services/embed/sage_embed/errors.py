@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from sage_runtime.errors import FieldViolation, Reason, SageError
+from sage_runtime.errors import STORE_REASONS, FieldViolation, Reason, SageError
 
 from sage_embed.embeddings.model import Embedding, provider_name
 
-# Part of SAGE was unreachable.
-OURS = frozenset({Reason.STORE_UNAVAILABLE, Reason.SERVICE_UNAVAILABLE})
-# The same request may succeed shortly afterwards.
+# Part of SAGE was unreachable, or one of its stores could not be used.
+OURS = STORE_REASONS | {Reason.SERVICE_UNAVAILABLE}
+# The same request may succeed later.
 RETRYABLE = OURS | {Reason.PROVIDER_UNREACHABLE}
 
 

@@ -15,6 +15,7 @@ from sage_ingest.probing.ports import Prober
 from sage_ingest.probing.prober import PyAVProber
 from sage_ingest.servicer import IngestServicer
 from sage_ingest.storage import S3VideoObjects, open_client, open_session
+from sage_ingest.storage_errors import Room
 from sage_ingest.uploads.completion import Completion
 from sage_ingest.uploads.parts import Capacity
 from sage_ingest.uploads.ports import UploadRepository
@@ -26,6 +27,9 @@ from sage_ingest.videos.catalog import VideoCatalog
 from sage_ingest.videos.pending import PendingObjects, ShieldedTasks
 from sage_ingest.videos.ports import VideoObjects, VideoRepository
 from sage_ingest.videos.postgres import SCHEMA, PostgresVideoRepository
+
+# A connection that the store has closed meanwhile is no problem of the store.
+_CHECK_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,16 @@ async def open_adapters(settings: IngestSettings) -> AsyncIterator[Adapters]:
     objects = S3VideoObjects(
         open_client(session, endpoint_url=settings.s3_endpoint_url, connections=connections),
         url_client=open_client(session, endpoint_url=public_url, connections=connections),
+        check_client=open_client(
+            session,
+            endpoint_url=settings.s3_endpoint_url,
+            connections=1,
+            read_timeout_s=settings.health_timeout_s,
+            attempts=_CHECK_ATTEMPTS,
+        ),
         bucket=settings.s3_bucket,
         part_threads=settings.total_parts_in_flight,
+        room=Room(settings.store_folder, settings.store_min_free_bytes),
     )
     with contextlib.closing(objects):
         dsn = settings.database_url.get_secret_value()
@@ -97,15 +109,21 @@ async def open_service(settings: IngestSettings, adapters: Adapters) -> AsyncIte
     sweeper = Sweeper(settings, videos=videos, uploads=uploads, objects=objects)
 
     async def check() -> None:
-        await asyncio.gather(videos.check(), objects.check())
+        # Both end before the next check begins.
+        for failed in await asyncio.gather(videos.check(), objects.check(), return_exceptions=True):
+            if failed is not None:
+                raise failed
 
+    name = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
     async with task_group() as tasks:
         sweeping = tasks.create_task(sweeper.run())
         try:
             yield ServiceRegistration(
-                name=ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name,
+                name=name,
                 add=lambda server: ingest_pb2_grpc.add_IngestServiceServicer_to_server(servicer, server),
                 check=check,
+                # Without room for uploads, everything that is stored can still be read.
+                partial_checks={f"{name}/uploads": objects.check_writable},
                 # It changes nothing, but its response must not be cached, as a GET's could be.
                 read_methods=frozenset({"GetPlaybackUrl"}),
             )

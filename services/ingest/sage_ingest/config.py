@@ -1,5 +1,6 @@
 """Settings of ingest. Each is an environment variable."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -32,6 +33,9 @@ class IngestSettings(ServerSettings, DatabaseSettings):
         s3_region: The bucket's region; empty for the region of the profile or the environment.
         s3_profile: A profile in the AWS configuration files; empty for boto3's default credential chain.
         s3_endpoint_url: URL of an S3-compatible store; empty for AWS.
+        store_folder: A folder on the disk that holds the object store's data, if the store runs on this machine. Its
+            free space decides whether an upload fits. Empty: only the store itself tells when it is full.
+        store_min_free_bytes: Bytes on that disk that uploads must leave free.
         s3_public_endpoint_url: Address at which players reach the store, for playback URLs; empty for the same.
         max_video_bytes: Size of the largest video that is accepted, in bytes.
         part_bytes: Size of the parts that are sent to S3, in bytes; larger if a file would need more than 10,000.
@@ -44,9 +48,15 @@ class IngestSettings(ServerSettings, DatabaseSettings):
         upload_expire_s: Seconds after its last part at which an incomplete resumable upload is swept, and seconds after
             which a closed one is removed. A lifecycle rule of the bucket that aborts multipart uploads must wait
             longer.
-        upload_idle_s: Seconds without data after which an upload fails.
+        upload_idle_s: Seconds without data after which an upload fails. Empty messages are no data.
+        upload_min_bytes_per_s: Lowest rate at which a client must send the bytes of an upload or part, measured over
+            `upload_idle_s` of waiting for it; slower calls fail, because each occupies one of the concurrent uploads.
+            0: any rate.
         upload_lease_s: Seconds after which the leftovers of a dead process are swept.
         sweep_interval_s: Seconds between two sweeps.
+        stray_upload_expire_s: Seconds after its last part at which a multipart upload of a video that the database does
+            not know is aborted; at least twice `upload_expire_s`. Another installation that uses the same bucket must
+            let its uploads expire sooner.
         probe_timeout_s: Maximum number of seconds for probing a file.
         probe_max_bytes: Maximum number of bytes that probing reads from a file.
         probe_whole_bytes: Size in bytes up to which probing reads a file whole if it has no index of all frames, so
@@ -67,6 +77,8 @@ class IngestSettings(ServerSettings, DatabaseSettings):
     s3_public_endpoint_url: str = Field(
         default="", pattern="^(https?://.+)?$", validation_alias="S3_PUBLIC_ENDPOINT_URL"
     )
+    store_folder: Path | None = Field(default=None, validation_alias="SAGE_STORE_FOLDER")
+    store_min_free_bytes: int = Field(default=256 * MIB, ge=0, validation_alias="SAGE_STORE_MIN_FREE_BYTES")
     max_video_bytes: int = Field(default=50 * _GIB, ge=1, le=_MAX_OBJECT_BYTES, validation_alias="SAGE_MAX_VIDEO_BYTES")
     part_bytes: int = Field(
         default=8 * MIB, ge=_MIN_PART_BYTES, le=_MAX_PART_BYTES, validation_alias="SAGE_UPLOAD_PART_BYTES"
@@ -79,8 +91,14 @@ class IngestSettings(ServerSettings, DatabaseSettings):
         default=86_400.0, gt=0, le=30 * 86_400, validation_alias="SAGE_INGEST_UPLOAD_EXPIRE_SECONDS"
     )
     upload_idle_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_UPLOAD_IDLE_SECONDS")
+    upload_min_bytes_per_s: float = Field(
+        default=1024.0, ge=0, le=100 * MIB, validation_alias="SAGE_UPLOAD_MIN_BYTES_PER_SECOND"
+    )
     upload_lease_s: float = Field(default=60.0, gt=0, le=86_400, validation_alias="SAGE_UPLOAD_LEASE_SECONDS")
     sweep_interval_s: float = Field(default=30.0, gt=0, le=86_400, validation_alias="SAGE_SWEEP_INTERVAL_SECONDS")
+    stray_upload_expire_s: float = Field(
+        default=7 * 86_400.0, gt=0, le=365 * 86_400, validation_alias="SAGE_INGEST_STRAY_UPLOAD_EXPIRE_SECONDS"
+    )
     probe_timeout_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_PROBE_TIMEOUT_SECONDS")
     probe_max_bytes: int = Field(default=_GIB, ge=MIB, validation_alias="SAGE_PROBE_MAX_BYTES")
     probe_whole_bytes: int = Field(default=256 * MIB, ge=0, validation_alias="SAGE_PROBE_WHOLE_BYTES")

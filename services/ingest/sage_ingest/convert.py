@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 
 from google.protobuf import timestamp_pb2
@@ -11,7 +11,7 @@ from sage_runtime.api import EnumTable
 from sage_runtime.errors import check_all, invalid_field
 
 from sage_ingest.errors import spec_missing, spec_repeated
-from sage_ingest.uploads.model import Part, PartSpec, Upload, UploadState, check_size, check_video_spec
+from sage_ingest.uploads.model import Part, PartSpec, Upload, UploadPage, UploadState, check_size, check_video_spec
 from sage_ingest.videos.catalog import Page, PlaybackUrl
 from sage_ingest.videos.model import (
     AudioTrack,
@@ -166,9 +166,30 @@ def from_page(page: Page) -> ingest_pb2.ListVideosResponse:
     )
 
 
-def from_upload(upload: Upload, parts: Sequence[Part]) -> ingest_pb2.Upload:
-    """Return a resumable upload as a message."""
-    spec = upload.spec
+def from_upload_page(page: UploadPage, *, expire_s: float) -> ingest_pb2.ListUploadsResponse:
+    """Return a page of open uploads as a message."""
+    return ingest_pb2.ListUploadsResponse(
+        uploads=[
+            from_upload(one.upload, (), received_bytes=one.received_bytes, expire_s=expire_s) for one in page.uploads
+        ],
+        next_page_token=page.next_page_token,
+    )
+
+
+def from_upload(
+    upload: Upload, parts: Sequence[Part], *, expire_s: float, received_bytes: int | None = None
+) -> ingest_pb2.Upload:
+    """Return a resumable upload as a message.
+
+    Args:
+        upload: The upload.
+        parts: Its parts; empty in a list.
+        expire_s: Seconds between its last activity and the time at which it expires.
+        received_bytes: Total size of its parts; `None` to add up `parts`.
+    """
+    spec, active_time = upload.spec, None
+    if upload.expire_time is not None:
+        active_time = max(upload.create_time, upload.expire_time - timedelta(seconds=expire_s))
     return ingest_pb2.Upload(
         id=upload.id,
         spec=ingest_pb2.VideoSpec(
@@ -185,6 +206,8 @@ def from_upload(upload: Upload, parts: Sequence[Part]) -> ingest_pb2.Upload:
         video_id=upload.video_id if upload.state is UploadState.COMPLETED else "",
         create_time=_timestamp(upload.create_time),
         expire_time=None if upload.expire_time is None else _timestamp(upload.expire_time),
+        received_bytes=sum(part.size_bytes for part in parts) if received_bytes is None else received_bytes,
+        active_time=None if active_time is None else _timestamp(active_time),
     )
 
 

@@ -104,6 +104,16 @@ def upload_idle(idle_s: float) -> SageError:
     )
 
 
+def upload_too_slow(bytes_per_s: float, *, over_s: float) -> SageError:
+    """Return the error for a client that sends fewer bytes than an upload must."""
+    return SageError(
+        Reason.LIMIT_EXCEEDED,
+        limit=f"seconds in which an upload must bring {max(1.0, bytes_per_s * over_s):.0f} bytes",
+        max=f"{over_s:g}",
+        what_to_do="Nothing of this call was kept. Repeat it over a faster connection.",
+    )
+
+
 def upload_not_found(upload_id: str) -> SageError:
     """Return the error for an upload that does not exist."""
     return SageError(Reason.UPLOAD_NOT_FOUND, upload_id=upload_id)
@@ -142,6 +152,21 @@ def video_not_found(video_id: str) -> SageError:
 def store_unavailable(store: str, *, detail: str) -> SageError:
     """Return the error for a store that fails; `store` is its name for people."""
     return SageError(Reason.STORE_UNAVAILABLE, detail=detail, store=store)
+
+
+def store_full(store: str, *, why: str, detail: str = "") -> SageError:
+    """Return the error for a store without room; `why` is a clause."""
+    return SageError(Reason.STORE_FULL, detail=detail, store=store, why=why)
+
+
+def store_forbidden(store: str, *, why: str, detail: str) -> SageError:
+    """Return the error for a store that refuses our credentials; `why` is a clause that names what is missing."""
+    return SageError(Reason.STORE_FORBIDDEN, detail=detail, store=store, why=why)
+
+
+def store_misconfigured(store: str, *, why: str, detail: str) -> SageError:
+    """Return the error for a store that cannot be used with our settings; `why` is a clause."""
+    return SageError(Reason.STORE_MISCONFIGURED, detail=detail, store=store, why=why)
 
 
 _NAMED_RANGES = 10

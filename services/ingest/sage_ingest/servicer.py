@@ -44,6 +44,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         self._catalog = catalog
         self._max_video_bytes = settings.max_video_bytes
         self._idle_s = settings.upload_idle_s
+        self._expire_s = settings.upload_expire_s
 
     async def UploadVideo(
         self, request_iterator: AsyncIterator[ingest_pb2.UploadVideoRequest], context: Context
@@ -83,6 +84,13 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         upload = await self._resumable.get(request.upload_id)
         return ingest_pb2.GetUploadResponse(upload=await self._with_parts(upload))
 
+    async def ListUploads(
+        self, request: ingest_pb2.ListUploadsRequest, context: Context
+    ) -> ingest_pb2.ListUploadsResponse:
+        """Return a page of open uploads."""
+        page = await self._resumable.list(page_size=request.page_size, page_token=request.page_token)
+        return convert.from_upload_page(page, expire_s=self._expire_s)
+
     async def CompleteUpload(
         self, request: ingest_pb2.CompleteUploadRequest, context: Context
     ) -> ingest_pb2.CompleteUploadResponse:
@@ -98,7 +106,7 @@ class IngestServicer(ingest_pb2_grpc.IngestServiceServicer):
         return ingest_pb2.AbortUploadResponse(upload=await self._with_parts(upload))
 
     async def _with_parts(self, upload: Upload) -> ingest_pb2.Upload:
-        return convert.from_upload(upload, await self._resumable.parts(upload))
+        return convert.from_upload(upload, await self._resumable.parts(upload), expire_s=self._expire_s)
 
     async def GetVideo(self, request: ingest_pb2.GetVideoRequest, context: Context) -> ingest_pb2.GetVideoResponse:
         """Return a video."""

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import functools
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar, cast
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import boto3
 from botocore.config import Config
@@ -17,9 +18,11 @@ from botocore.exceptions import (
     ReadTimeoutError,
     ResponseStreamingError,
 )
+from sage_runtime.errors import Reason, SageError
 
-from sage_ingest.errors import store_unavailable
-from sage_ingest.videos.ports import VideoObjects
+from sage_ingest.storage_errors import Room, code_of, s3_errors
+from sage_ingest.videos.model import OBJECT_KEY_PREFIX, is_object_key
+from sage_ingest.videos.ports import Multipart, VideoObjects
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -44,19 +47,28 @@ def open_session(*, region: str, profile: str) -> boto3.session.Session:
     return boto3.session.Session(profile_name=profile or None, region_name=region or None)
 
 
-def open_client(session: boto3.session.Session, *, endpoint_url: str, connections: int) -> "S3Client":
+def open_client(
+    session: boto3.session.Session,
+    *,
+    endpoint_url: str,
+    connections: int,
+    read_timeout_s: float = _READ_TIMEOUT_S,
+    attempts: int = _ATTEMPTS,
+) -> "S3Client":
     """Return a client with bounded waits and retries.
 
     Args:
         session: Has the credentials and the region.
         endpoint_url: Of the store; empty for AWS.
         connections: Maximum number of requests at once.
+        read_timeout_s: Maximum number of seconds for one wait for the store's response.
+        attempts: Maximum number of attempts at a request.
     """
     config = Config(
         signature_version="s3v4",
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        connect_timeout=min(_CONNECT_TIMEOUT_S, read_timeout_s),
+        read_timeout=read_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=connections,
         tcp_keepalive=True,
         # Without TLS botocore signs every part with its SHA-256, which AWS and MinIO check and SeaweedFS does not. An
@@ -81,16 +93,32 @@ class S3VideoObjects(VideoObjects):
     therefore rely on no request being in flight. botocore's timeouts bound that wait.
 
     Args:
-        client: For everything except playback URLs.
+        client: For everything except playback URLs and health checks.
         url_client: Signs playback URLs, for the address at which players reach the store.
+        check_client: For health checks, with short timeouts.
         bucket: Name of the bucket.
         part_threads: Parts sent at once.
+        room: The store's room, if it is known.
     """
 
-    def __init__(self, client: "S3Client", *, url_client: "S3Client", bucket: str, part_threads: int) -> None:
+    def __init__(
+        self,
+        client: "S3Client",
+        *,
+        url_client: "S3Client",
+        check_client: "S3Client",
+        bucket: str,
+        part_threads: int,
+        room: Room | None = None,
+    ) -> None:
         self._client = client
         self._url_client = url_client
+        self._check_client = check_client
         self._bucket = bucket
+        self._room = room or Room()
+        # What the last check found, and the last write that found no room.
+        self._problem: SageError | None = None
+        self._full: SageError | None = None
         self._parts = ThreadPoolExecutor(part_threads, thread_name_prefix="s3-parts")
         self._control = ThreadPoolExecutor(_CONTROL_THREADS, thread_name_prefix="s3-control")
 
@@ -105,25 +133,33 @@ class S3VideoObjects(VideoObjects):
         self._control.shutdown(wait=True)
         self._client.close()
         self._url_client.close()
+        self._check_client.close()
 
     async def begin(self, key: str, *, content_type: str) -> str:
+        # A frozen store is noticed by a check within seconds. This request would wait for minutes.
+        if self._problem is not None:
+            raise _again(self._problem)
+
         def begin() -> str:
             response = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type)
             return response["UploadId"]
 
-        return await _run(self._control, begin)
+        return await self._write(self._control, begin, key=key)
 
     async def put_part(self, key: str, *, multipart_id: str, part_number: int, data: bytearray) -> str:
         # botocore accepts a bytearray, although its type hints do not.
         blob = cast("bytes", data)
 
         def put() -> str:
+            self._room.check(len(data))
             response = self._client.upload_part(
                 Bucket=self._bucket, Key=key, UploadId=multipart_id, PartNumber=part_number, Body=blob
             )
             return response["ETag"]
 
-        return await _run(self._parts, put)
+        tag = await self._write(self._parts, put, key=key)
+        self._full = None
+        return tag
 
     async def part_tags(self, key: str, *, multipart_id: str) -> frozenset[tuple[int, str]] | None:
         def list_parts() -> frozenset[tuple[int, str]] | None:
@@ -133,11 +169,11 @@ class S3VideoObjects(VideoObjects):
             try:
                 return frozenset((part["PartNumber"], part["ETag"]) for page in pages for part in page.get("Parts", []))
             except ClientError as error:
-                if _code(error) != "NoSuchUpload":
+                if code_of(error) != "NoSuchUpload":
                     raise
                 return None
 
-        return await _run(self._control, list_parts)
+        return await self._run(self._control, list_parts, key=key)
 
     async def complete(self, key: str, *, multipart_id: str, tags: Sequence[str], size_bytes: int) -> None:
         def complete() -> None:
@@ -156,27 +192,42 @@ class S3VideoObjects(VideoObjects):
                 if self._size_of(key) != size_bytes:
                     raise
 
-        await _run(self._control, complete)
+        await self._write(self._control, complete, key=key)
 
     async def discard(self, key: str) -> None:
         def discard() -> None:
             # Found by key: an upload's ID is unknown if the response that contained it was lost.
             for multipart_id in self._multipart_ids(key):
-                try:
-                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=multipart_id)
-                except ClientError as error:
-                    if _code(error) != "NoSuchUpload":
-                        raise
+                self._abort(key, multipart_id)
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
-        await _run(self._control, discard)
+        await self._run(self._control, discard, key=key)
+
+    async def list_multiparts(self, *, older_than_s: float) -> list[Multipart]:
+        def find() -> list[Multipart]:
+            before = datetime.now(UTC) - timedelta(seconds=older_than_s)
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=OBJECT_KEY_PREFIX
+            )
+            begun = [
+                Multipart(upload["Key"], upload["UploadId"])
+                for page in pages
+                for upload in page.get("Uploads", [])
+                if is_object_key(upload["Key"]) and upload["Initiated"] < before
+            ]
+            return [one for one in begun if self._last_part_time(one) < before]
+
+        return await self._run(self._control, find)
+
+    async def abort(self, multipart: Multipart) -> None:
+        await self._run(self._control, lambda: self._abort(multipart.key, multipart.multipart_id), key=multipart.key)
 
     async def read(self, key: str, *, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`."""
-        return await _run(self._control, functools.partial(self._read, key, offset=offset, length=length))
+        return await self._run(self._control, functools.partial(self._read, key, offset=offset, length=length), key=key)
 
     async def read_part(self, key: str, *, offset: int, length: int) -> bytes:
-        return await _run(self._parts, functools.partial(self._read, key, offset=offset, length=length))
+        return await self._run(self._parts, functools.partial(self._read, key, offset=offset, length=length), key=key)
 
     async def playback_url(self, key: str, *, filename: str, content_type: str, validity_s: int) -> str:
         def sign() -> str:
@@ -191,10 +242,28 @@ class S3VideoObjects(VideoObjects):
                 ExpiresIn=validity_s,
             )
 
-        return await _run(self._control, sign)
+        return await self._run(self._control, sign, key=key)
+
+    async def check_room(self, size_bytes: int) -> None:
+        await self._run(self._control, lambda: self._room.check(size_bytes))
 
     async def check(self) -> None:
-        await _run(self._control, lambda: self._client.head_bucket(Bucket=self._bucket))
+        def head() -> None:
+            # Noted in the thread: a check that took too long was cancelled, and no longer waits for the result.
+            try:
+                with s3_errors(self._bucket):
+                    self._check_client.head_bucket(Bucket=self._bucket)
+            except SageError as error:
+                self._problem = error
+                raise
+            self._problem = None
+
+        await _in_thread(self._control, head)
+
+    async def check_writable(self) -> None:
+        if self._full is not None:
+            raise _again(self._full)
+        await self.check_room(0)
 
     def _read(self, key: str, *, offset: int, length: int, attempts: int = _ATTEMPTS) -> bytes:
         span = f"bytes={offset}-{offset + length - 1}"
@@ -213,7 +282,7 @@ class S3VideoObjects(VideoObjects):
         try:
             return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
         except ClientError as error:
-            if _code(error) in {"404", "NoSuchKey"}:
+            if code_of(error) in {"404", "NoSuchKey"}:
                 return None
             raise
 
@@ -221,13 +290,45 @@ class S3VideoObjects(VideoObjects):
         pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=key)
         return [upload["UploadId"] for page in pages for upload in page.get("Uploads", []) if upload["Key"] == key]
 
+    def _last_part_time(self, multipart: Multipart) -> datetime:
+        pages = self._client.get_paginator("list_parts").paginate(
+            Bucket=self._bucket, Key=multipart.key, UploadId=multipart.multipart_id
+        )
+        try:
+            times = [part["LastModified"] for page in pages for part in page.get("Parts", [])]
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise
+            # It has just ended.
+            return datetime.now(UTC)
+        return max(times, default=datetime.min.replace(tzinfo=UTC))
 
-async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    def _abort(self, key: str, multipart_id: str) -> None:
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=multipart_id)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise
+
+    async def _run(self, pool: ThreadPoolExecutor, call: Callable[[], T], *, key: str = "") -> T:
+        with s3_errors(self._bucket, key):
+            return await _in_thread(pool, call)
+
+    async def _write(self, pool: ThreadPoolExecutor, call: Callable[[], T], *, key: str) -> T:
+        try:
+            with s3_errors(self._bucket, key, room=self._room):
+                return await _in_thread(pool, call)
+        except SageError as error:
+            if error.reason is Reason.STORE_FULL:
+                self._full = error
+            raise
+
+
+async def _in_thread(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
     work = pool.submit(call)
     result = asyncio.wrap_future(work)
     try:
-        with _store_errors():
-            return await asyncio.shield(result)
+        return await asyncio.shield(result)
     except asyncio.CancelledError:
         # A call that no thread has started is dropped. Wait for a running one, however often the task is cancelled.
         if not work.cancel():
@@ -237,19 +338,10 @@ async def _run(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         raise
 
 
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        detail = f"{error.operation_name}: {_code(error)}"
-        raise store_unavailable("video store", detail=detail) from error
-    except BotoCoreError as error:
-        raise store_unavailable("video store", detail=f"{type(error).__name__}: {error}") from error
-
-
-def _code(error: ClientError) -> str:
-    return error.response.get("Error", {}).get("Code", "")
+def _again(error: SageError) -> SageError:
+    # Not the same object: each time it is raised, its traceback grows.
+    facts: dict[str, Any] = dict(error.facts)
+    return SageError(error.reason, detail=f"earlier: {error.detail}", **facts)
 
 
 def _inline(filename: str) -> str:

@@ -89,13 +89,20 @@ async def ping(pool: Pool) -> None:
 
 @contextlib.contextmanager
 def store_errors(store: str = "database") -> Iterator[None]:
-    """Translate temporary database errors into STORE_UNAVAILABLE. Other errors pass through.
+    """Translate errors of the database that are not the request's fault. Other errors pass through.
 
-    OperationalError covers lost connections, an exhausted pool, statements that timed out, deadlocks and serialization
-    failures, all of which may succeed when retried.
+    A full disk is STORE_FULL, a missing privilege STORE_FORBIDDEN. Other OperationalErrors are STORE_UNAVAILABLE: lost
+    connections, an exhausted pool, statements that timed out, deadlocks and serialization failures, all of which may
+    succeed when retried.
     """
     try:
         yield
+    except psycopg.errors.DiskFull as error:
+        raise SageError(Reason.STORE_FULL, detail=str(error), store=store, why="its disk is full") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        # PostgreSQL's sentence names the table or schema, and no value.
+        why = error.diag.message_primary or "a privilege is missing"
+        raise SageError(Reason.STORE_FORBIDDEN, detail=str(error), store=store, why=why) from error
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         detail = f"{type(error).__name__}: {error}"
         raise SageError(Reason.STORE_UNAVAILABLE, detail=detail, store=store) from error

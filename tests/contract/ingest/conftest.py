@@ -114,7 +114,7 @@ def s3_objects(s3_server, make_bucket) -> Iterator[Objects]:
     client = open_client(
         session, endpoint_url=s3_server.endpoint_url, connections=S3VideoObjects.connections(PART_THREADS)
     )
-    store = S3VideoObjects(client, url_client=client, bucket=bucket, part_threads=PART_THREADS)
+    store = S3VideoObjects(client, url_client=client, check_client=client, bucket=bucket, part_threads=PART_THREADS)
     look = s3_server.client()
 
     def left(key: str) -> tuple[bool, int]:

@@ -296,3 +296,15 @@ async def test_concurrent_parts_aborts_sweeps_and_completions_have_one_outcome(r
         assert state in (UploadState.COMPLETED, UploadState.ABORTED, UploadState.OPEN)
         assert (await repositories.videos.get_video(upload.video_id) is not None) == (state is UploadState.COMPLETED)
         assert (outcomes[-1] is True) <= (state is UploadState.ABORTED)
+
+
+async def test_open_uploads_are_listed_newest_first_with_the_size_of_their_parts(repositories) -> None:
+    old, new, aborted = [await _open(repositories) for _ in range(3)]
+    for part in PARTS[:2]:
+        await repositories.uploads.add_part(old.id, part, expire_s=600)
+    await repositories.uploads.abort_upload(aborted.id, key=_key(aborted), holder="me", lease_s=60)
+    found = await repositories.uploads.list_open(before_id=None, limit=10)
+    assert [(one.upload.id, one.received_bytes) for one in found] == [(new.id, 0), (old.id, 2 * 5_242_880)]
+    assert found[1].upload == await repositories.uploads.get_upload(old.id)
+    assert [one.upload.id for one in await repositories.uploads.list_open(before_id=new.id, limit=10)] == [old.id]
+    assert [one.upload.id for one in await repositories.uploads.list_open(before_id=None, limit=1)] == [new.id]

@@ -100,3 +100,18 @@ async def test_a_missing_object_cannot_be_read(objects) -> None:
 
 async def test_the_check_passes(objects) -> None:
     await objects.store.check()
+
+
+async def test_only_multipart_uploads_of_videos_are_listed(objects) -> None:
+    """Other programs may use the bucket."""
+    key = f"videos/video_{'0' * 32}"
+    began = [await objects.store.begin(one, content_type="video/mp4") for one in (key, "backup/film", "film")]
+    for number in range(1, 3):
+        await objects.store.put_part(key, multipart_id=began[0], part_number=number, data=bytearray(FIRST))
+    assert await objects.store.list_multiparts(older_than_s=60) == []
+    (found,) = await objects.store.list_multiparts(older_than_s=-60)
+    assert (found.key, found.multipart_id) == (key, began[0])
+    for _ in range(2):
+        await objects.store.abort(found)
+    assert objects.left(key) == (False, 0)
+    assert objects.left("film") == (False, 1)

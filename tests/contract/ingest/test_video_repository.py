@@ -220,3 +220,9 @@ async def test_the_check_passes(repositories) -> None:
 
 async def _claim(repositories, *, holder: str = "sweep", limit: int = 100) -> list[str]:
     return await repositories.videos.claim_expired(holder=holder, lease_s=60, limit=limit)
+
+
+async def test_pending_keys_are_found_among_others(repositories) -> None:
+    await repositories.videos.add_pending("videos/1", holder="me", lease_s=60)
+    assert await repositories.videos.pending_keys({"videos/1", "videos/2"}) == {"videos/1"}
+    assert await repositories.videos.pending_keys(set()) == set()

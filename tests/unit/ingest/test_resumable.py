@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from fakes.ingest import unavailable
+from fakes.ingest import full, unavailable
 from sage_ingest.uploads.model import PartSpec, UploadState
 from sage_ingest.videos.model import object_key
 from sage_runtime.errors import Reason
@@ -211,3 +211,38 @@ async def test_a_client_that_stops_sending_is_refused() -> None:
     for _ in range(uploads.settings.max_concurrent_uploads + 1):
         error = await refused(uploads.resumable.put_part(PartSpec(upload.id, 1, 1000, ""), stalling()))
         assert (error.reason, error.facts["max"]) == (Reason.LIMIT_EXCEEDED, "0.05")
+
+
+async def test_an_upload_that_does_not_fit_is_not_created() -> None:
+    uploads = Uploads()
+    uploads.objects.room_bytes = len(DATA) - 1
+    assert (await refused(uploads.create())).reason is Reason.STORE_FULL
+    assert uploads.nothing_is_left
+
+
+async def test_a_part_without_room_aborts_the_upload_and_removes_its_parts_at_once() -> None:
+    uploads = Uploads()
+    upload = await uploads.create(request_id="r")
+    await uploads.put(upload, 1)
+    uploads.objects.failures.errors["put_part"] = full()
+    assert (await refused(uploads.put(upload, 2))).reason is Reason.STORE_FULL
+    assert uploads.objects.is_empty
+    assert await uploads.state(upload) is UploadState.ABORTED
+    # Parts that were in flight with it, and a completion, fail for the same reason.
+    for call in (uploads.put(upload, 3), uploads.completion.complete(upload.id)):
+        assert (await refused(call)).reason is Reason.STORE_FULL
+    uploads.objects.failures.errors.clear()
+    assert (await uploads.create(request_id="r")).id != upload.id
+
+
+async def test_open_uploads_are_listed_newest_first_with_what_has_arrived() -> None:
+    uploads = Uploads()
+    first, second, aborted = [await uploads.create() for _ in range(3)]
+    await uploads.resumable.abort(aborted.id)
+    await uploads.put(first, 1)
+    page = await uploads.resumable.list(page_size=1, page_token="")
+    assert [(one.upload.id, one.received_bytes) for one in page.uploads] == [(second.id, 0)]
+    page = await uploads.resumable.list(page_size=1, page_token=page.next_page_token)
+    assert [(one.upload.id, one.received_bytes) for one in page.uploads] == [(first.id, 1000)]
+    assert not page.next_page_token
+    assert (await refused(uploads.resumable.list(page_size=1, page_token="x"))).reason is Reason.PAGE_TOKEN_INVALID

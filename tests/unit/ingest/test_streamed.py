@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from fakes.ingest import unavailable
+from fakes.ingest import full, unavailable
 from sage_ingest.probing.ports import UnreadableError
 from sage_ingest.videos.model import Video, VideoSpec, object_key
 from sage_runtime.errors import Reason, SageError
@@ -254,3 +254,60 @@ async def test_concurrent_uploads_with_one_request_id_store_one_video(same: bool
 async def test_uploads_without_a_request_id_make_new_videos() -> None:
     uploads = Streamed()
     assert (await uploads.upload()).id != (await uploads.upload()).id
+
+
+async def test_an_upload_that_does_not_fit_is_refused_before_anything_is_stored() -> None:
+    uploads = Streamed()
+    uploads.objects.room_bytes = len(DATA) - 1
+    assert await uploads.refused() is Reason.STORE_FULL
+    assert not uploads.objects.failures.calls
+    assert uploads.nothing_is_left
+
+
+async def test_an_upload_that_fills_the_store_gives_its_room_back_at_once() -> None:
+    uploads = Streamed()
+    uploads.objects.failures.errors["complete"] = full()
+    assert await uploads.refused() is Reason.STORE_FULL
+    assert uploads.objects.is_empty
+    assert await uploads.nothing_is_left_after_a_sweep()
+
+
+async def _trickle(data: bytes) -> AsyncIterator[bytes]:
+    """Yield the same chunk forever, far more often than once in the time limit."""
+    while True:
+        yield data
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("data", [b"", b"x"])
+async def test_chunks_without_progress_end_an_upload_and_free_its_slot(data: bytes) -> None:
+    uploads = Streamed(max_concurrent_uploads=1, upload_idle_s=0.2, upload_min_bytes_per_s=2000.0)
+    async with asyncio.timeout(5):
+        with pytest.raises(SageError) as raised:
+            await uploads.streamed.upload(SPEC, _trickle(data), request_id="")
+    assert raised.value.reason is Reason.LIMIT_EXCEEDED
+    await uploads.nothing_is_left_after_a_sweep()
+    await uploads.upload()
+
+
+async def test_a_slow_upload_with_enough_bytes_succeeds() -> None:
+    """It takes several times the seconds in which the bytes must arrive."""
+    uploads = Streamed(upload_idle_s=0.2, upload_min_bytes_per_s=500.0)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for start in range(0, len(DATA), 64):
+            yield DATA[start : start + 64]
+            await asyncio.sleep(0.02)
+
+    assert (await uploads.streamed.upload(SPEC, slowly(), request_id="")).sha256 == SHA256
+
+
+async def test_time_that_the_store_takes_does_not_count_against_the_client() -> None:
+    uploads = Streamed(upload_idle_s=0.1, upload_min_bytes_per_s=1e6, total_parts_in_flight=1, parts_in_flight=1)
+    gate = uploads.objects.failures.close("put_part")
+    call = asyncio.ensure_future(uploads.upload())
+    await until_turned(lambda: uploads.objects.failures.calls["put_part"])
+    await asyncio.sleep(0.3)
+    assert not call.done()
+    gate.set()
+    assert (await call).sha256 == SHA256

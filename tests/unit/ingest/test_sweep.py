@@ -71,3 +71,27 @@ async def test_sweeping_continues_after_an_error(left: Leftovers) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_old_multipart_uploads_that_no_row_knows_are_aborted(left: Leftovers) -> None:
+    """A store whose response was lost may begin one after its key was swept."""
+    for name in ("stray", "pending", "recent"):
+        await left.objects.begin(f"videos/{name}", content_type="video/mp4")
+    await left.videos.add_pending("videos/pending", holder="me", lease_s=1000.0)
+    week = left.settings.stray_upload_expire_s
+    for upload in left.objects.multiparts.values():
+        upload.age_s = week - 1 if upload.key == "videos/recent" else week + 1
+    await left.sweeper.sweep()
+    assert {upload.key for upload in left.objects.multiparts.values()} == {"videos/pending", "videos/recent"}
+    await left.sweeper.sweep()
+    assert left.objects.failures.calls["list_multiparts"] == 1, "they are looked for once an hour"
+
+
+async def test_uploads_of_another_installation_are_not_strays_before_they_expire() -> None:
+    uploads = Uploads(upload_expire_s=1000.0, stray_upload_expire_s=500.0)
+    await uploads.objects.begin("videos/other", content_type="video/mp4")
+    (other,) = uploads.objects.multiparts.values()
+    other.age_s = 1999
+    assert await uploads.sweeper.abort_strays() == 0
+    other.age_s = 2001
+    assert await uploads.sweeper.abort_strays() == 1

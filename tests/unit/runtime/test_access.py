@@ -15,7 +15,7 @@ _READ = {
         "ReadSegments",
         "WatchEmbedding",
     },
-    "sage.ingest.v1.IngestService": {"GetPlaybackUrl", "GetUpload", "GetVideo", "ListVideos"},
+    "sage.ingest.v1.IngestService": {"GetPlaybackUrl", "GetUpload", "GetVideo", "ListUploads", "ListVideos"},
 }
 
 

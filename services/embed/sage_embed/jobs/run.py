@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 import structlog
-from sage_runtime.errors import Reason, SageError
+from sage_runtime.errors import STORE_REASONS, Reason, SageError
 
 from sage_embed.config import WorkerSettings
 from sage_embed.embeddings.lifecycle import to_stored
@@ -81,7 +81,7 @@ class Recorder:
             try:
                 await self._repository.save_task(self._embedding.id, self._job_id, provider_task_id)
             except SageError as error:
-                if error.reason is not Reason.STORE_UNAVAILABLE:
+                if error.reason not in STORE_REASONS:
                     raise
                 log.warning("task_not_stored", embedding_id=self._embedding.id, detail=error.detail, attempts=attempt)
             else:

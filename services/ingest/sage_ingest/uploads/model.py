@@ -1,5 +1,6 @@
 """Resumable uploads, their parts, and rules for what a client declares that the contract's annotations do not state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -95,6 +96,32 @@ class Upload:
     def size_of_part(self, number: int) -> int:
         """Return the number of bytes that a part must have; `number` is 1 to `part_count`."""
         return min(self.part_bytes, self.spec.size_bytes - (number - 1) * self.part_bytes)
+
+
+@dataclass(frozen=True)
+class OpenUpload:
+    """An open resumable upload in a list.
+
+    Attributes:
+        upload: The upload.
+        received_bytes: Total size of the parts that have arrived.
+    """
+
+    upload: Upload
+    received_bytes: int
+
+
+@dataclass(frozen=True)
+class UploadPage:
+    """A page of open uploads.
+
+    Attributes:
+        uploads: Newest first.
+        next_page_token: Requests the page after this one; empty on the last page.
+    """
+
+    uploads: Sequence[OpenUpload]
+    next_page_token: str
 
 
 def check_video_spec(

@@ -96,13 +96,37 @@ async def next_in_time(messages: AsyncIterator[_Message], *, idle_s: float) -> _
         raise errors.upload_idle(idle_s) from None
 
 
-async def without_long_pauses(chunks: AsyncIterator[bytes], *, idle_s: float) -> AsyncGenerator[bytes, None]:
-    """Yield the chunks as they arrive.
+async def at_least(chunks: AsyncIterator[bytes], *, bytes_per_s: float, over_s: float) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks as they arrive, if enough bytes do.
+
+    An upload occupies memory and one of few slots. Empty chunks are no progress, nor is a byte now and then. Only the
+    time spent waiting for the client counts, not the time that the store takes.
+
+    Args:
+        chunks: What the client sends.
+        bytes_per_s: The lowest rate; at least one byte in `over_s` is required even if it is 0.
+        over_s: Seconds of waiting over which the rate is measured.
 
     Raises:
-        SageError: LIMIT_EXCEEDED if the next one does not arrive within `idle_s`.
+        SageError: LIMIT_EXCEEDED if they arrive more slowly.
     """
-    while (chunk := await next_in_time(chunks, idle_s=idle_s)) is not None:
+    enough_bytes = max(1.0, bytes_per_s * over_s)
+    loop = asyncio.get_running_loop()
+    received_bytes, waited_s = 0, 0.0
+    while True:
+        begin = loop.time()
+        try:
+            async with asyncio.timeout(over_s - waited_s):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            error = errors.upload_too_slow(bytes_per_s, over_s=over_s) if received_bytes else errors.upload_idle(over_s)
+            raise error from None
+        if chunk is None:
+            return
+        waited_s += loop.time() - begin
+        received_bytes += len(chunk)
+        if received_bytes >= enough_bytes:
+            received_bytes, waited_s = 0, 0.0
         yield chunk
 
 

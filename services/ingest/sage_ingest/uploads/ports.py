@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sage_runtime.errors import SageError
 
-from sage_ingest.uploads.model import Part, Upload
+from sage_ingest.uploads.model import OpenUpload, Part, Upload
 from sage_ingest.videos.model import Video
 
 
@@ -36,6 +36,15 @@ class UploadRepository(Protocol):
 
     async def find_upload(self, request_id: str) -> Upload | None:
         """Return the upload with this request ID, which must not be empty, unless it is aborted."""
+        ...
+
+    async def list_open(self, *, before_id: str | None, limit: int) -> list[OpenUpload]:
+        """Return up to `limit` open uploads, newest first.
+
+        Args:
+            before_id: Only uploads whose ID sorts before this one.
+            limit: Maximum number of uploads.
+        """
         ...
 
     async def list_parts(self, upload_id: str) -> list[Part]:

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 from sage_runtime.errors import FieldViolation, Reason, SageError
 from sage_runtime.postgres import Pool, store_errors
 
-from sage_ingest.uploads.model import Part, Upload, UploadState
+from sage_ingest.uploads.model import OpenUpload, Part, Upload, UploadState
 from sage_ingest.uploads.ports import TooManyOpenError, UploadRepository
 from sage_ingest.videos.model import Video, VideoSpec
 from sage_ingest.videos.ports import LeaseLostError, RequestIdTakenError
@@ -17,9 +17,17 @@ from sage_ingest.videos.postgres import insert_video
 _COMPLETING = "(completing_until IS NOT NULL AND completing_until > now())"
 # An upload holds its pending object while it is open.
 _HAS = "key = object_key AND holder = uploads.id"
-_SELECT = f"""
-    SELECT uploads.*, {_COMPLETING} AS completing, lease_until AS expire_time
-    FROM uploads LEFT JOIN pending_objects ON {_HAS}
+_COLUMNS = f"uploads.*, {_COMPLETING} AS completing, lease_until AS expire_time"
+_FROM = f"FROM uploads LEFT JOIN pending_objects ON {_HAS}"
+
+_LIST_OPEN = f"""
+    SELECT {_COLUMNS}, received_bytes {_FROM}
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(upload_parts.size_bytes), 0)::bigint AS received_bytes
+        FROM upload_parts WHERE upload_id = uploads.id
+    ) AS received
+    WHERE state = 'OPEN' AND (%(before_id)s::text IS NULL OR uploads.id < %(before_id)s)
+    ORDER BY uploads.id DESC LIMIT %(limit)s
 """  # noqa: S608 - a constant
 
 _HOLD_OPEN = f"""
@@ -111,6 +119,10 @@ class PostgresUploadRepository(UploadRepository):
     async def find_upload(self, request_id: str) -> Upload | None:
         return await self._find_one("WHERE request_id <> '' AND state <> 'ABORTED' AND request_id = %s", request_id)
 
+    async def list_open(self, *, before_id: str | None, limit: int) -> list[OpenUpload]:
+        rows = await self._execute(_LIST_OPEN, {"before_id": before_id, "limit": limit})
+        return [OpenUpload(_to_upload(row), row["received_bytes"]) for row in rows]
+
     async def list_parts(self, upload_id: str) -> list[Part]:
         rows = await self._execute(
             "SELECT part_number, upload_parts.size_bytes, upload_parts.sha256, tag FROM upload_parts "
@@ -184,7 +196,7 @@ class PostgresUploadRepository(UploadRepository):
         )
 
     async def _find_one(self, condition: str, value: str) -> Upload | None:
-        rows = await self._execute(f"{_SELECT} {condition}", (value,))
+        rows = await self._execute(f"SELECT {_COLUMNS} {_FROM} {condition}", (value,))
         return _to_upload(rows[0]) if rows else None
 
     async def _change(self, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> None:

@@ -8,12 +8,21 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 import structlog
-from sage_runtime.api import new_id
+from sage_runtime.api import make_page_token, new_id, page_size_of, read_page_token
+from sage_runtime.errors import Reason, SageError
 
 from sage_ingest import errors
 from sage_ingest.config import IngestSettings
-from sage_ingest.uploads.model import UPLOAD_ID_PREFIX, Part, PartSpec, Upload, UploadState, check_part
-from sage_ingest.uploads.parts import Capacity, PartGatherer, part_size, without_long_pauses
+from sage_ingest.uploads.model import (
+    UPLOAD_ID_PREFIX,
+    Part,
+    PartSpec,
+    Upload,
+    UploadPage,
+    UploadState,
+    check_part,
+)
+from sage_ingest.uploads.parts import Capacity, PartGatherer, at_least, part_size
 from sage_ingest.uploads.ports import TooManyOpenError, UploadRepository
 from sage_ingest.videos.model import VIDEO_ID_PREFIX, VideoSpec, object_key
 from sage_ingest.videos.pending import PendingObjects, ShieldedTasks
@@ -56,7 +65,7 @@ class ResumableUploads:
         """Create an upload and return it. If one that is not aborted has the request ID, that one is returned.
 
         Raises:
-            SageError: REQUEST_ID_REUSED, LIMIT_EXCEEDED or STORE_UNAVAILABLE.
+            SageError: REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_FULL or STORE_UNAVAILABLE.
         """
         if request_id and (earlier := await self._uploads.find_upload(request_id)):
             return _same_upload(earlier, spec)
@@ -64,6 +73,7 @@ class ResumableUploads:
             return await self._create(spec, request_id=request_id)
 
     async def _create(self, spec: VideoSpec, *, request_id: str) -> Upload:
+        await self._objects.check_room(spec.size_bytes)
         upload_id, video_id = new_id(UPLOAD_ID_PREFIX), new_id(VIDEO_ID_PREFIX)
         key, holder, create_time = object_key(video_id), self._pending.new_holder(), datetime.now(UTC)
         await self._pending.add(key, holder=holder)
@@ -122,6 +132,24 @@ class ResumableUploads:
         """Return the parts of an upload that have arrived, by number."""
         return await self._uploads.list_parts(upload.id)
 
+    async def list(self, *, page_size: int, page_token: str) -> UploadPage:
+        """Return a page of the open uploads, newest first.
+
+        Args:
+            page_size: Zero for the default; coerced to the maximum.
+            page_token: From the previous page; empty for the first page.
+
+        Raises:
+            SageError: PAGE_TOKEN_INVALID or STORE_UNAVAILABLE.
+        """
+        limit, scope = page_size_of(page_size), "uploads"
+        before_id = read_page_token(page_token, scope=scope)
+        # One extra entry shows whether there is a next page.
+        found = await self._uploads.list_open(before_id=before_id, limit=limit + 1)
+        if len(found) <= limit:
+            return UploadPage(found, "")
+        return UploadPage(found[:limit], make_page_token(found[limit - 1].upload.id, scope=scope))
+
     async def put_part(self, spec: PartSpec, chunks: AsyncIterator[bytes]) -> Part:
         """Store one part, replacing the one with its number, and return it.
 
@@ -129,7 +157,8 @@ class ResumableUploads:
 
         Raises:
             SageError: UPLOAD_NOT_FOUND, UPLOAD_CLOSED, PART_INVALID, SIZE_MISMATCH, CHECKSUM_MISMATCH, LIMIT_EXCEEDED
-                or STORE_UNAVAILABLE. If nothing was stored, the previous part remains.
+                or STORE_UNAVAILABLE. If nothing was stored, the previous part remains. STORE_FULL: the upload is
+                aborted, since its parts take the room that is missing.
         """
         upload = await self.get(spec.upload_id)
         _check_accepts_parts(upload)
@@ -152,7 +181,8 @@ class ResumableUploads:
             field="size_bytes",
         )
         filled: list[bytearray] = []
-        async with contextlib.aclosing(without_long_pauses(chunks, idle_s=self._settings.upload_idle_s)) as paced:
+        pace = at_least(chunks, bytes_per_s=self._settings.upload_min_bytes_per_s, over_s=self._settings.upload_idle_s)
+        async with contextlib.aclosing(pace) as paced:
             async for chunk in paced:
                 filled += gatherer.feed(chunk)
         gatherer.finish()
@@ -179,6 +209,10 @@ class ResumableUploads:
                     )
                     part = Part(number, len(data), sha256, tag)
                     await self._uploads.add_part(upload.id, part, expire_s=expire_s)
+                except SageError as error:
+                    if error.reason is Reason.STORE_FULL:
+                        await self._abort_full(upload, error)
+                    raise
                 except LeaseLostError:
                     _check_accepts_parts(await self.get(upload.id))
                     raise errors.store_unavailable(
@@ -204,12 +238,21 @@ class ResumableUploads:
             )
         return upload
 
-    async def _abort(self, upload: Upload) -> None:
+    async def _abort(self, upload: Upload, *, failure: SageError | None = None) -> None:
         key, holder = object_key(upload.video_id), self._pending.new_holder()
-        if await self._uploads.abort_upload(upload.id, key=key, holder=holder, lease_s=self._pending.lease_s):
+        if await self._uploads.abort_upload(
+            upload.id, key=key, holder=holder, lease_s=self._pending.lease_s, failure=failure
+        ):
             # A part or a completion may be in flight to the store: the sweep checks the key once more.
             await self._pending.discard(key, holder=holder, remove=False)
-            log.info("upload_aborted", upload_id=upload.id)
+            log.info("upload_aborted", upload_id=upload.id, reason=str(failure.reason) if failure else "")
+
+    async def _abort_full(self, upload: Upload, error: SageError) -> None:
+        try:
+            await self._abort(upload, failure=error)
+        except SageError as failed:
+            # The upload expires.
+            log.warning("full_upload_not_aborted", upload_id=upload.id, detail=failed.detail)
 
 
 def _same_upload(upload: Upload, spec: VideoSpec) -> Upload:
@@ -219,6 +262,9 @@ def _same_upload(upload: Upload, spec: VideoSpec) -> Upload:
 
 
 def _check_accepts_parts(upload: Upload) -> None:
+    if upload.failure is not None and upload.failure.reason is Reason.STORE_FULL:
+        # Parts that were in flight together fail for the same reason.
+        raise upload.failure
     if upload.state is not UploadState.OPEN:
         raise errors.upload_closed(upload.id, state=upload.state)
     if upload.completing:

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import structlog
 from sage_runtime.api import new_id
-from sage_runtime.errors import Reason, SageError, task_group
+from sage_runtime.errors import STORE_REASONS, SageError, task_group
 
 from sage_ingest import errors
 from sage_ingest.config import IngestSettings
 from sage_ingest.probing.ports import Prober
 from sage_ingest.probing.prober import probe_object
-from sage_ingest.uploads.parts import Capacity, PartGatherer, PartSender, part_size, without_long_pauses
+from sage_ingest.uploads.parts import Capacity, PartGatherer, PartSender, at_least, part_size
 from sage_ingest.videos.model import VIDEO_ID_PREFIX, Video, VideoSpec, object_key
 from sage_ingest.videos.pending import PendingObjects, ShieldedTasks
 from sage_ingest.videos.ports import LeaseLostError, RequestIdTakenError, VideoObjects, VideoRepository
@@ -66,7 +66,7 @@ class StreamedUploads:
 
         Raises:
             SageError: SIZE_MISMATCH, CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED or
-                STORE_UNAVAILABLE; then nothing is left behind, at the latest after a sweep.
+                STORE_FULL or STORE_UNAVAILABLE; then nothing is left behind, at the latest after a sweep.
         """
         if request_id and (earlier := await self._videos.find_video(request_id)):
             return _same_video(earlier, spec, request_id=request_id)
@@ -74,6 +74,7 @@ class StreamedUploads:
             return await self._upload(spec, chunks, request_id=request_id)
 
     async def _upload(self, spec: VideoSpec, chunks: AsyncIterator[bytes], *, request_id: str) -> Video:
+        await self._objects.check_room(spec.size_bytes)
         video_id = new_id(VIDEO_ID_PREFIX)
         key, holder, create_time = object_key(video_id), self._pending.new_holder(), datetime.now(UTC)
         await self._pending.add(key, holder=holder)
@@ -83,7 +84,7 @@ class StreamedUploads:
                 media = await probe_object(self._prober, self._objects, spec, key=key)
         except BaseException as error:
             # A request to the store without a response may still take effect after the cleanup.
-            uncertain = isinstance(error, SageError) and error.reason is Reason.STORE_UNAVAILABLE
+            uncertain = isinstance(error, SageError) and error.reason in STORE_REASONS
             await self._shielded.run(self._pending.discard(key, holder=holder, remove=not uncertain))
             raise
         video = Video(
@@ -114,7 +115,10 @@ class StreamedUploads:
                 capacity=self._capacity,
                 tasks=tasks,
             )
-            async with contextlib.aclosing(without_long_pauses(chunks, idle_s=self._settings.upload_idle_s)) as paced:
+            pace = at_least(
+                chunks, bytes_per_s=self._settings.upload_min_bytes_per_s, over_s=self._settings.upload_idle_s
+            )
+            async with contextlib.aclosing(pace) as paced:
                 async for chunk in paced:
                     for part in gatherer.feed(chunk):
                         await sender.send(part)

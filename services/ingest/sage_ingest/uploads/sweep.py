@@ -1,7 +1,8 @@
-"""The sweep: cleans up after dead processes, and removes expired and old closed resumable uploads."""
+"""The sweep: cleans up after dead processes and lost responses, and removes expired and closed resumable uploads."""
 
 import asyncio
 import uuid
+from time import monotonic
 
 import structlog
 from sage_runtime.errors import SageError
@@ -11,6 +12,8 @@ from sage_ingest.uploads.ports import UploadRepository
 from sage_ingest.videos.ports import VideoObjects, VideoRepository
 
 _BATCH = 20
+# Looking for strays lists every multipart upload in the bucket, and few ever exist.
+_STRAYS_INTERVAL_S = 3600.0
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -32,6 +35,7 @@ class Sweeper:
         self._videos = videos
         self._uploads = uploads
         self._objects = objects
+        self._strays_due = 0.0
 
     async def run(self) -> None:
         """Sweep at intervals until cancelled."""
@@ -48,7 +52,7 @@ class Sweeper:
         An object that the store cannot discard now is tried again once this sweep's lease on it expires.
 
         Raises:
-            SageError: STORE_UNAVAILABLE, of the repositories.
+            SageError: One of `STORE_REASONS`, of the repositories or from looking for strays.
         """
         swept, holder, lease_s = 0, uuid.uuid4().hex, self._settings.upload_lease_s
         while keys := await self._videos.claim_expired(holder=holder, lease_s=lease_s, limit=_BATCH):
@@ -62,4 +66,27 @@ class Sweeper:
                 swept += 1
                 log.info("abandoned_object_swept", key=key)
         await self._uploads.remove_closed(older_than_s=self._settings.upload_expire_s)
+        if monotonic() >= self._strays_due:
+            await self.abort_strays()
+            self._strays_due = monotonic() + _STRAYS_INTERVAL_S
         return swept
+
+    async def abort_strays(self) -> int:
+        """Abort old multipart uploads of videos that no pending object knows, and return how many there were.
+
+        A store whose response to `begin` was lost may begin a multipart upload after its key was swept. Every known one
+        has a pending object from before it begins until it ends, in any replica. Only those that have the key of a
+        video and received no part for `stray_upload_expire_s` are aborted: other programs, and other installations of
+        SAGE, may use the same bucket.
+
+        Raises:
+            SageError: One of `STORE_REASONS`.
+        """
+        older_than_s = max(self._settings.stray_upload_expire_s, 2 * self._settings.upload_expire_s)
+        found = await self._objects.list_multiparts(older_than_s=older_than_s)
+        known = await self._videos.pending_keys({one.key for one in found})
+        strays = [one for one in found if one.key not in known]
+        for stray in strays:
+            await self._objects.abort(stray)
+            log.warning("stray_upload_aborted", key=stray.key, multipart_id=stray.multipart_id)
+        return len(strays)

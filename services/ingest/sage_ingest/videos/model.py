@@ -3,6 +3,7 @@
 Times on a film's timeline are seconds from its first frame.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -11,7 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 VIDEO_ID_PREFIX = "video"
-_KEY_PREFIX = "videos/"
+OBJECT_KEY_PREFIX = "videos/"
+_OBJECT_KEY = re.compile(rf"{OBJECT_KEY_PREFIX}{VIDEO_ID_PREFIX}_[0-9a-f]{{32}}")
 
 
 class FrameRateMode(StrEnum):
@@ -243,4 +245,9 @@ class Video:
 
 def object_key(video_id: str) -> str:
     """Return the key of a video's object. It is made from the ID alone, so nothing that a client sends reaches it."""
-    return f"{_KEY_PREFIX}{video_id}"
+    return f"{OBJECT_KEY_PREFIX}{video_id}"
+
+
+def is_object_key(key: str) -> bool:
+    """Return whether a key in the bucket has the form of a video's. Other programs may use the same bucket."""
+    return _OBJECT_KEY.fullmatch(key) is not None

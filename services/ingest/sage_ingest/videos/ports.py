@@ -1,6 +1,6 @@
 """Ports of videos: stored rows and stored bytes.
 
-Every method may raise `SageError` STORE_UNAVAILABLE if the store behind it cannot be reached.
+Every method may raise `SageError` with one of `STORE_REASONS` if the store behind it cannot be reached or used.
 
 **Pending objects.** Everything that may exist in the object store without belonging to a stored video has a row in the
 repository first: an object that is being uploaded, or one that is to be deleted. The row is leased to a holder, which
@@ -8,7 +8,8 @@ renews the lease while it works. If its process dies, the lease expires, and the
 over and cleans up.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sage_ingest.videos.model import Video
@@ -20,6 +21,19 @@ class LeaseLostError(Exception):
 
 class RequestIdTakenError(Exception):
     """Another video or resumable upload with this request ID was stored first."""
+
+
+@dataclass(frozen=True)
+class Multipart:
+    """A multipart upload in the object store.
+
+    Attributes:
+        key: The object that it is for.
+        multipart_id: Its ID.
+    """
+
+    key: str
+    multipart_id: str
 
 
 class VideoRepository(Protocol):
@@ -46,6 +60,10 @@ class VideoRepository(Protocol):
 
         No two callers get the same key. Open resumable uploads that held them are aborted in the same transaction.
         """
+        ...
+
+    async def pending_keys(self, keys: Collection[str]) -> set[str]:
+        """Return which of these keys belong to a pending object."""
         ...
 
     async def add_video(self, video: Video, *, key: str, holder: str) -> None:
@@ -95,6 +113,10 @@ class VideoRepository(Protocol):
 class VideoObjects(Protocol):
     """The bytes of videos in the object store, by key."""
 
+    async def check_room(self, size_bytes: int) -> None:
+        """Raise STORE_FULL if it is known that this many bytes do not fit. Most stores only tell when they are full."""
+        ...
+
     async def begin(self, key: str, *, content_type: str) -> str:
         """Begin a multipart upload and return its ID."""
         ...
@@ -132,6 +154,14 @@ class VideoObjects(Protocol):
         """Abort every multipart upload of the key and delete the object. Idempotent."""
         ...
 
+    async def list_multiparts(self, *, older_than_s: float) -> list[Multipart]:
+        """Return multipart uploads of videos' keys that were begun, and last received a part, longer ago than this."""
+        ...
+
+    async def abort(self, multipart: Multipart) -> None:
+        """Abort one multipart upload. Idempotent."""
+        ...
+
     async def read(self, key: str, *, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`; fewer at the end of the object."""
         ...
@@ -146,4 +176,8 @@ class VideoObjects(Protocol):
 
     async def check(self) -> None:
         """Raise if the object store cannot be used."""
+        ...
+
+    async def check_writable(self) -> None:
+        """Raise if the object store can be read but accepts no videos, because it has no room."""
         ...

@@ -1,6 +1,6 @@
 """Videos and pending objects in PostgreSQL."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import psycopg
@@ -68,6 +68,12 @@ class PostgresVideoRepository(VideoRepository):
                     (keys,),
                 )
                 return keys
+
+    async def pending_keys(self, keys: Collection[str]) -> set[str]:
+        with store_errors():
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute("SELECT key FROM pending_objects WHERE key = ANY(%s)", (list(keys),))
+                return {row["key"] for row in await cursor.fetchall()}
 
     async def add_video(self, video: Video, *, key: str, holder: str) -> None:
         with store_errors():

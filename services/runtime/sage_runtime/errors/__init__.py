@@ -1,6 +1,7 @@
 """Domain errors, free of gRPC. `sage_runtime.errors.catalogue` maps them to what callers see."""
 
 from sage_runtime.errors.model import (
+    STORE_REASONS,
     FieldViolation,
     Reason,
     SageError,
@@ -13,6 +14,7 @@ from sage_runtime.errors.model import (
 )
 
 __all__ = [
+    "STORE_REASONS",
     "FieldViolation",
     "Reason",
     "SageError",

@@ -106,6 +106,17 @@ CATALOGUE: dict[Reason, Entry] = {
     ),
     Reason.LIMIT_EXCEEDED: Entry(_FULL, "The limit of {max} for {limit} is reached. {what_to_do}"),
     Reason.STORE_UNAVAILABLE: Entry(_RETRY, "The {store} cannot be reached.", 2.0, "Try again."),
+    # No delay before a retry: it would fail until the operator acts.
+    Reason.STORE_FULL: Entry(
+        _FULL,
+        "The {store} has no room left: {why}. Delete what is no longer needed, or ask the server's operator for room.",
+    ),
+    Reason.STORE_FORBIDDEN: Entry(
+        _STATE, "The {store} refuses this server: {why}. The server's operator must fix its credentials or permissions."
+    ),
+    Reason.STORE_MISCONFIGURED: Entry(
+        _STATE, "The {store} cannot be used: {why}. The server's operator must fix its settings."
+    ),
     Reason.UNAUTHENTICATED: Entry(
         grpc.StatusCode.UNAUTHENTICATED,
         "{why} Send a valid token as metadata or header `authorization: Bearer TOKEN`.",

@@ -53,6 +53,15 @@ class Reason(StrEnum):
     INTERNAL = auto()
     UNIMPLEMENTED = auto()
     ENCRYPTION_KEY_MISSING = auto()
+    STORE_FULL = auto()
+    STORE_FORBIDDEN = auto()
+    STORE_MISCONFIGURED = auto()
+
+
+# Everything that can be wrong with a store of ours. None of these is the fault of the request.
+STORE_REASONS = frozenset(
+    {Reason.STORE_UNAVAILABLE, Reason.STORE_FULL, Reason.STORE_FORBIDDEN, Reason.STORE_MISCONFIGURED}
+)
 
 
 @dataclass(frozen=True)

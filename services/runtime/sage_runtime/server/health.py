@@ -32,11 +32,22 @@ class HealthMonitor:
     Args:
         checks: For each full service name a check that raises if a dependency of the service is unavailable.
         interval_s: Seconds between two rounds of checks.
-        timeout_s: Seconds after which a check counts as failed.
+        timeout_s: Seconds after which a check counts as failed, even if it cannot be interrupted.
+        partial_checks: Checks with names of their own that do not count for the server as a whole.
     """
 
-    def __init__(self, checks: Mapping[str, Check], *, interval_s: float, timeout_s: float) -> None:
-        self._checks = dict(checks)
+    def __init__(
+        self,
+        checks: Mapping[str, Check],
+        *,
+        interval_s: float,
+        timeout_s: float,
+        partial_checks: Mapping[str, Check] | None = None,
+    ) -> None:
+        self._services = tuple(checks)
+        self._checks = {**checks, **(partial_checks or {})}
+        # Checks that have not ended, possibly since an earlier round.
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._servicer = _Servicer()
@@ -63,11 +74,15 @@ class HealthMonitor:
         finally:
             checking.cancel()
             await asyncio.wait([checking])
+            if unfinished := list(self._running.values()):
+                # They use what is closed next. One that blocks a thread is not waited for longer than a check takes.
+                await asyncio.wait(unfinished, timeout=self._timeout_s)
 
     async def check_all(self) -> None:
         """Run all checks once, concurrently, and publish their results."""
         results = await asyncio.gather(*(self._passes(name, check) for name, check in self._checks.items()))
-        results_by_name = {**dict(zip(self._checks, results, strict=True)), OVERALL: all(results)}
+        results_by_name = dict(zip(self._checks, results, strict=True))
+        results_by_name[OVERALL] = all(results_by_name[name] for name in self._services)
         if not self._draining:
             await self._servicer.publish(
                 {name: _SERVING if serving else _NOT_SERVING for name, serving in results_by_name.items()}
@@ -89,10 +104,9 @@ class HealthMonitor:
 
     async def _passes(self, name: str, check: Check) -> bool:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await check()
+            await self._within_limit(name, check)
         except Exception as error:
-            problem = f"no response within {self._timeout_s} s" if isinstance(error, TimeoutError) else str(error)
+            problem = str(error)
             if name not in self._problems:
                 log.warning("health_check_failed", health_service=name, problem=problem, error=type(error).__name__)
             self._problems[name] = problem
@@ -100,6 +114,37 @@ class HealthMonitor:
         if self._problems.pop(name, None) is not None:
             log.info("health_recovered", health_service=name)
         return True
+
+    async def _within_limit(self, name: str, check: Check) -> None:
+        """Run a check for at most `timeout_s`.
+
+        A check that waits for a thread ends only when the thread does, and a frozen store keeps threads for minutes:
+        it is left behind, and fails every round until it has ended.
+
+        Raises:
+            TimeoutError: There was no result in time.
+            Exception: Whatever the check raised.
+        """
+        late = TimeoutError(f"no response within {self._timeout_s:g} s")
+        if name in self._running:
+            raise late
+        task = self._running[name] = asyncio.ensure_future(check())
+        task.add_done_callback(lambda ended: self._ended(name, ended))
+        try:
+            done, _ = await asyncio.wait([task], timeout=self._timeout_s)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            task.cancel()
+            raise late
+        task.result()
+
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
+        del self._running[name]
+        # Retrieved, because asyncio logs a warning about an error that no round waits for any more.
+        if not task.cancelled():
+            task.exception()
 
 
 class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # its base has no types

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import grpc
 import structlog
@@ -29,6 +29,9 @@ class ServiceRegistration:
         name: Its full name, such as `sage.ingest.v1.IngestService`.
         add: Adds its servicer to a server, or `None` for a process that has only health, such as a worker.
         check: Raises if a dependency of the service is unavailable. It is called every few seconds and must be cheap.
+        partial_checks: For each further name in the health service, such as `sage.ingest.v1.IngestService/uploads`, a
+            check of one function of the service. If it raises, that name is NOT_SERVING and the log says why; the
+            service stays SERVING, because its other functions work.
         drain: Ends streams that last as long as their caller listens; they would keep the server from stopping. Called
             once, just before new calls are refused.
         read_methods: Names of RPCs, such as `GetPlaybackUrl`, that need only the scope `read` although the contract
@@ -38,6 +41,7 @@ class ServiceRegistration:
     name: str
     add: Callable[[grpc.aio.Server], None] | None
     check: Callable[[], Awaitable[None]]
+    partial_checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     drain: Callable[[], None] | None = None
     read_methods: frozenset[str] = frozenset()
 
@@ -112,6 +116,7 @@ async def running_server(
     """
     monitor = health.HealthMonitor(
         {service.name: service.check for service in services},
+        partial_checks={name: check for service in services for name, check in service.partial_checks.items()},
         interval_s=settings.health_interval_s,
         timeout_s=settings.health_timeout_s,
     )

@@ -11,7 +11,7 @@ Bad input also carries a `google.rpc.BadRequest` that names each field; a call t
 carries a `google.rpc.RetryInfo`.
 
 Any RPC can fail with UNAUTHENTICATED, FORBIDDEN, INTERNAL or UNIMPLEMENTED; the comment of each RPC lists the
-others.
+others. An RPC that lists STORE_UNAVAILABLE can also fail with STORE_FULL, STORE_FORBIDDEN or STORE_MISCONFIGURED.
 """
 
 from google.protobuf import descriptor as _descriptor
@@ -242,6 +242,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "ENCRYPTION_KEY_MISSING", "domain": "sage",
           "metadata": { "why": "it has no key-encryption key", "setting": "SAGE_KEY_ENCRYPTION_KEYS" } }
     """
+    ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 40
+    """RESOURCE_EXHAUSTED, without RetryInfo. The database or the object store has no room left. What was stored for the
+    upload has been removed. The same call fails again until somebody makes room.
+
+        { "reason": "STORE_FULL", "domain": "sage",
+          "metadata": { "store": "video store", "why": "90000000 bytes do not fit: 24000000 are free" } }
+    """
+    ERROR_REASON_STORE_FORBIDDEN: _ErrorReason.ValueType  # 41
+    """FAILED_PRECONDITION. The database or the object store refuses the server: its credentials are wrong or lack a
+    permission. Only the server's operator can fix that. It has nothing to do with the caller's token.
+
+        { "reason": "STORE_FORBIDDEN", "domain": "sage", "metadata": { "store": "video store",
+          "why": "bucket films does not allow s3:PutObject (AccessDenied)" } }
+    """
+    ERROR_REASON_STORE_MISCONFIGURED: _ErrorReason.ValueType  # 42
+    """FAILED_PRECONDITION. The server's settings of the database or the object store are wrong: for example, the bucket
+    does not exist or is in another region. Only the server's operator can fix that.
+
+        { "reason": "STORE_MISCONFIGURED", "domain": "sage",
+          "metadata": { "store": "video store", "why": "there is no bucket films" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call did not succeed. Each value states its status and shows an example of its `ErrorInfo`."""
@@ -454,5 +475,26 @@ ERROR_REASON_ENCRYPTION_KEY_MISSING: ErrorReason.ValueType  # 36
 
     { "reason": "ENCRYPTION_KEY_MISSING", "domain": "sage",
       "metadata": { "why": "it has no key-encryption key", "setting": "SAGE_KEY_ENCRYPTION_KEYS" } }
+"""
+ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 40
+"""RESOURCE_EXHAUSTED, without RetryInfo. The database or the object store has no room left. What was stored for the
+upload has been removed. The same call fails again until somebody makes room.
+
+    { "reason": "STORE_FULL", "domain": "sage",
+      "metadata": { "store": "video store", "why": "90000000 bytes do not fit: 24000000 are free" } }
+"""
+ERROR_REASON_STORE_FORBIDDEN: ErrorReason.ValueType  # 41
+"""FAILED_PRECONDITION. The database or the object store refuses the server: its credentials are wrong or lack a
+permission. Only the server's operator can fix that. It has nothing to do with the caller's token.
+
+    { "reason": "STORE_FORBIDDEN", "domain": "sage", "metadata": { "store": "video store",
+      "why": "bucket films does not allow s3:PutObject (AccessDenied)" } }
+"""
+ERROR_REASON_STORE_MISCONFIGURED: ErrorReason.ValueType  # 42
+"""FAILED_PRECONDITION. The server's settings of the database or the object store are wrong: for example, the bucket
+does not exist or is in another region. Only the server's operator can fix that.
+
+    { "reason": "STORE_MISCONFIGURED", "domain": "sage",
+      "metadata": { "store": "video store", "why": "there is no bucket films" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -11,7 +11,7 @@ Bad input also carries a `google.rpc.BadRequest` that names each field; a call t
 carries a `google.rpc.RetryInfo`.
 
 Any RPC can fail with UNAUTHENTICATED, FORBIDDEN, INTERNAL or UNIMPLEMENTED; the comment of each RPC lists the
-others.
+others. An RPC that lists STORE_UNAVAILABLE can also fail with STORE_FULL, STORE_FORBIDDEN or STORE_MISCONFIGURED.
 """
 
 from collections import abc as _abc

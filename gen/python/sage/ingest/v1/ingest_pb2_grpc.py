@@ -55,6 +55,11 @@ class IngestServiceStub:
                 request_serializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.GetUploadRequest.SerializeToString,
                 response_deserializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.GetUploadResponse.FromString,
                 _registered_method=True)
+        self.ListUploads = channel.unary_unary(
+                '/sage.ingest.v1.IngestService/ListUploads',
+                request_serializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.ListUploadsRequest.SerializeToString,
+                response_deserializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.ListUploadsResponse.FromString,
+                _registered_method=True)
         self.CompleteUpload = channel.unary_unary(
                 '/sage.ingest.v1.IngestService/CompleteUpload',
                 request_serializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.CompleteUploadRequest.SerializeToString,
@@ -104,7 +109,7 @@ class IngestServiceServicer:
         `curl -T a.mp4 'http://HOST/v1/videos?spec.filename=a.mp4'`.
 
         Errors: SPEC_MISSING, SPEC_REPEATED, FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, SIZE_MISMATCH,
-        CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+        CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_FULL, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,7 +121,7 @@ class IngestServiceServicer:
         An upload that is not completed is removed a day (by default) after its last part.
 
         Errors: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, VIDEO_UNREADABLE (zero bytes), REQUEST_ID_REUSED,
-        LIMIT_EXCEEDED (too many open uploads), STORE_UNAVAILABLE.
+        LIMIT_EXCEEDED (too many open uploads), STORE_FULL, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,12 +131,13 @@ class IngestServiceServicer:
         """Receives one part of a resumable upload. Parts may be sent in any order and concurrently; sending a part again
         replaces the previous one. The end of the stream is not a commit: the part counts only if it has the declared size,
         the size that this part must have, and the declared checksum if there is one; otherwise the previous one remains.
-        An acknowledged part is kept until the upload is aborted or expires.
+        An acknowledged part is kept until the upload is aborted or expires. On STORE_FULL the upload is aborted and its
+        parts are removed, so that they do not take the room that is missing.
 
         Over JSON: `curl -T part.3 'http://HOST/v1/uploads/UPLOAD_ID/parts/3?sha256=...'`.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED, PART_INVALID, SIZE_MISMATCH, CHECKSUM_MISMATCH,
-        LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+        LIMIT_EXCEEDED, STORE_FULL, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,6 +149,17 @@ class IngestServiceServicer:
         earlier.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUploads(self, request, context):
+        """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload that nobody
+        continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
+        an error.
+
+        Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -232,6 +249,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.GetUpload,
                     request_deserializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.GetUploadRequest.FromString,
                     response_serializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.GetUploadResponse.SerializeToString,
+            ),
+            'ListUploads': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUploads,
+                    request_deserializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.ListUploadsRequest.FromString,
+                    response_serializer=sage_dot_ingest_dot_v1_dot_ingest__pb2.ListUploadsResponse.SerializeToString,
             ),
             'CompleteUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteUpload,
@@ -373,6 +395,33 @@ class IngestService:
             '/sage.ingest.v1.IngestService/GetUpload',
             sage_dot_ingest_dot_v1_dot_ingest__pb2.GetUploadRequest.SerializeToString,
             sage_dot_ingest_dot_v1_dot_ingest__pb2.GetUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUploads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.ingest.v1.IngestService/ListUploads',
+            sage_dot_ingest_dot_v1_dot_ingest__pb2.ListUploadsRequest.SerializeToString,
+            sage_dot_ingest_dot_v1_dot_ingest__pb2.ListUploadsResponse.FromString,
             options,
             channel_credentials,
             insecure,

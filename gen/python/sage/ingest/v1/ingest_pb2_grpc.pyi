@@ -50,7 +50,7 @@ class IngestServiceStub:
     `curl -T a.mp4 'http://HOST/v1/videos?spec.filename=a.mp4'`.
 
     Errors: SPEC_MISSING, SPEC_REPEATED, FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, SIZE_MISMATCH,
-    CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+    CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_FULL, STORE_UNAVAILABLE.
     """
     CreateUpload: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.CreateUploadRequest, _ingest_pb2.CreateUploadResponse]
     """Begins a resumable upload, for clients that cannot stream or whose network breaks. Stores no bytes. The response
@@ -58,18 +58,19 @@ class IngestServiceStub:
     An upload that is not completed is removed a day (by default) after its last part.
 
     Errors: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, VIDEO_UNREADABLE (zero bytes), REQUEST_ID_REUSED,
-    LIMIT_EXCEEDED (too many open uploads), STORE_UNAVAILABLE.
+    LIMIT_EXCEEDED (too many open uploads), STORE_FULL, STORE_UNAVAILABLE.
     """
     UploadPart: _grpc.StreamUnaryMultiCallable[_ingest_pb2.UploadPartRequest, _ingest_pb2.UploadPartResponse]
     """Receives one part of a resumable upload. Parts may be sent in any order and concurrently; sending a part again
     replaces the previous one. The end of the stream is not a commit: the part counts only if it has the declared size,
     the size that this part must have, and the declared checksum if there is one; otherwise the previous one remains.
-    An acknowledged part is kept until the upload is aborted or expires.
+    An acknowledged part is kept until the upload is aborted or expires. On STORE_FULL the upload is aborted and its
+    parts are removed, so that they do not take the room that is missing.
 
     Over JSON: `curl -T part.3 'http://HOST/v1/uploads/UPLOAD_ID/parts/3?sha256=...'`.
 
     Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED, PART_INVALID, SIZE_MISMATCH, CHECKSUM_MISMATCH,
-    LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+    LIMIT_EXCEEDED, STORE_FULL, STORE_UNAVAILABLE.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.GetUploadRequest, _ingest_pb2.GetUploadResponse]
     """Returns a resumable upload with the parts that have arrived, so that a client can resume where it stopped. A
@@ -77,6 +78,13 @@ class IngestServiceStub:
     earlier.
 
     Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
+    """
+    ListUploads: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListUploadsRequest, _ingest_pb2.ListUploadsResponse]
+    """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload that nobody
+    continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
+    an error.
+
+    Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.CompleteUploadRequest, _ingest_pb2.CompleteUploadResponse]
     """Joins the parts into a video, checks it as UploadVideo does, and returns it. The bytes are read back for their
@@ -135,7 +143,7 @@ class IngestServiceAsyncStub(IngestServiceStub):
     `curl -T a.mp4 'http://HOST/v1/videos?spec.filename=a.mp4'`.
 
     Errors: SPEC_MISSING, SPEC_REPEATED, FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, SIZE_MISMATCH,
-    CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+    CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_FULL, STORE_UNAVAILABLE.
     """
     CreateUpload: _aio.UnaryUnaryMultiCallable[_ingest_pb2.CreateUploadRequest, _ingest_pb2.CreateUploadResponse]  # type: ignore[assignment]
     """Begins a resumable upload, for clients that cannot stream or whose network breaks. Stores no bytes. The response
@@ -143,18 +151,19 @@ class IngestServiceAsyncStub(IngestServiceStub):
     An upload that is not completed is removed a day (by default) after its last part.
 
     Errors: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, VIDEO_UNREADABLE (zero bytes), REQUEST_ID_REUSED,
-    LIMIT_EXCEEDED (too many open uploads), STORE_UNAVAILABLE.
+    LIMIT_EXCEEDED (too many open uploads), STORE_FULL, STORE_UNAVAILABLE.
     """
     UploadPart: _aio.StreamUnaryMultiCallable[_ingest_pb2.UploadPartRequest, _ingest_pb2.UploadPartResponse]  # type: ignore[assignment]
     """Receives one part of a resumable upload. Parts may be sent in any order and concurrently; sending a part again
     replaces the previous one. The end of the stream is not a commit: the part counts only if it has the declared size,
     the size that this part must have, and the declared checksum if there is one; otherwise the previous one remains.
-    An acknowledged part is kept until the upload is aborted or expires.
+    An acknowledged part is kept until the upload is aborted or expires. On STORE_FULL the upload is aborted and its
+    parts are removed, so that they do not take the room that is missing.
 
     Over JSON: `curl -T part.3 'http://HOST/v1/uploads/UPLOAD_ID/parts/3?sha256=...'`.
 
     Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED, PART_INVALID, SIZE_MISMATCH, CHECKSUM_MISMATCH,
-    LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+    LIMIT_EXCEEDED, STORE_FULL, STORE_UNAVAILABLE.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_ingest_pb2.GetUploadRequest, _ingest_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Returns a resumable upload with the parts that have arrived, so that a client can resume where it stopped. A
@@ -162,6 +171,13 @@ class IngestServiceAsyncStub(IngestServiceStub):
     earlier.
 
     Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
+    """
+    ListUploads: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListUploadsRequest, _ingest_pb2.ListUploadsResponse]  # type: ignore[assignment]
+    """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload that nobody
+    continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
+    an error.
+
+    Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_ingest_pb2.CompleteUploadRequest, _ingest_pb2.CompleteUploadResponse]  # type: ignore[assignment]
     """Joins the parts into a video, checks it as UploadVideo does, and returns it. The bytes are read back for their
@@ -223,7 +239,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         `curl -T a.mp4 'http://HOST/v1/videos?spec.filename=a.mp4'`.
 
         Errors: SPEC_MISSING, SPEC_REPEATED, FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, SIZE_MISMATCH,
-        CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+        CHECKSUM_MISMATCH, VIDEO_UNREADABLE, REQUEST_ID_REUSED, LIMIT_EXCEEDED, STORE_FULL, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -237,7 +253,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         An upload that is not completed is removed a day (by default) after its last part.
 
         Errors: FIELD_INVALID, CONTENT_TYPE_NOT_VIDEO, VIDEO_TOO_LARGE, VIDEO_UNREADABLE (zero bytes), REQUEST_ID_REUSED,
-        LIMIT_EXCEEDED (too many open uploads), STORE_UNAVAILABLE.
+        LIMIT_EXCEEDED (too many open uploads), STORE_FULL, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -249,12 +265,13 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         """Receives one part of a resumable upload. Parts may be sent in any order and concurrently; sending a part again
         replaces the previous one. The end of the stream is not a commit: the part counts only if it has the declared size,
         the size that this part must have, and the declared checksum if there is one; otherwise the previous one remains.
-        An acknowledged part is kept until the upload is aborted or expires.
+        An acknowledged part is kept until the upload is aborted or expires. On STORE_FULL the upload is aborted and its
+        parts are removed, so that they do not take the room that is missing.
 
         Over JSON: `curl -T part.3 'http://HOST/v1/uploads/UPLOAD_ID/parts/3?sha256=...'`.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, UPLOAD_CLOSED, PART_INVALID, SIZE_MISMATCH, CHECKSUM_MISMATCH,
-        LIMIT_EXCEEDED, STORE_UNAVAILABLE.
+        LIMIT_EXCEEDED, STORE_FULL, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -268,6 +285,19 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         earlier.
 
         Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListUploads(
+        self,
+        request: _ingest_pb2.ListUploadsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.ListUploadsResponse, _abc.Awaitable[_ingest_pb2.ListUploadsResponse]]:
+        """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload that nobody
+        continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
+        an error.
+
+        Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
