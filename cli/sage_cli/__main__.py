@@ -12,6 +12,7 @@ from sage_cli.api.channel import DEFAULT_ADDRESS
 from sage_cli.commands.diff import compare, diff
 from sage_cli.commands.embeddings import cancel, embed, list_embeddings, models, watch
 from sage_cli.commands.key import key
+from sage_cli.commands.open_uploads import uploads
 from sage_cli.commands.options import OrderedGroup
 from sage_cli.commands.videos import delete, play, upload, video, videos
 
@@ -43,6 +44,7 @@ for command in (
     diff,
     compare,
     upload,
+    uploads,
     videos,
     video,
     play,

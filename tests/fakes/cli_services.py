@@ -40,6 +40,8 @@ class FakeSage:
         fail_watches: Whether watches end with an internal error.
         fail_embeddings: Whether every embedding fails.
         hang_embeddings: Whether embeddings never finish.
+        open_uploads: The resumable uploads that are open.
+        store_is_full: Whether uploads are refused for lack of room.
         refuse_uploads: Whether uploads are refused as unreadable.
         lose_statuses: Number of uploads that end without the server's status, as some refused ones do in grpcio.
         request_ids: The request ID of each upload.
@@ -74,6 +76,8 @@ class FakeSage:
     fail_watches: bool = False
     fail_embeddings: bool = False
     hang_embeddings: bool = False
+    open_uploads: dict[str, ingest_pb2.Upload] = field(default_factory=dict)
+    store_is_full: bool = False
     refuse_uploads: bool = False
     lose_statuses: int = 0
     request_ids: list[str] = field(default_factory=list)
@@ -123,6 +127,21 @@ class FakeSage:
         video.create_time.FromSeconds(1_800_000_000 + len(self.videos))
         self.videos[video.id] = video
         return video
+
+    def add_open_upload(self, filename: str) -> ingest_pb2.Upload:
+        """Return a new resumable upload of 60 MB with one part."""
+        spec = ingest_pb2.VideoSpec(filename=filename, content_type="video/mp4", size_bytes=60_000_000)
+        upload = ingest_pb2.Upload(
+            id=f"upload_{uuid.uuid4().hex}",
+            spec=spec,
+            part_size_bytes=8 * 1024 * 1024,
+            received_bytes=8 * 1024 * 1024,
+            state=ingest_pb2.UPLOAD_STATE_OPEN,
+        )
+        for moment in (upload.create_time, upload.active_time, upload.expire_time):
+            moment.FromSeconds(1_800_000_000 + len(self.open_uploads))
+        self.open_uploads[upload.id] = upload
+        return upload
 
     def add_embedding(
         self,
@@ -183,6 +202,10 @@ class FakeIngestService(ingest_pb2_grpc.IngestServiceServicer):
             if message.HasField("spec"):
                 spec = message.spec
                 self._sage.request_ids.append(message.request_id)
+                if self._sage.store_is_full:
+                    await abort(
+                        context, SageError(Reason.STORE_FULL, store="video store", why="0 bytes are free on its disk")
+                    )
                 if self._sage.refuse_uploads and not lost:
                     await abort(
                         context, SageError(Reason.VIDEO_UNREADABLE, filename=spec.filename, why="it is a picture")
@@ -218,6 +241,19 @@ class FakeIngestService(ingest_pb2_grpc.IngestServiceServicer):
         end = start + min(request.page_size or 2, 2)
         more = str(end) if len(matching) > end else ""
         return ingest_pb2.ListVideosResponse(videos=matching[start:end], next_page_token=more)
+
+    async def ListUploads(self, request, context):
+        newest_first = list(reversed(self._sage.open_uploads.values()))
+        start = int(request.page_token or 0)
+        end = start + min(request.page_size or 2, 2)
+        more = str(end) if len(newest_first) > end else ""
+        return ingest_pb2.ListUploadsResponse(uploads=newest_first[start:end], next_page_token=more)
+
+    async def AbortUpload(self, request, context):
+        upload = self._sage.open_uploads.pop(request.upload_id, None)
+        if upload is None:
+            await abort(context, SageError(Reason.UPLOAD_NOT_FOUND, upload_id=request.upload_id))
+        return ingest_pb2.AbortUploadResponse(upload=upload)
 
     async def DeleteVideo(self, request, context):
         if self._sage.videos.pop(request.video_id, None) is None:

@@ -95,6 +95,23 @@ class Client:
                 break
         return found
 
+    async def list_uploads(self, *, limit: int) -> list[ingest_pb2.Upload]:
+        """Return at most `limit` open uploads, newest first."""
+        request = ingest_pb2.ListUploadsRequest()
+        found: list[ingest_pb2.Upload] = []
+        while len(found) < limit:
+            request.page_size = min(limit - len(found), PAGE_SIZE)
+            page = await _repeatable(self.ingest.ListUploads, request)
+            found += page.uploads
+            request.page_token = page.next_page_token
+            if not page.next_page_token:
+                break
+        return found
+
+    async def abort_upload(self, upload_id: str) -> None:
+        """Drop an open upload and its parts."""
+        await _repeatable(self.ingest.AbortUpload, ingest_pb2.AbortUploadRequest(upload_id=upload_id))
+
     async def delete_video(self, video_id: str) -> None:
         """Delete a video. Not repeated: a second call would fail with VIDEO_NOT_FOUND."""
         await self.ingest.DeleteVideo(ingest_pb2.DeleteVideoRequest(video_id=video_id), timeout=CALL_TIMEOUT_S)

@@ -149,6 +149,54 @@ async def test_delete_accepts_videos_and_embeddings_and_checks_all_ids_first(sag
     assert (await sage("delete", video.id)).code == 2
 
 
+async def test_uploads_lists_what_is_open(sage, fake):
+    first, second, third = (fake.add_open_upload(f"film-{number}.mov") for number in range(3))
+    lines = (await sage("uploads")).out.splitlines()
+    assert lines[0].split() == ["id", "name", "received", "begun", "last", "part", "expires"]
+    assert [line.split()[0] for line in lines[1:]] == [third.id, second.id, first.id]
+    assert "film-2.mov" in lines[1]
+    assert "8.4/60.0 MB" in lines[1]
+    listed = json.loads((await sage("uploads", "--json", "--limit", "1")).out)["uploads"]
+    assert [(one["id"], one["receivedBytes"]) for one in listed] == [(third.id, "8388608")]
+    fake.open_uploads.clear()
+    outcome = await sage("uploads")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "There are no open uploads." in outcome.err
+
+
+async def test_uploads_drop_checks_all_ids_first(sage, fake):
+    first, second, third = (fake.add_open_upload("film.mov").id for _ in range(3))
+    outcome = await sage("uploads", "drop", first, "typo")
+    assert (outcome.code, len(fake.open_uploads)) == (2, 3)
+    assert "`sage uploads` lists" in outcome.err
+    outcome = await sage("uploads", "drop", first, second)
+    assert (outcome.code, outcome.out) == (0, f"Dropped {first}.\nDropped {second}.\n")
+    assert set(fake.open_uploads) == {third}
+    assert (await sage("uploads", "drop", first)).code == 2
+    for arguments in ((), (third, "--all")):
+        assert "Name the uploads to drop, or use --all." in (await sage("uploads", "drop", *arguments)).err
+
+
+async def test_uploads_drop_all_needs_a_confirmation(sage, fake):
+    for _ in range(3):
+        fake.add_open_upload("film.mov")
+    outcome = await sage("uploads", "drop", "--all")
+    assert (outcome.code, len(fake.open_uploads)) == (2, 3)
+    assert "--yes" in outcome.err
+    assert (await sage("uploads", "--address", "127.0.0.1:9", "drop", "--all", "--yes")).code == 2
+    outcome = await sage("uploads", "drop", "--all", "--yes")
+    assert (outcome.code, len(outcome.out.splitlines()), fake.open_uploads) == (0, 3, {})
+    assert "There are no open uploads." in (await sage("uploads", "drop", "--all", "--yes")).err
+
+
+async def test_full_store_is_not_retried_and_says_how_to_make_room(sage, fake, films):
+    fake.store_is_full = True
+    outcome = await sage("upload", films[0])
+    assert (outcome.code, fake.uploads) == (2, 1)
+    assert "The video store has no room left" in outcome.err
+    assert "`sage uploads drop`" in outcome.err
+
+
 async def test_play_prints_only_the_url(sage, fake):
     video = fake.add_video()
     assert (await sage("play", video.id, "--minutes", "5")).out == f"http://s3/{video.id}?for=300\n"
@@ -193,6 +241,7 @@ async def test_help_lists_every_command_with_a_full_sentence(sage):
         "diff",
         "compare",
         "upload",
+        "uploads",
         "videos",
         "video",
         "play",
