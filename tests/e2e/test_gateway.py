@@ -47,7 +47,8 @@ async def gateway(stack: RunningStack, folder: Path, **environment: str) -> Asyn
     """Run another gateway in front of a stack's services; yield it with its address."""
     ports = choose_ports(["gateway", "gateway-probe"], wanted={}, last={})
     addresses = {name: stack.addresses[name] for name in ("ingest", "embed", "compare")}
-    settings = gateway_settings(ports, addresses, environment)
+    admin = {"SAGE_GATEWAY_ADMIN_SOCKET": str(folder / "admin.sock")}
+    settings = gateway_settings(ports, addresses, environment | admin)
     one = Gateway(folder / "gateway.yaml", settings=settings, log=folder / "gateway.log")
     try:
         await one.start()

@@ -133,6 +133,7 @@ def build_components(state: State, ports: Mapping[str, int], *, environment: Map
     targets = {name: joined([f"127.0.0.1:{ports[one]}" for one in replicas[name]]) for name in _SERVICES}
     shared = {f"SAGE_{name.upper()}_ADDRESS": target for name, target in targets.items()}
     shared |= {name: value for name, value in environment.items() if name not in PRIVATE_VARIABLES}
+    admin = {"SAGE_GATEWAY_ADMIN_SOCKET": str(state.sockets() / "gateway.sock")}
     sign_in = prepare_sign_in(state, environment)
     shared |= sign_in.services
     settings = {
@@ -174,7 +175,7 @@ def build_components(state: State, ports: Mapping[str, int], *, environment: Map
         workers={name: worker(name) for name in ports if name.startswith("worker-")},
         gateway=Gateway(
             state.gateway_config,
-            settings=gateway_settings(ports, targets, {**environment, **sign_in.gateway}),
+            settings=gateway_settings(ports, targets, {**environment, **sign_in.gateway, **admin}),
             log=state.log("gateway"),
         ),
         targets=targets,

@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import http.client
-import os
 import socket
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from sage_gateway.render import render
 from sage_runtime.process.settings import describe_error
 
 from sage_local.errors import StackError
+from sage_local.files import write_private
 from sage_local.process import Process, parent_bound
 
 # How long calls in progress may take to finish when the gateway stops.
@@ -41,9 +40,6 @@ def gateway_settings(
     """
     ours = {
         "SAGE_GATEWAY_PORT": str(ports["gateway"]),
-        # Not in the state folder: the path of a socket has at most 107 characters. Each user has a separate one, as
-        # users cannot remove the socket that another user's killed gateway left behind.
-        "SAGE_GATEWAY_ADMIN_SOCKET": f"{tempfile.gettempdir()}/sage-gateway-{os.getuid()}-{ports['gateway']}.sock",
         "SAGE_GATEWAY_PROBE_LISTEN": f"127.0.0.1:{ports['gateway-probe']}",
         **{f"SAGE_{name.upper()}_ADDRESS": address for name, address in addresses.items()},
     }
@@ -112,9 +108,7 @@ class Gateway:
 
     async def start(self, *, timeout_s: float = 30.0) -> None:
         """Start it and return once it accepts calls, which requires the health of every service to be known."""
-        self._config.unlink(missing_ok=True)
-        self._config.touch(mode=0o600)  # the gateway's token may be in it
-        self._config.write_text(render(self._settings))
+        write_private(self._config, render(self._settings))  # the gateway's token may be in it
         self.process.start()
         await self.process.until_ready(self._admin.ready, timeout_s=timeout_s)
 

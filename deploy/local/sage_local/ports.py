@@ -1,9 +1,11 @@
 """Choosing ports, and naming the process that uses a port that is taken."""
 
 import itertools
+import os
 import random
 import socket
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -12,6 +14,7 @@ from sage_local.errors import StackError
 # Below the range that Linux uses for outgoing connections (32768 and up), so none of those takes the port before our
 # server listens on it.
 FREE_RANGE = range(20_000, 32_000)
+SEAWEED_SOCKETS = Path("/tmp")  # noqa: S108 -- SeaweedFS decides
 # In turn, so that a port is not chosen again before the server that it was chosen for listens on it.
 _turn = itertools.count(random.randrange(len(FREE_RANGE)))  # noqa: S311 -- a port is not a secret
 
@@ -62,7 +65,8 @@ def is_free(port: int) -> bool:
             probe.bind(("127.0.0.1", port))
         except OSError:
             return False
-    return True
+    # SeaweedFS names sockets after its ports, and cannot replace those of another user.
+    return all(one.lstat().st_uid == os.geteuid() for one in SEAWEED_SOCKETS.glob(f"seaweedfs-*-{port}.sock"))
 
 
 def holder(port: int) -> str:

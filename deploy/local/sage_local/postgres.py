@@ -19,6 +19,7 @@ import psycopg
 from psycopg import sql
 
 from sage_local.errors import StackError
+from sage_local.files import OWNER_ONLY, open_private, write_private
 from sage_local.process import Process, parent_bound
 
 SUPERUSER = "postgres"
@@ -141,17 +142,16 @@ class Postgres:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700, parents=True)
         password = unfinished.with_suffix(".password")
-        password.touch(mode=0o600)
-        password.write_text(self._password)
+        write_private(password, self._password)
         if identity.owner is not None:
             os.chown(unfinished, identity.owner, -1)
             os.chown(password, identity.owner, -1)
         command = [*identity.command, *parent_bound("INT"), str(_BINARIES / "initdb"), "-D", str(unfinished)]
         command += ["-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile={password}"]
         command += ["--encoding=UTF8", "--locale=C", "--no-sync"]
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.parent.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
         try:
-            with self._log.open("ab") as log:
+            with open(self._log, "ab", opener=open_private) as log:
                 done = subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/", check=False)
         finally:
             password.unlink()

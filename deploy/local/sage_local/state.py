@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from typing import Any
 import psutil
 
 from sage_local.errors import StackError
+from sage_local.files import OWNER_ONLY, make_private, open_private, remove_socket_folder, socket_folder, write_private
 from sage_local.process import Process
 
 # The kernel counts a process's start in ticks of 10 ms since boot, and reports the boot time in whole seconds: if the
@@ -53,6 +55,7 @@ class State:
         self._tokens = self.folder / "tokens"
         self._ports = self.folder / "ports.json"
         self._running = self.folder / "running.json"
+        self._sockets = self.folder / "sockets"
 
     def log(self, component: str) -> Path:
         """Return the log file of a component."""
@@ -69,8 +72,8 @@ class State:
             StackError: It cannot be written.
         """
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
-            lock = self._lock.open("a+")
+            self._keep_others_out()
+            lock = open(self._lock, "a+", opener=open_private)  # noqa: SIM115 -- Path.open has no opener
         except OSError as error:
             raise StackError(
                 f"Cannot write to the state folder {self.folder}: {error.strerror}.",
@@ -88,17 +91,51 @@ class State:
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n")
             lock.flush()
-            yield
+            try:
+                yield
+            finally:
+                remove_socket_folder(self._sockets)
+
+    def _keep_others_out(self) -> None:
+        """Create the folder, and let no other user read what is in it, whichever rights it had before.
+
+        Only a folder that is clearly a state folder gets other rights itself: it could be someone's home.
+
+        Raises:
+            StackError: Any user of this machine can write to it.
+        """
+        if not self.folder.exists():
+            make_private(self.folder, _mode_for(os.geteuid()))
+        facts = self.folder.stat()
+        if facts.st_mode & stat.S_IWOTH and any(self.folder.iterdir()):
+            raise StackError(
+                f"Every user of this machine can write to {self.folder}, so it cannot be the state folder.",
+                next_step=f"Set SAGE_STATE or --state to another one. If it is yours alone: chmod 700 {self.folder}",
+            )
+        self.logs.mkdir(mode=OWNER_ONLY, exist_ok=True)
+        others = [one for one in self.folder.iterdir() if one != self.logs]
+        if os.geteuid() in (0, facts.st_uid) and (self._lock in others or not others):
+            self.folder.chmod(_mode_for(facts.st_uid))
+            self.logs.chmod(OWNER_ONLY)
+            for file in (*self.logs.iterdir(), *self._files(), self._lock):
+                if file.is_file():
+                    file.chmod(0o600)
 
     def wipe(self) -> None:
         """Remove everything that a stack has written here, and nothing else."""
         for folder in (self.postgres, self.s3):
             if folder.exists():
                 shutil.rmtree(folder)
-        settings = (self._secrets, self._encryption_keys, self._tokens, self.gateway_config)
-        written = (*settings, self._ports, self._running)
-        for file in (*self.logs.glob("*.log"), *self.logs.glob("*.log.1"), *written):
+        for file in (*self.logs.glob("*.log"), *self.logs.glob("*.log.1"), *self._files()):
             file.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        settings = [self._secrets, self._encryption_keys, self._tokens, self.gateway_config]
+        return [*settings, self._ports, self._running]
+
+    def sockets(self) -> Path:
+        """Return the folder for Unix sockets. It exists until the lock is released."""
+        return socket_folder(self._sockets)
 
     def secret(self, name: str) -> str:
         """Return a password, generated when it is first requested."""
@@ -111,12 +148,12 @@ class State:
     def encryption_keys(self) -> Path:
         """Return the file with the key that embed encrypts providers' keys with, generated when first requested."""
         if not self._encryption_keys.exists():
-            _replace(self._encryption_keys, f"local:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
+            write_private(self._encryption_keys, f"local:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
         return self._encryption_keys
 
     def write_tokens(self, *lines: str) -> Path:
         """Write the file of the tokens that components authenticate to each other with, and return its path."""
-        _replace(self._tokens, "".join(f"{line}\n" for line in lines))
+        write_private(self._tokens, "".join(f"{line}\n" for line in lines))
         return self._tokens
 
     def read_ports(self) -> dict[str, int]:
@@ -252,6 +289,11 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
+def _mode_for(owner: int) -> int:
+    """Return the rights of a state folder. PostgreSQL, which never runs as root, passes through root's to its data."""
+    return 0o711 if owner == 0 else OWNER_ONLY
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
@@ -266,13 +308,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
-    _replace(file, json.dumps(content, indent=1) + "\n")
-
-
-def _replace(file: Path, text: str) -> None:
-    """Replace a file atomically, readable by its owner only: some hold passwords."""
-    draft = file.with_suffix(".new")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    draft.write_text(text)
-    draft.replace(file)
+    write_private(file, json.dumps(content, indent=1) + "\n")

@@ -3,8 +3,10 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from sage_local import ports
 from sage_local.errors import StackError
 from sage_local.ports import choose_ports, free_port
 
@@ -22,6 +24,15 @@ def test_a_taken_port_is_named_with_its_holder_and_its_variable(taken_port: int)
     assert f"Port {taken_port}" in caught.value.message
     assert f"(pid {os.getpid()})" in caught.value.message
     assert "SAGE_GATEWAY_PORT" in caught.value.next_step
+
+
+def test_a_port_whose_socket_another_user_made_is_not_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "SEAWEED_SOCKETS", tmp_path)
+    port = free_port()
+    (tmp_path / f"seaweedfs-filer-grpc-{port}.sock").touch()
+    assert choose_ports(["filer-grpc"], wanted={}, last={"filer-grpc": port}) == {"filer-grpc": port}
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert choose_ports(["filer-grpc"], wanted={}, last={"filer-grpc": port}) != {"filer-grpc": port}
 
 
 def test_two_components_cannot_request_the_same_port() -> None:

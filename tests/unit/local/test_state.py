@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from sage_local.errors import StackError
 from sage_local.process import Process
 from sage_local.state import RunningRecords, State, StateInUseError, end_leftovers, find_running
+from support.other_users import open_to_others
 from support.processes import runs
 
 _SLEEP = "import time; time.sleep(60)"
@@ -53,6 +55,71 @@ def test_secrets_are_generated_once_and_private(tmp_path: Path) -> None:
     assert State(tmp_path).secret("postgres") == first
     assert State(tmp_path).secret("s3") != first
     assert (tmp_path / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+async def test_a_new_folder_is_closed_to_other_users(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "state"
+    state = State(folder)
+    with state.locked():
+        writer = Process("writer", ["sh", "-c", "echo text >file"], log=state.log("writer"), folder=folder)
+        writer.start()
+        assert await writer.wait(timeout_s=10) == 0
+        state.write_ports({})
+        state.write_running({})
+        state.encryption_keys()
+        state.sockets()
+        assert list(open_to_others(folder.parent)) == []
+        if os.geteuid() != 0:
+            assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_an_earlier_version_left_open_is_closed(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    state = State(folder)
+    (folder / "logs").mkdir(parents=True)
+    for file in (folder / "lock", folder / "ports.json", state.log("ingest"), folder / "logs" / "ingest.log.1"):
+        file.touch(mode=0o644)
+    assert list(open_to_others(folder)) != []
+    with state.locked():
+        assert list(open_to_others(folder)) == []
+
+
+def test_a_folder_with_other_files_keeps_its_rights(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "thesis.txt").touch()
+    with State(tmp_path).locked():
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+        assert [one.name for one in open_to_others(tmp_path)] == [tmp_path.name, "thesis.txt"]
+
+
+def test_a_folder_that_everyone_can_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    tmp_path.chmod(0o777)
+    with pytest.raises(StackError, match="Every user of this machine can write") as caught, State(tmp_path).locked():
+        pass
+    assert "SAGE_STATE" in caught.value.next_step
+    assert [one.name for one in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("depth", [1, 60])
+def test_sockets_have_a_short_path_in_a_private_folder(tmp_path: Path, depth: int) -> None:
+    state = State(tmp_path.joinpath(*depth * ["ü"]))
+    with state.locked():
+        folder = state.sockets()
+        assert folder == state.sockets()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(folder / "gateway.sock"))
+    assert not folder.exists()
+
+
+def test_sockets_are_not_created_where_another_user_has_taken_the_place(tmp_path: Path) -> None:
+    state = State(tmp_path.joinpath(*60 * ["ü"]))
+    with state.locked():
+        first = state.sockets()
+        first.chmod(0o777)
+        assert state.sockets() != first
+    first.rmdir()
 
 
 def test_wiping_keeps_foreign_files(tmp_path: Path) -> None:
