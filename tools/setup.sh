@@ -21,5 +21,5 @@ fi
 [ -x "$venv/bin/pip" ] || "$python" -m venv --clear "$venv"
 echo "Installing the pinned packages into $venv ..." >&2
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
-pip install -r requirements.lock
+pip install --require-hashes -r requirements.lock
 pip install --no-deps --no-build-isolation -e .
