@@ -60,7 +60,7 @@ class ApiSettings(EmbedSettings):
         watch_poll_s: Seconds after which a watch reads the database even if no change was announced.
         max_watches: Maximum number of concurrent watches; more are refused with LIMIT_EXCEEDED. A watch uses 40 KB.
         max_concurrent_calls: Maximum number of concurrent calls, including watches; more are refused with
-            RESOURCE_EXHAUSTED.
+            RESOURCE_EXHAUSTED. Health calls and calls that have not sent their first message do not count.
         max_unfinished: Maximum number of PENDING and PROCESSING embeddings; more are refused with LIMIT_EXCEEDED.
     """
 

@@ -20,6 +20,8 @@ from sage_cli.api.errors import CommandError
 from sage_cli.api.sign_in import Credentials, read_credentials
 from sage_runtime.auth.sign_in import ReadMethods, SignIn
 from sage_runtime.auth.tokens import Scope, TokenFiles, new_token
+from sage_runtime.process.settings import ServerSettings
+from sage_runtime.server.admission import Admission
 from sage_runtime.server.interceptor import CallInterceptor
 
 
@@ -37,7 +39,7 @@ def _server(secrets) -> grpc.aio.Server:
     sign_in = SignIn(
         TokenFiles([Path(secrets["file"])]), ReadMethods({service.name: service.read_methods for service in services})
     )
-    server = grpc.aio.server(interceptors=[CallInterceptor(sign_in=sign_in)])
+    server = grpc.aio.server(interceptors=[CallInterceptor(sign_in=sign_in, admission=Admission(ServerSettings()))])
     for service in services:
         service.add(server)
     return server

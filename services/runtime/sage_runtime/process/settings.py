@@ -62,7 +62,11 @@ class ServerSettings(Settings):
         metrics_listen: HOST:PORT on which Prometheus scrapes /metrics. Empty: no metrics.
         otlp_endpoint: OpenTelemetry collector to send traces to, such as http://127.0.0.1:4317. Empty: no traces.
         max_message_bytes: Largest gRPC message to send or receive, in bytes.
-        max_concurrent_calls: Maximum number of concurrent calls; more are refused with RESOURCE_EXHAUSTED.
+        max_concurrent_calls: Maximum number of concurrent calls; more are refused with RESOURCE_EXHAUSTED. Health calls
+            and calls that have not sent their first message do not count.
+        max_health_calls: Maximum number of concurrent health calls, including watches, of one connection. They need
+            no token.
+        first_message_s: Seconds that a call has to send its first message.
         sign_in: `auto`: callers must sign in if there is a tokens file; without one, the server refuses to listen
             beyond this machine. `on`: the server refuses to start without tokens. `off`: every call is accepted.
         tokens_file: Files of API tokens, separated by commas. Each line is NAME:SCOPE:SHA256[:EXPIRES], as
@@ -85,6 +89,8 @@ class ServerSettings(Settings):
         default=4 * MIB, ge=64 * 1024, le=256 * MIB, validation_alias="SAGE_MAX_MESSAGE_BYTES"
     )
     max_concurrent_calls: int = Field(default=1000, ge=1, validation_alias="SAGE_MAX_CONCURRENT_CALLS")
+    max_health_calls: int = Field(default=100, ge=1, validation_alias="SAGE_MAX_HEALTH_CALLS")
+    first_message_s: float = Field(default=10.0, gt=0, le=600, validation_alias="SAGE_FIRST_MESSAGE_SECONDS")
     sign_in: Literal["auto", "on", "off"] = Field(default="auto", validation_alias="SAGE_SIGN_IN")
     tokens_file: str = Field(default="", validation_alias="SAGE_TOKENS_FILE")
     tokens_reload_s: float = Field(default=2.0, gt=0, le=600, validation_alias="SAGE_TOKENS_RELOAD_SECONDS")

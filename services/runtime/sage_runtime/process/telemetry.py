@@ -79,7 +79,8 @@ def make_tracing(provider: Any) -> Tracing:
 
     def traced(details: Any) -> bool:
         method = details.method.decode() if isinstance(details.method, bytes) else details.method
-        return not method.startswith(_UNTRACED_PREFIXES)
+        # A method that exists has two slashes. Any other is not worth a span, and the SDK could not parse it.
+        return method.count("/") == 2 and not method.startswith(_UNTRACED_PREFIXES)
 
     shapes = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
     clients = aio_client_interceptors(tracer_provider=provider, filter_=traced)  # type: ignore[no-untyped-call] # their function has no types
@@ -111,7 +112,7 @@ def serving_metrics(listen: str) -> Iterator[int]:
 class CallMetrics:
     """Counts calls under the names that go-grpc-prometheus made common.
 
-    Only methods that exist reach it, so the number of labels is bounded.
+    All methods that do not exist have one name here, so the number of labels is bounded.
     """
 
     def __init__(self) -> None:

@@ -159,6 +159,8 @@ class _Servicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # its bas
         self._ending = False
 
     async def publish(self, statuses: Mapping[str, int]) -> None:
+        if statuses.items() <= self._statuses.items():
+            return  # otherwise every watch would wake up after every round of checks
         async with self._changed:
             self._statuses.update(statuses)
             self._changed.notify_all()

@@ -20,15 +20,18 @@ from sage_runtime.auth.sign_in import ANONYMOUS, Metadata, SignIn, needs_token
 from sage_runtime.context import REQUEST_ID_KEY, accept_request_id, enter_call, enter_caller
 from sage_runtime.errors import Reason, SageError, expected_error, invalid_field
 from sage_runtime.errors.catalogue import CATALOGUE, to_status
+from sage_runtime.server.admission import Admission, Context
 from sage_runtime.server.validation import ValidatedRequests, validate
 
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _CLOCK_TOLERANCE_S = 0.05
 # gRPC rounds up the timeout that it sends by at most a hundredth: 15.01 s arrive as 15.1 s, 150.5 s as 151 s.
 _TIMEOUT_ROUNDING = 0.01
+# Callers choose the names of methods that do not exist, so these count as one, and logs have only the start of a name.
+_UNKNOWN_METHOD = "/unknown/unknown"
+_MAX_METHOD = 120
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
-Context = grpc.aio.ServicerContext[Any, Any]
 # Generic only in its type stubs.
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -104,76 +107,104 @@ def log_call(method: str, outcome: Outcome, *, duration_s: float, request_id: st
         log.info("call_finished", **fields)
 
 
+class _Method:
+    """A method that is called.
+
+    Attributes:
+        path: As the caller sent it: `/package.Service/Method` if it exists, otherwise anything.
+        arity: Such as `("unary", "stream")`.
+        known: Whether it exists.
+        shown: The path for logs and messages.
+        counted_as: The path for metrics.
+    """
+
+    def __init__(self, path: str, arity: tuple[str, str], *, known: bool) -> None:
+        self.path = path
+        self.arity = arity
+        self.known = known
+        self.shown = path if known else path[:_MAX_METHOD]
+        self.counted_as = path if known else _UNKNOWN_METHOD
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Handles what is common to every call, in all four call shapes.
 
     Args:
-        observers: Notified of every call's start and end.
+        observers: Notified of every call's start and end. For them all methods that do not exist have one name.
         sign_in: Identifies and authorizes callers, or `None` to accept every call.
+        admission: Limits what callers can keep open.
     """
 
-    def __init__(self, observers: Sequence[CallObserver] = (), *, sign_in: SignIn | None = None) -> None:
+    def __init__(
+        self, observers: Sequence[CallObserver] = (), *, sign_in: SignIn | None = None, admission: Admission
+    ) -> None:
         self._observers = observers
         self._sign_in = sign_in
+        self._admission = admission
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> MaybeHandler:
         """Return the handler wrapped. For a method that does not exist, return one that raises UNIMPLEMENTED."""
         handler = await continuation(handler_call_details)
-        # A handler of streams can respond to calls of every shape.
-        refusal: _Handler = grpc.stream_stream_rpc_method_handler(_refuse)
-        return self._wrap(handler or refusal, handler_call_details.method)
+        if handler is None:
+            # A handler of streams can respond to calls of every shape.
+            refusal: _Handler = grpc.stream_stream_rpc_method_handler(_refuse)
+            return self._wrap(refusal, handler_call_details.method, known=False)
+        return self._wrap(handler, handler_call_details.method, known=True)
 
-    def _wrap(self, handler: _Handler, method: str) -> _Handler:
-        # A single request is decoded here and not by grpcio, which would send the decoder's exception to the client.
-        # Requests of a stream are decoded while the servicer reads them, inside the wrapped call.
-        decode = handler.request_deserializer
-        deserializer = decode if handler.request_streaming else None
-
-        def validated(request: Any) -> Any:
-            if handler.request_streaming:
-                return ValidatedRequests(request)
-            message = request if decode is None else decode(request)
-            validate(message)
-            return message
-
+    def _wrap(self, handler: _Handler, method: str, *, known: bool) -> _Handler:
         # grpcio keeps the behaviour in an attribute named after its shape.
         arity = (
             "stream" if handler.request_streaming else "unary",
             "stream" if handler.response_streaming else "unary",
         )
         behaviour = getattr(handler, "_".join(arity))
-        make = getattr(grpc, "_".join(arity) + "_rpc_method_handler")
+        # For grpcio every call has a stream of requests. It would read a single request itself, before sign-in and
+        # without a time limit, never respond to a call without one, and send the decoder's exception to the client.
+        make = getattr(grpc, f"stream_{arity[1]}_rpc_method_handler")
+        decode = handler.request_deserializer
+        call = _Method(method, arity, known=known)
 
-        async def respond(request: Any, context: Context) -> Any:
-            async with self._call(method, arity, context) as request_id:
-                response = await behaviour(validated(request), context)
+        def validated(first: Any, context: Context) -> Any:
+            if handler.request_streaming:
+                return ValidatedRequests(first, context.read)
+            if first is grpc.aio.EOF:
+                raise invalid_field("request", "is missing.")
+            message = first if decode is None else decode(first)
+            validate(message)
+            return message
+
+        async def respond(_requests: object, context: Context) -> Any:
+            async with self._call(call, context) as (request_id, first):
+                response = await behaviour(validated(first, context), context)
                 # A handler that writes its stream itself has already sent its headers.
                 if response is not None:
                     await _send_request_id(context, request_id)
                 return response
 
-        async def respond_with_stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._call(method, arity, context) as request_id:
-                first = True
-                async with contextlib.aclosing(behaviour(validated(request), context)) as responses:
+        async def respond_with_stream(_requests: object, context: Context) -> AsyncIterator[Any]:
+            async with self._call(call, context) as (request_id, first):
+                sent = False
+                async with contextlib.aclosing(behaviour(validated(first, context), context)) as responses:
                     async for response in responses:
-                        if first:
+                        if not sent:
                             await _send_request_id(context, request_id)
-                            first = False
+                            sent = True
                         yield response
 
         streams = inspect.isasyncgenfunction(behaviour)
         wrapped: _Handler = make(
             respond_with_stream if streams else respond,
-            request_deserializer=deserializer,
+            # Requests of a stream are decoded as they are read, inside the wrapped call.
+            request_deserializer=decode if handler.request_streaming else None,
             response_serializer=handler.response_serializer,
         )
         return wrapped
 
     @contextlib.asynccontextmanager
-    async def _call(self, method: str, arity: tuple[str, str], context: Context) -> AsyncIterator[str]:
+    async def _call(self, method: "_Method", context: Context) -> AsyncIterator[tuple[str, Any]]:
+        """Yield the call's request ID and its first message."""
         started = time.monotonic()
         # Everything needed from grpcio's context is read now: reading it after the call is cancelled may crash the
         # process.
@@ -185,30 +216,35 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # fails before it remains a trailers-only response, which proxies can turn into an HTTP status.
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         for observer in self._observers:
-            observer.started(method, arity)
+            observer.started(method.counted_as, method.arity)
         outcome = None
         failure: SageError | None = None
         caller = ANONYMOUS
         try:
-            if self._sign_in is not None and needs_token(method):
+            # Before the first message, so that a call without a token cannot stay open by not sending it.
+            if self._sign_in is not None and needs_token(method.path):
                 caller = self._sign_in.identify(metadata)
                 enter_caller(caller)
-                self._sign_in.authorize(caller, method)
-            yield request_id
+                self._sign_in.authorize(caller, method.path)
+            if method.known:
+                async with self._admission.admitted(method.path, peer, context) as first:
+                    yield request_id, first
+            else:
+                yield request_id, grpc.aio.EOF
             outcome = Outcome(_code_of(context))
         except grpc.aio.AbortError:
             outcome = Outcome(_code_of(context))
             raise
         except Exception as error:
-            failure = _translate(error, _code_of(context), method=method, request_id=request_id)
+            failure = _translate(error, _code_of(context), method=method.shown, request_id=request_id)
             outcome = Outcome(CATALOGUE[failure.reason].status, failure, cause=error)
         finally:
             duration_s = time.monotonic() - started
             # Neither a result nor an error: the task was cancelled, or the generator closed.
             outcome = outcome or _cancelled(duration_s, timeout_s)
-            log_call(method, outcome, duration_s=duration_s, request_id=request_id, peer=peer, caller=caller.name)
+            log_call(method.shown, outcome, duration_s=duration_s, request_id=request_id, peer=peer, caller=caller.name)
             for observer in self._observers:
-                observer.ended(method, arity, outcome.status, duration_s)
+                observer.ended(method.counted_as, method.arity, outcome.status, duration_s)
         # Last, so that the error is in the log and in the metrics by the time the caller receives it.
         if failure is not None:
             await _abort(context, failure, request_id)

@@ -13,6 +13,7 @@ from sage_runtime.process.settings import MIB, ServerSettings, fail, variable_of
 from sage_runtime.process.startup import freeze_loaded_objects, keep_freed_memory, stop_on_signals
 from sage_runtime.process.telemetry import CallMetrics, active_tracing, configure_logging, serving_metrics, tracing
 from sage_runtime.server import health, reflection
+from sage_runtime.server.admission import Admission
 from sage_runtime.server.interceptor import CallInterceptor, CallObserver, StreamInterceptor
 from sage_runtime.server.validation import compile_rules
 
@@ -152,12 +153,12 @@ def _make_server(
     settings: ServerSettings, observers: Sequence[CallObserver], sign_in: SignIn | None
 ) -> grpc.aio.Server:
     traced = active_tracing()
-    calls = CallInterceptor(observers, sign_in=sign_in)
+    calls = CallInterceptor(observers, sign_in=sign_in, admission=Admission(settings))
     interceptors = (StreamInterceptor(), *([traced.server] if traced else []), calls)
     return grpc.aio.server(
         interceptors=interceptors,
+        # No `maximum_concurrent_rpcs`: it also counts calls that have not signed in or sent their message.
         options=server_options(max_message_bytes=settings.max_message_bytes),
-        maximum_concurrent_rpcs=settings.max_concurrent_calls,
     )
 
 

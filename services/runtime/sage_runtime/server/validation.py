@@ -9,9 +9,10 @@ does: fields without rules are neither read nor copied. Compiling the rules of a
 `compile_rules` spends before the server starts.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+import grpc
 from buf.validate import validate_pb2
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor
@@ -75,21 +76,27 @@ def validate(request: object) -> None:
 class ValidatedRequests:
     """The requests of a stream, each validated when the servicer reads it.
 
-    Not a generator: one that a servicer leaves early would be finalized later, when its call is gone. For the same
-    reason grpcio's generator is not created before the first message is read.
+    Not a generator: one that a servicer leaves early would be finalized later, when its call is gone.
+
+    Args:
+        first: The first request, or `grpc.aio.EOF`.
+        read: Returns the next request, or `grpc.aio.EOF`.
     """
 
-    def __init__(self, requests: AsyncIterable[Any]) -> None:
-        self._requests = requests
-        self._iterator: AsyncIterator[Any] | None = None
+    def __init__(self, first: Any, read: Callable[[], Awaitable[Any]]) -> None:
+        self._first = first
+        self._read = read
 
     def __aiter__(self) -> "ValidatedRequests":
         return self
 
     async def __anext__(self) -> Any:
-        if self._iterator is None:
-            self._iterator = aiter(self._requests)
-        request = await anext(self._iterator)
+        if self._first is not None:
+            request, self._first = self._first, None
+        else:
+            request = await self._read()
+        if request is grpc.aio.EOF:
+            raise StopAsyncIteration
         validate(request)
         return request
 
