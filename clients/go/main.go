@@ -72,7 +72,15 @@ func diff(ctx context.Context, old, new string) error {
 		kind := strings.TrimPrefix(difference.GetKind().String(), "DIFFERENCE_KIND_")
 		fmt.Println(kind, seconds(difference.GetA()), seconds(difference.GetB()))
 	}
-	fmt.Printf("similar %.1f %%\n", visual.GetSimilarityPercent())
+	for _, found := range comparison.GetMediaDifferences() {
+		kind := strings.TrimPrefix(found.GetKind().String(), "MEDIA_DIFFERENCE_KIND_")
+		fmt.Println(kind, found.GetA(), found.GetB())
+	}
+	fmt.Printf("picture similar %.1f %%\n", visual.GetSimilarityPercent())
+	for _, part := range comparison.GetNotCompared() {
+		reason := strings.TrimPrefix(part.GetReason().String(), "NOT_COMPARED_REASON_")
+		fmt.Printf("not compared: %s, %s\n", part.GetTrack(), reason)
+	}
 	return nil
 }
 

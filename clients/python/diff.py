@@ -35,7 +35,12 @@ def main() -> None:
         kind = compare_pb2.DifferenceKind.Name(difference.kind).removeprefix("DIFFERENCE_KIND_")
         sides = [seconds(getattr(difference, side)) if difference.HasField(side) else "-" for side in ("a", "b")]
         print(kind, *sides)
-    print(f"similar {visual.similarity_percent:.1f} %")
+    for found in comparison.media_differences:
+        print(compare_pb2.MediaDifferenceKind.Name(found.kind).removeprefix("MEDIA_DIFFERENCE_KIND_"), found.a, found.b)
+    print(f"picture similar {visual.similarity_percent:.1f} %")
+    for part in comparison.not_compared:
+        reason = compare_pb2.NotComparedReason.Name(part.reason).removeprefix("NOT_COMPARED_REASON_")
+        print(f"not compared: {part.track}, {reason}")
 
 
 def upload(channel: grpc.Channel, path: Path) -> str:

@@ -12,6 +12,8 @@ import {
   CompareEmbeddingsRequest,
   type CompareEmbeddingsResponse,
   differenceKindToJSON,
+  mediaDifferenceKindToJSON,
+  notComparedReasonToJSON,
   type FrameRange,
 } from "./gen/grpc/sage/compare/v1/compare.js";
 import {
@@ -104,4 +106,8 @@ const visual = comparison.tracks[0]!; // the only one, because the request names
 const seconds = (side?: FrameRange) => (side ? `${side.startSeconds.toFixed(2)}-${side.endSeconds.toFixed(2)}` : "-");
 for (const { kind, a, b } of visual.time!.differences)
   console.log(differenceKindToJSON(kind).replace("DIFFERENCE_KIND_", ""), seconds(a), seconds(b));
-console.log(`similar ${visual.similarityPercent.toFixed(1)} %`);
+for (const { kind, a, b } of comparison.mediaDifferences)
+  console.log(mediaDifferenceKindToJSON(kind).replace("MEDIA_DIFFERENCE_KIND_", ""), a, b);
+console.log(`picture similar ${visual.similarityPercent.toFixed(1)} %`);
+for (const { track, reason } of comparison.notCompared)
+  console.log(`not compared: ${track}, ${notComparedReasonToJSON(reason).replace("NOT_COMPARED_REASON_", "")}`);

@@ -8,7 +8,13 @@ import { basename } from "node:path";
 import { fromJson } from "@bufbuild/protobuf";
 import { createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
-import { CompareService, DifferenceKind, type FrameRange } from "./gen/connect/sage/compare/v1/compare_pb.js";
+import {
+  CompareService,
+  DifferenceKind,
+  type FrameRange,
+  MediaDifferenceKind,
+  NotComparedReason,
+} from "./gen/connect/sage/compare/v1/compare_pb.js";
 import { EmbedService, EmbeddingState } from "./gen/connect/sage/embed/v1/embed_pb.js";
 import { IngestService, UploadVideoResponseSchema } from "./gen/connect/sage/ingest/v1/ingest_pb.js";
 
@@ -67,4 +73,7 @@ if (visual.result.case !== "time") throw new Error(`This program cannot read a $
 
 const seconds = (side?: FrameRange) => (side ? `${side.startSeconds.toFixed(2)}-${side.endSeconds.toFixed(2)}` : "-");
 for (const { kind, a, b } of visual.result.value.differences) console.log(DifferenceKind[kind], seconds(a), seconds(b));
-console.log(`similar ${visual.similarityPercent.toFixed(1)} %`);
+for (const { kind, a, b } of comparison.mediaDifferences) console.log(MediaDifferenceKind[kind], a, b);
+console.log(`picture similar ${visual.similarityPercent.toFixed(1)} %`);
+for (const { track, reason } of comparison.notCompared)
+  console.log(`not compared: ${track}, ${NotComparedReason[reason]}`);

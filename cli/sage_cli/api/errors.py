@@ -114,8 +114,9 @@ def in_commands(text: str, *, next_step: str = "") -> str:
         next_step: Advice that is shown below it. If it is not empty, sentences with advice for programs are omitted.
     """
     sentences = _SENTENCE_END.split(text)
-    if next_step and len(sentences) > 1:
-        sentences = [sentence for sentence in sentences if not _FOR_PROGRAMS.search(sentence)] or sentences
+    if next_step:
+        # The first sentence says what happened.
+        sentences[1:] = [sentence for sentence in sentences[1:] if not _FOR_PROGRAMS.search(sentence)]
     return _RPC.sub(lambda match: f"`sage {_COMMANDS[match[1]]}`", " ".join(sentences))
 
 

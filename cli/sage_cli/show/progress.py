@@ -110,11 +110,15 @@ class Line:
 
 
 class ProgressBoard:
-    """The lines of all films, to be used as a context manager. It removes them from the terminal at the end."""
+    """The lines of all films, to be used as a context manager. It removes them from the terminal at the end.
+
+    Attributes:
+        log: Prints lines now and then if stderr is no terminal.
+    """
 
     def __init__(self, terminal: Terminal, *, shown: bool = True) -> None:
         self._terminal = terminal
-        self._log: ProgressLog | None = None
+        self.log: ProgressLog | None = None
         self._label_width = 24 if terminal.err.width >= WIDE else 12
         self._progress = Progress(
             TextColumn(
@@ -132,19 +136,19 @@ class ProgressBoard:
             disable=not (shown and terminal.show_progress),
         )
         if shown and not terminal.show_progress and not terminal.quiet:
-            self._log = ProgressLog(lambda: self._progress.tasks, terminal.note)
+            self.log = ProgressLog(lambda: self._progress.tasks, terminal.note)
 
     def __enter__(self) -> Self:
         self._progress.start()
-        if self._log:
-            self._log.start()
+        if self.log:
+            self.log.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._log:
-            self._log.stop()
+        if self.log:
+            self.log.stop()
         self._progress.stop()
 
     def line(self, label: str) -> Line:

@@ -38,6 +38,8 @@ def describe_not_compared(comparison: Comparison) -> Iterator[str]:
     compared = [track.name for track in comparison.tracks]
     if response.a.video_id == response.b.video_id:
         yield "Old and new are the same file."
+    elif "audio" not in compared and not any(film.media.audio_tracks for film in comparison.films):
+        yield "Neither film has sound."
     for part in response.not_compared:
         noun = noun_of_track(part.track)
         if part.reason == compare_pb2.NOT_COMPARED_REASON_OTHER_TRACKS:

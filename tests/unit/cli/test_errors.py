@@ -1,6 +1,9 @@
 """Errors in a terminal: the server's message in terms of commands, and what to do next."""
 
+import ast
+import json
 import re
+from pathlib import Path
 
 import grpc
 import pytest
@@ -67,3 +70,53 @@ def test_every_rpc_has_a_command_or_is_never_named(name):
     command = main
     for word in re.fullmatch(r"`sage (.+)`", text)[1].split():
         command = command.commands[word]
+
+
+CONTRACT = (Path(__file__).parents[3] / "protos/sage/errors/v1/error_reason.proto").read_text()
+EXAMPLES = [json.loads(re.sub(r"\n *//", "", text)) for text in re.findall(r"\{ \"reason\"(?:.|\n *//)*\}", CONTRACT)]
+# Advice for programs: calls, headers, fields, and repeating what the command repeats or cannot repeat.
+FOR_PROGRAMS = re.compile(
+    rf"{RPC.pattern}|\w+Service\b|authorization:|[Rr]eflection|\bmetadata\b|^Try again\.|Send the bytes|Send one|"
+    r"Choose another",
+    re.MULTILINE,
+)
+
+
+def test_contract_has_an_example_of_every_reason():
+    assert {example["reason"] for example in EXAMPLES} == {str(reason) for reason in Reason}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["reason"])
+def test_no_error_advises_what_only_a_program_can_do(example):
+    """Checked with the facts of the contract's examples: what to do next is a command, a setting or a plain step."""
+    explained = explain(make_error(Reason(example["reason"]), **example.get("metadata", {})), address="localhost:8080")
+    shown = "\n".join((explained.message, *explained.details, explained.next_step)).replace(". ", ".\n")
+    assert not FOR_PROGRAMS.search(shown), shown
+    for command in re.findall(r"`sage ([a-z ]+)", shown):
+        assert command.split()[0] in main.commands
+
+
+def _advice() -> list[str]:
+    """Return every text in the services that becomes the advice or the reason in an error."""
+    found = []
+    for path in sorted((Path(__file__).parents[3]).glob("[sg]*/**/sage_*/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg in {"what_to_do", "why", "limit"}:
+                found += [
+                    part.value
+                    for part in ast.walk(node.value)
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                ]
+    return found
+
+
+def test_advice_of_the_services_is_put_in_commands():
+    advice = _advice()
+    assert "To delete its video, use DeleteVideo." in advice
+    for text in advice:
+        assert not RPC.search(in_commands(text)), text
+
+
+def test_method_that_is_not_implemented_is_named_by_its_command():
+    error = make_error(Reason.UNIMPLEMENTED, method="/sage.embed.v1.EmbedService/ListModels")
+    assert explain(error, address="localhost:8080").message == "This server does not implement `sage models`."
