@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.films import SAMPLES, re_encode
 from support.sage_command import Sage
+from support.sound import with_sound
 
 # The engine embeds clips of this length, so an edit shows in exactly the clips that it touches, and in no others.
 CLIP_SECONDS = 2.0
@@ -50,7 +51,7 @@ async def test_diff_finds_the_true_edits_of_the_samples_and_nothing_else(sage: S
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 async def test_a_re_encode_does_not_differ(sage: Sage, tmp_path: Path, metric: str) -> None:
-    other = re_encode(SAMPLES / "old.mp4", tmp_path / "other.mp4", crf=33, width=320, height=180)
+    other = re_encode(SAMPLES / "old.mp4", tmp_path / "other.mp4", crf=33, width=320, height=180, keep_sound=True)
     run = await sage("diff", "--json", "--metric", metric, str(SAMPLES / "old.mp4"), str(other))
     assert run.code == 0, run.out + run.err
     (track,) = json.loads(run.out)["tracks"]
@@ -67,9 +68,31 @@ async def test_a_file_does_not_differ_from_its_copy(sage: Sage, tmp_path: Path) 
 
 
 async def test_a_container_codec_and_first_timestamp_make_no_difference(sage: Sage, tmp_path: Path) -> None:
-    other = re_encode(SAMPLES / "old.mp4", tmp_path / "other.mkv", crf=20, codec="mpeg4", start_seconds=3.7)
+    other = re_encode(
+        SAMPLES / "old.mp4", tmp_path / "other.mkv", crf=20, codec="mpeg4", start_seconds=3.7, keep_sound=True
+    )
     run = await sage("diff", str(SAMPLES / "old.mp4"), str(other))
     assert run.code == 0, run.out + run.err
+
+
+async def test_lost_sound_and_other_channels_are_differences_and_a_dub_is_said_to_be_not_compared(
+    sage: Sage, tmp_path: Path
+) -> None:
+    old = SAMPLES / "old.mp4"
+    silent = re_encode(old, tmp_path / "silent.mp4", crf=20)
+    mono = with_sound(old, tmp_path / "mono.mp4")
+    for film, kind in ((silent, "AUDIO_TRACK_COUNT"), (mono, "AUDIO_LAYOUT")):
+        run = await sage("diff", "--json", str(old), str(film))
+        assert run.code == 1, run.out + run.err
+        document = json.loads(run.out)
+        assert document["tracks"][0]["time"]["differences"] == []
+        assert [one["kind"] for one in document["mediaDifferences"]] == [f"MEDIA_DIFFERENCE_KIND_{kind}"]
+    dub = with_sound(mono, tmp_path / "dub.mp4", keep_seconds=10)
+    run = await sage("diff", str(mono), str(dub))
+    assert run.code == 0, run.out + run.err
+    assert run.out.startswith(
+        "The picture is 100% the same.\nSound was not compared: model local has no audio track.\n"
+    )
 
 
 async def test_the_other_commands_work_one_by_one(sage: Sage) -> None:

@@ -20,6 +20,7 @@ def re_encode(
     height: int | None = None,
     start_seconds: float = 0.0,
     times: int = 1,
+    keep_sound: bool = False,
 ) -> Path:
     """Encode a film's pictures again and return its path.
 
@@ -32,6 +33,7 @@ def re_encode(
         height: Pixels. None: as it is.
         start_seconds: Timestamp of the first frame.
         times: How often it is repeated.
+        keep_sound: Whether its sound is copied; otherwise it has none. Not for repeated films.
     """
     with av.open(target, "w") as out:
         stream = None
@@ -50,6 +52,8 @@ def re_encode(
                         stream.options = {"crf": str(crf), "preset": "veryfast"}
                     else:
                         stream.bit_rate = 1_500_000
+                    if keep_sound:
+                        _copy_sound(source, out, start_seconds)
                 for frame in film.decode(picture):
                     small = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
                     small.time_base = TIME_BASE
@@ -60,3 +64,15 @@ def re_encode(
         assert stream is not None
         out.mux(stream.encode(None))
     return target
+
+
+def _copy_sound(source: Path, out: av.container.OutputContainer, start_seconds: float) -> None:
+    with av.open(source) as film:
+        sound = film.streams.audio[0]
+        copied = out.add_stream_from_template(sound)
+        for packet in film.demux(sound):
+            if packet.dts is not None:
+                packet.pts += round(start_seconds / packet.time_base)
+                packet.dts += round(start_seconds / packet.time_base)
+                packet.stream = copied
+                out.mux(packet)
