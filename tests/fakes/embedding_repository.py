@@ -184,7 +184,7 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
             other = record.embedding
             same = (other.plan.provider, other.provider_task_id) == (own.embedding.plan.provider, provider_task_id)
             if record is not own and same:
-                raise task_taken(own.embedding.plan.provider, provider_task_id)
+                raise task_taken(provider_task_id)
         self._change(own, provider_task_id=provider_task_id, submitted_url="", attempts=0)
 
     async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:

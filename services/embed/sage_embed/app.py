@@ -141,9 +141,9 @@ async def running_worker(settings: WorkerSettings, make_engines: MakeEngines) ->
         yield
 
 
-def describe(error: SageError, *, retried: bool = False) -> str:
+def describe(error: SageError) -> str:
     """Return an error's public text for an embedding's failure, which may be longer than the status of a call."""
-    return public_text(error, max_bytes=_MAX_MESSAGE_BYTES, retried=retried)
+    return public_text(error, max_bytes=_MAX_MESSAGE_BYTES)
 
 
 @asynccontextmanager

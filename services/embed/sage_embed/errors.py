@@ -55,12 +55,10 @@ def provider_failed(embedding: Embedding, why: str) -> SageError:
     return SageError(Reason.PROVIDER_FAILED, provider=provider_name(embedding.plan.provider), why=why)
 
 
-def task_taken(provider: str, provider_task_id: str) -> SageError:
+def task_taken(provider_task_id: str) -> SageError:
     """Return the error for a provider's task that already belongs to another embedding."""
     return SageError(
-        Reason.PROVIDER_FAILED,
-        provider=provider_name(provider),
-        why=f"its task {provider_task_id} belongs to another embedding",
+        Reason.PROVIDER_FAILED, provider="The provider", why=f"its task {provider_task_id} belongs to another embedding"
     )
 
 

@@ -149,16 +149,7 @@ class PostgresWorkRepository(WorkRepository):
             async with self._changing(_SAVE_TASK, embedding_id, job_id, {"provider_task_id": clean(provider_task_id)}):
                 pass
         except psycopg.errors.UniqueViolation as error:
-            raise task_taken(await self._provider_of(embedding_id), provider_task_id) from error
-
-    async def _provider_of(self, embedding_id: str) -> str:
-        query = "SELECT provider FROM embeddings WHERE id = %s"
-        with store_errors():
-            async with self._pool.connection() as connection:
-                row = await (await connection.execute(query, (embedding_id,))).fetchone()
-        if row is None:
-            raise WorkLostError
-        return str(row["provider"])
+            raise task_taken(provider_task_id) from error
 
     async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
         values = {"fraction": progress.fraction, "message": clean(progress.message)}

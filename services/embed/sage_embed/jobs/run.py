@@ -130,7 +130,7 @@ class Runner:
         videos: Provides the videos.
         engines: Compute the vectors.
         settings: When to retry.
-        describe: Returns the user-facing text of an error, with `retried=True` of one after which the work is retried.
+        describe: Returns the user-facing text of an error.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Runner:
         videos: VideoCatalog,
         engines: Engines,
         settings: WorkerSettings,
-        describe: Callable[..., str],
+        describe: Callable[[SageError], str],
     ) -> None:
         self._repository = repository
         self._videos = videos
@@ -255,7 +255,7 @@ class Runner:
                 embedding_id,
                 job_id,
                 delay=wait,
-                message=f"{self._describe(error, retried=True)} The next attempt is in {wait.total_seconds():.0f} s.",
+                message=f"{self._describe(error)} The next attempt is in {wait.total_seconds():.0f} s.",
                 counts_as_attempt=counts,
             )
         else:

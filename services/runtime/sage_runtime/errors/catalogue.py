@@ -27,13 +27,11 @@ class Entry:
         status: The gRPC status.
         text: The public message, with the error's facts in braces. It says what to do next.
         retry_after_s: Seconds after which the same call may succeed, or `None` if it will not.
-        retry_advice: The sentence after the text that advises to try again, or an empty text.
     """
 
     status: grpc.StatusCode
     text: str
     retry_after_s: float | None = None
-    retry_advice: str = ""
 
 
 _INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -87,11 +85,11 @@ CATALOGUE: dict[Reason, Entry] = {
         "This server cannot encrypt or decrypt API keys: {why}. Its operator must set {setting}.",
     ),
     Reason.PROVIDER_QUOTA_EXCEEDED: Entry(
-        _FULL, "The quota at {provider} is exhausted: {why}.", 60.0, "Try again later, or raise the quota there."
+        _FULL, "The quota at {provider} is exhausted: {why}. Try again later, or raise the quota there.", 60.0
     ),
     Reason.PROVIDER_REJECTED_VIDEO: Entry(_STATE, "{provider} does not accept this video: {why}."),
     Reason.PROVIDER_FAILED: Entry(_STATE, "{provider} failed: {why}."),
-    Reason.PROVIDER_UNREACHABLE: Entry(_RETRY, "{provider} cannot be reached.", 5.0, "Try again."),
+    Reason.PROVIDER_UNREACHABLE: Entry(_RETRY, "{provider} cannot be reached. Try again.", 5.0),
     Reason.EMBEDDING_FINISHED: Entry(_STATE, "Embedding {embedding_id} is already {state} and cannot be cancelled."),
     Reason.EMBEDDING_NOT_COMPLETED: Entry(
         _STATE, "Embedding {embedding_id} is {state} and has no vectors to read. {what_to_do}"
@@ -105,7 +103,7 @@ CATALOGUE: dict[Reason, Entry] = {
         _INVALID, "The page token does not belong to this list with these filters. Start with an empty one."
     ),
     Reason.LIMIT_EXCEEDED: Entry(_FULL, "The limit of {max} for {limit} is reached. {what_to_do}"),
-    Reason.STORE_UNAVAILABLE: Entry(_RETRY, "The {store} cannot be reached.", 2.0, "Try again."),
+    Reason.STORE_UNAVAILABLE: Entry(_RETRY, "The {store} cannot be reached. Try again.", 2.0),
     # No delay before a retry: it would fail until the operator acts.
     Reason.STORE_FULL: Entry(
         _FULL,
@@ -129,7 +127,7 @@ CATALOGUE: dict[Reason, Entry] = {
         grpc.StatusCode.ALREADY_EXISTS,
         "Request ID {request_id!r} was used before with other parameters. Choose another.",
     ),
-    Reason.SERVICE_UNAVAILABLE: Entry(_RETRY, "The {service} service cannot be reached.", 2.0, "Try again."),
+    Reason.SERVICE_UNAVAILABLE: Entry(_RETRY, "The {service} service cannot be reached. Try again.", 2.0),
     Reason.UNIMPLEMENTED: Entry(
         grpc.StatusCode.UNIMPLEMENTED,
         "This server does not implement {method}. Use reflection to list what it implements.",
@@ -147,18 +145,14 @@ class _Facts(dict[str, str]):
         return "?"
 
 
-def public_text(error: SageError, *, max_bytes: int = _MAX_TEXT_BYTES, retried: bool = False) -> str:
+def public_text(error: SageError, *, max_bytes: int = _MAX_TEXT_BYTES) -> str:
     """Return the message that the caller sees, truncated if it is too long to send.
 
     Args:
         error: The error.
         max_bytes: Largest size of the message. It can be above the default if the message is not sent as a status.
-        retried: Whether SAGE itself tries again, so that the caller need not.
     """
-    entry = CATALOGUE[error.reason]
-    text = entry.text
-    if entry.retry_advice and not retried:
-        text = f"{text} {entry.retry_advice}"
+    text = CATALOGUE[error.reason].text
     shown = _Facts()
     for name, value in error.facts.items():
         if name not in _SENTENCES:
