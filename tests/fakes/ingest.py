@@ -324,7 +324,7 @@ class FakeVideoObjects(VideoObjects):
         self.failures.after("begin")
         return multipart_id
 
-    async def check_room(self, size_bytes: int) -> None:
+    async def check_accepts(self, size_bytes: int) -> None:
         if self.room_bytes is not None and size_bytes > self.room_bytes:
             raise full()
 
@@ -387,7 +387,7 @@ class FakeVideoObjects(VideoObjects):
 
     async def check_writable(self) -> None:
         await self.failures.before("check_writable")
-        await self.check_room(1)
+        await self.check_accepts(1)
 
 
 def _tag(data: bytes) -> str:

@@ -10,7 +10,7 @@ from sage_local.postgres import DATABASE, OWNERS, Postgres, prepare_database
 from sage_local.process import PRIVATE_VARIABLES
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
 from sage_local.services import GrpcProcess, Migration
-from sage_local.settings import key_settings, prepare_sign_in
+from sage_local.settings import key_settings, prepare_sign_in, room_settings
 from sage_local.state import State
 from sage_local.supervision import Component, Step
 
@@ -137,7 +137,10 @@ def build_components(state: State, ports: Mapping[str, int], *, environment: Map
     sign_in = prepare_sign_in(state, environment)
     shared |= sign_in.services
     settings = {
-        "ingest": shared | s3.environment(BUCKET) | {"SAGE_DATABASE_URL": urls["ingest"]},
+        "ingest": shared
+        | s3.environment(BUCKET)
+        | room_settings(state, environment)
+        | {"SAGE_DATABASE_URL": urls["ingest"]},
         "embed": shared | key_settings(state, environment) | {"SAGE_DATABASE_URL": urls["embed"]},
         "compare": shared | {"SAGE_REFLECT_ALSO": ",".join(_SERVICES.values())},
     }

@@ -23,6 +23,9 @@ class Display:
     def ended_leftovers(self, names: Sequence[str]) -> None:
         """Processes left running by an earlier stack were stopped."""
 
+    def little_room(self, folder: Path, free_bytes: int) -> None:
+        """The disk of the state folder has little free space."""
+
     def starting(self, names: Sequence[str]) -> None:
         """These steps begin."""
 
@@ -77,6 +80,11 @@ class TerminalDisplay(Display):
     def ended_leftovers(self, names: Sequence[str]) -> None:
         """List the leftover processes."""
         self._console.print(f"Stopped processes left behind by an earlier run: {', '.join(names)}.")
+
+    def little_room(self, folder: Path, free_bytes: int) -> None:
+        """Show a line."""
+        free = f"{free_bytes / 1e6:,.0f} MB free"
+        self._console.print(f"[yellow]Little room:[/] the disk of {escape(relative(folder))} has only {free}.")
 
     def starting(self, names: Sequence[str]) -> None:
         """Show what is being waited for, until the next message."""

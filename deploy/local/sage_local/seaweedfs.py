@@ -96,7 +96,14 @@ class SeaweedFS:
             "master.peers": "none",
             # Volumes are files that grow, seven per bucket. The default of 8, or 0 (free space divided by 30 GB: one or
             # two on a typical disk), runs out with the second bucket, which then refuses every write.
-            "volume.max": 10_000,
+            "volume.max": 40_000,
+            # A volume is compacted only if the disk has room for a second one, so that a full disk with volumes of the
+            # default 30 GB never gets the room of deleted objects back.
+            "master.volumeSizeLimitMB": 256,
+            # Deleted objects take room until then; the default is 840.
+            "master.vacuumIntervalSeconds": 60,
+            # By default writes fail below 1% of the disk, which may be many GB. ingest refuses uploads well before.
+            "volume.minFreeSpace": "64MiB",
             "volume.port": ports.volume,
             "volume.port.grpc": ports.volume_grpc,
             "volume.preStopSeconds": 0,

@@ -1,6 +1,7 @@
 """The settings of the stack on one machine, and the secrets of its components."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +70,8 @@ class StackSettings(Settings):
 # Components whose port can be set; the variable of each is SAGE_<NAME>_PORT.
 CHOOSABLE_PORTS = ("gateway", "ingest", "embed", "compare", "postgres", "s3")
 
+_MIN_FREE = "SAGE_STORE_MIN_FREE_BYTES"
+_RESERVED_BYTES = 512 * 1024 * 1024
 _TOKENS_FILE = "SAGE_TOKENS_FILE"
 _SERVICE_TOKEN = "SAGE_SERVICE_TOKEN"  # noqa: S105 -- the name of a variable
 _GATEWAY_TOKEN = "SAGE_GATEWAY_TOKEN"  # noqa: S105 -- the name of a variable
@@ -134,3 +137,18 @@ def key_settings(state: State, environment: Mapping[str, str]) -> dict[str, str]
     if not any(name.startswith("SAGE_KEY_ENCRYPTION_KEYS") for name in settings):
         settings["SAGE_KEY_ENCRYPTION_KEYS_FILE"] = str(state.encryption_keys())
     return settings
+
+
+def room_settings(state: State, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return ingest's settings for the room on the disk of the state folder.
+
+    PostgreSQL is on the same disk, and SeaweedFS needs room for a volume of 256 MB (more if uploads are fast) to free
+    that of deleted films. On a small disk its volumes are smaller, so a quarter of the disk is enough.
+
+    Args:
+        state: On the disk.
+        environment: Settings on top of this process's environment.
+    """
+    given = {**os.environ, **environment}.get(_MIN_FREE)
+    reserved = min(_RESERVED_BYTES, shutil.disk_usage(state.folder).total // 4)
+    return {"SAGE_STORE_FOLDER": str(state.folder), _MIN_FREE: given or str(reserved)}

@@ -13,6 +13,7 @@ from sage_local.components import BUCKET, Components, build_components, port_nam
 from sage_local.display import Display
 from sage_local.ports import choose_ports
 from sage_local.postgres import DATABASE, OWNERS
+from sage_local.room import LITTLE_BYTES, free_bytes, full_disk_explained
 from sage_local.settings import StackSettings
 from sage_local.state import RunningRecords, State, end_leftovers
 from sage_local.supervision import StopRequest, Supervisor
@@ -107,15 +108,17 @@ async def run_stack(
 
     Raises:
         StateInUseError: Another stack is running on the state folder.
-        StackError: A port is taken, a component did not start, or an essential one exited. Everything that ran has
-            been stopped.
+        StackError: The disk is full, a port is taken, a component did not start, or an essential one exited.
+            Everything that ran has been stopped.
     """
     state = State(settings.state)
-    with state.locked():
+    with full_disk_explained(state.folder), state.locked():
         if leftovers := await end_leftovers(state):
             display.ended_leftovers(leftovers)
         if fresh:
             state.wipe()
+        if (free := free_bytes(state.folder)) < LITTLE_BYTES:
+            display.little_room(state.folder, free)
         names = port_names(workers=settings.workers, replicas=settings.replicas)
         ports = choose_ports(names, wanted=settings.wanted_ports(), last=state.read_ports())
         state.write_ports(ports)

@@ -136,10 +136,6 @@ class S3VideoObjects(VideoObjects):
         self._check_client.close()
 
     async def begin(self, key: str, *, content_type: str) -> str:
-        # A frozen store is noticed by a check within seconds. This request would wait for minutes.
-        if self._problem is not None:
-            raise _again(self._problem)
-
         def begin() -> str:
             response = self._client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type)
             return response["UploadId"]
@@ -195,6 +191,8 @@ class S3VideoObjects(VideoObjects):
         await self._write(self._control, complete, key=key)
 
     async def discard(self, key: str) -> None:
+        self._check_present()
+
         def discard() -> None:
             # Found by key: an upload's ID is unknown if the response that contained it was lost.
             for multipart_id in self._multipart_ids(key):
@@ -244,8 +242,9 @@ class S3VideoObjects(VideoObjects):
 
         return await self._run(self._control, sign, key=key)
 
-    async def check_room(self, size_bytes: int) -> None:
-        await self._run(self._control, lambda: self._room.check(size_bytes))
+    async def check_accepts(self, size_bytes: int) -> None:
+        self._check_present()
+        await asyncio.to_thread(self._room.check, size_bytes)
 
     async def check(self) -> None:
         def head() -> None:
@@ -263,7 +262,12 @@ class S3VideoObjects(VideoObjects):
     async def check_writable(self) -> None:
         if self._full is not None:
             raise _again(self._full)
-        await self.check_room(0)
+        await asyncio.to_thread(self._room.check)
+
+    def _check_present(self) -> None:
+        """Fail at once if the last health check did: a request to a frozen store would wait for minutes."""
+        if self._problem is not None:
+            raise _again(self._problem)
 
     def _read(self, key: str, *, offset: int, length: int, attempts: int = _ATTEMPTS) -> bytes:
         span = f"bytes={offset}-{offset + length - 1}"
@@ -335,6 +339,8 @@ async def _in_thread(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
             while not result.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([result])
+            # Retrieved, because asyncio logs an error that no code has seen.
+            result.exception()
         raise
 
 

@@ -152,18 +152,21 @@ async def test_a_store_that_refuses_a_part_is_named_as_such(
 @pytest.mark.parametrize(
     ("status", "reason"), [(403, "STORE_FORBIDDEN"), (404, "STORE_MISCONFIGURED"), (503, "STORE_UNAVAILABLE")]
 )
-async def test_a_failed_check_names_the_reason_and_no_upload_begins_until_one_passes(
+async def test_a_failed_check_names_the_reason_and_fails_uploads_at_once_until_one_passes(
     trouble: Trouble, status: int, reason: str
 ) -> None:
     trouble.statuses["HeadBucket"] = [status] * 4
     with pytest.raises(SageError, match=reason):
         await trouble.objects.check()
-    with pytest.raises(SageError, match=reason):
-        await _begin(trouble)
-    assert "CreateMultipartUpload" not in trouble.calls
+    trouble.calls.clear()
+    for refused in (trouble.objects.check_accepts(1), trouble.objects.discard(KEY)):
+        with pytest.raises(SageError, match=reason):
+            await refused
+    assert not trouble.calls
     trouble.statuses.clear()
     await trouble.objects.check()
-    await _begin(trouble)
+    await trouble.objects.check_accepts(1)
+    await trouble.objects.discard(KEY)
 
 
 async def test_without_credentials_the_store_is_misconfigured(monkeypatch) -> None:
@@ -184,7 +187,7 @@ async def test_a_part_that_does_not_fit_on_the_disk_is_not_sent(trouble: Trouble
     with contextlib.closing(crowded):
         for refused in (
             crowded.put_part(KEY, multipart_id=multipart_id, part_number=1, data=bytearray(LAST)),
-            crowded.check_room(1),
+            crowded.check_accepts(1),
             crowded.check_writable(),
         ):
             with pytest.raises(SageError, match="STORE_FULL"):

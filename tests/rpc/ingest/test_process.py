@@ -16,6 +16,9 @@ import grpc
 import psycopg
 import pytest
 from google.api import httpbody_pb2
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from sage_ingest.videos.postgres import SCHEMA
 from sage_local.ports import free_port
@@ -112,6 +115,7 @@ async def _serving(stores: Stores) -> AsyncIterator[tuple[asyncio.subprocess.Pro
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             stub = ingest_pb2_grpc.IngestServiceStub(channel)
+            stub.health = health_pb2_grpc.HealthStub(channel)
             await stub.ListVideos(ingest_pb2.ListVideosRequest(), wait_for_ready=True, timeout=30)
             yield process, stub
     finally:
@@ -207,6 +211,65 @@ async def test_aborted_and_expired_resumable_uploads_leave_nothing(stores) -> No
         assert 600 <= stores.held_s() < 1200
         stores.expire()
         await until(stores.are_empty, timeout_s=20)
+
+
+async def test_a_frozen_store_is_noticed_and_told_at_once(stores, s3_server) -> None:
+    stores.environment["SAGE_HEALTH_INTERVAL_SECONDS"] = "0.2"
+    stores.environment["SAGE_HEALTH_TIMEOUT_SECONDS"] = "1"
+    async with _serving(stores) as (_, stub):
+        upload = await _create(stub)
+        os.kill(s3_server.process.pid, signal.SIGSTOP)
+        try:
+            await _until_health(stub, "", health_pb2.HealthCheckResponse.NOT_SERVING)
+            call = await _refused_before_its_deadline(stub, upload.spec)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+            status = rpc_status.from_call(raised.value)
+            assert status is not None
+            assert any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details)
+        finally:
+            os.kill(s3_server.process.pid, signal.SIGCONT)
+        await _until_health(stub, "", health_pb2.HealthCheckResponse.SERVING)
+        await _create(stub)
+
+
+async def test_a_full_disk_refuses_uploads_and_leaves_the_rest(stores, messages, refusal, tmp_path) -> None:
+    async with _serving(stores) as (_, stub):
+        video = (await stub.UploadVideo(messages(small_film()))).video
+    stores.environment["SAGE_STORE_FOLDER"] = str(tmp_path)
+    stores.environment["SAGE_STORE_MIN_FREE_BYTES"] = str(2**60)
+    async with _serving(stores) as (_, stub):
+        spec = ingest_pb2.VideoSpec(filename="a.mp4", content_type="video/mp4", size_bytes=len(FILM))
+        for call in (
+            stub.UploadVideo(messages(small_film())),
+            stub.CreateUpload(ingest_pb2.CreateUploadRequest(spec=spec)),
+        ):
+            error = await refusal(call)
+            assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL")
+            assert "bytes do not fit: 0 are free" in error.text
+        assert (stores.rows(), stores.multiparts()) == ((1, 0), 0)
+        url = (await stub.GetPlaybackUrl(ingest_pb2.GetPlaybackUrlRequest(video_id=video.id))).url
+        assert await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=30).read()) == small_film()
+        service = "sage.ingest.v1.IngestService"
+        await _until_health(stub, service, health_pb2.HealthCheckResponse.SERVING)
+        await _until_health(stub, f"{service}/uploads", health_pb2.HealthCheckResponse.NOT_SERVING)
+
+
+async def _refused_before_its_deadline(stub: Any, spec: ingest_pb2.VideoSpec) -> Any:
+    """Return a call that fails at once: those before the failed check has ended wait for the store."""
+    async with asyncio.timeout(20):
+        while True:
+            call = stub.CreateUpload(ingest_pb2.CreateUploadRequest(spec=spec), timeout=2)
+            if await call.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                return call
+
+
+async def _until_health(stub: Any, name: str, status: int) -> None:
+    async with asyncio.timeout(20):
+        async for change in stub.health.Watch(health_pb2.HealthCheckRequest(service=name)):
+            if change.status == status:
+                return
 
 
 async def _create(stub: Any) -> ingest_pb2.Upload:

@@ -1,6 +1,7 @@
 """Health reports the actual state, and reflection the actual services."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,53 @@ async def test_check_that_hangs_counts_as_failed(settings):
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         assert await _check(channel, SERVICE) == _NOT_SERVING
+
+
+async def test_check_that_cannot_be_interrupted_counts_as_failed_and_is_not_repeated(settings):
+    """As a request in a thread to a frozen store, which ends after minutes."""
+    begun, thawed = [], asyncio.Event()
+
+    async def freeze():
+        begun.append(True)
+        while not thawed.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await thawed.wait()
+
+    registration = ServiceRegistration(SERVICE, lambda server: None, freeze)
+    async with (
+        asyncio.timeout(20),
+        running_server(settings=settings, services=[registration]) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        assert await _check(channel, SERVICE) == _NOT_SERVING
+        await server.health.check_all()
+        assert len(begun) == 1
+        thawed.set()
+        await _becomes(channel, SERVICE, _SERVING)
+
+
+async def test_failed_function_has_its_own_name_and_the_service_stays_serving(settings):
+    failing = [OSError("the disk is full")]
+
+    async def passes():
+        pass
+
+    async def fails():
+        for error in failing:
+            raise error
+
+    part = f"{SERVICE}/uploads"
+    registration = ServiceRegistration(SERVICE, lambda server: None, passes, partial_checks={part: fails})
+    with capture_logs() as logs:
+        async with (
+            running_server(settings=settings, services=[registration]) as server,
+            grpc.aio.insecure_channel(server.address) as channel,
+        ):
+            assert [await _check(channel, name) for name in (part, SERVICE, "")] == [_NOT_SERVING, _SERVING, _SERVING]
+            failing.clear()
+            await _becomes(channel, part, _SERVING)
+    (failed,) = [line for line in logs if line["event"] == "health_check_failed"]
+    assert (failed["health_service"], failed["problem"]) == (part, "the disk is full")
 
 
 async def test_each_service_has_its_own_health(settings, echo):

@@ -182,6 +182,41 @@ async def test_statement_that_times_out_is_store_unavailable(dsn):
     assert error.value.reason is Reason.STORE_UNAVAILABLE
 
 
+async def _error_of(dsn, *statements):
+    """Return the error that the last of the statements becomes."""
+    with pytest.raises(SageError) as raised:
+        await _execute(dsn, *statements)
+    return raised.value
+
+
+async def _execute(dsn, *statements):
+    with store_errors():
+        async with await psycopg.AsyncConnection.connect(dsn) as connection:
+            for statement in statements:
+                await connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "reason"),
+    [("53100", Reason.STORE_FULL), ("42501", Reason.STORE_FORBIDDEN), ("53300", Reason.STORE_UNAVAILABLE)],
+)
+async def test_database_without_room_or_permission_is_named_as_such(dsn, sqlstate, reason):
+    error = await _error_of(dsn, f"DO $$ BEGIN RAISE EXCEPTION 'it says so' USING ERRCODE = '{sqlstate}'; END $$")
+    assert error.reason is reason
+
+
+async def test_missing_privilege_is_named(dsn):
+    error = await _error_of(
+        dsn,
+        "CREATE TABLE public.secret (id integer)",
+        "CREATE ROLE without_privileges",
+        "SET LOCAL ROLE without_privileges",
+        "SELECT * FROM public.secret",
+    )
+    assert error.reason is Reason.STORE_FORBIDDEN
+    assert error.facts == {"store": "database", "why": "permission denied for table secret"}
+
+
 async def test_other_database_errors_pass(dsn):
     async with await open_pool(dsn, schema="ingest") as pool:
         with pytest.raises(psycopg.errors.UndefinedTable), store_errors():

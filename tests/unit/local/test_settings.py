@@ -1,5 +1,6 @@
 """Which secrets each component is given: tokens for sign-in, and providers' keys for embed only."""
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -159,3 +160,15 @@ def test_embed_gets_a_generated_key_to_encrypt_with(tmp_path: Path) -> None:
 def test_the_users_encryption_keys_take_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "theirs")
     assert private(components_of(tmp_path).services["embed"].process) == {name: "theirs"}
+
+
+def test_ingest_leaves_room_on_the_disk_of_the_state_folder(tmp_path: Path) -> None:
+    """Room to free that of deleted films, but never so much that a small disk accepts nothing."""
+
+    def ingest(**environment: str) -> dict[str, str]:
+        return components_of(tmp_path, **environment).services["ingest"].process.environment()
+
+    assert ingest()["SAGE_STORE_FOLDER"] == str(tmp_path)
+    reserved = int(ingest()["SAGE_STORE_MIN_FREE_BYTES"])
+    assert 0 < reserved <= min(512 * 1024**2, shutil.disk_usage(tmp_path).total // 4)
+    assert ingest(SAGE_STORE_MIN_FREE_BYTES="7")["SAGE_STORE_MIN_FREE_BYTES"] == "7"

@@ -1,6 +1,7 @@
 """The state folder, and leftover processes of a killed stack: they are found and stopped, and no others."""
 
 import base64
+import errno
 import json
 import os
 import socket
@@ -10,9 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sage_local.display import Display, TerminalDisplay
 from sage_local.errors import StackError
 from sage_local.process import Process
+from sage_local.room import full_disk_explained
+from sage_local.settings import StackSettings
+from sage_local.stack import run_stack
 from sage_local.state import RunningRecords, State, StateInUseError, end_leftovers, find_running
+from sage_local.supervision import StopRequest
 from support.other_users import open_to_others
 from support.processes import runs
 
@@ -217,3 +223,43 @@ def test_facts_are_published_only_while_the_supervisor_runs(tmp_path: Path) -> N
     running["supervisor"]["create_time"] -= 100
     file.write_text(json.dumps(running))
     assert find_running(state) is None
+
+
+@pytest.mark.parametrize("told_by", ["the kernel", "a program"])
+async def test_a_full_disk_is_one_line_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    no_space = os.strerror(errno.ENOSPC)
+    kernel, program = OSError(errno.ENOSPC, no_space), StackError(f"initdb failed.\n{no_space}\n")
+    error = kernel if told_by == "the kernel" else program
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(State, "write_ports", fail)
+    settings = StackSettings.on_free_ports(tmp_path, workers=0)
+    with pytest.raises(StackError) as caught:
+        await run_stack(settings, display=Display(), stop=StopRequest(), on_ready=lambda _: None)
+    assert caught.value.message.startswith(f"The disk of {tmp_path} is full: ")
+    assert "\n" not in caught.value.message
+    assert "SAGE_STATE" in caught.value.next_step
+
+
+def test_other_errors_are_not_blamed_on_the_disk(tmp_path: Path) -> None:
+    for error in (OSError(errno.EACCES, "denied"), StackError("A port is taken."), StateInUseError("In use.")):
+        with pytest.raises(type(error)) as caught, full_disk_explained(tmp_path / "none"):
+            raise error
+        assert caught.value is error
+
+
+async def test_little_room_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sage_local.stack.free_bytes", lambda _: 123_000_000)
+    monkeypatch.setattr(State, "write_ports", lambda *_: (_ for _ in ()).throw(StackError("enough")))
+    settings = StackSettings.on_free_ports(tmp_path, workers=0)
+    with pytest.raises(StackError, match="enough"):
+        await run_stack(settings, display=TerminalDisplay(), stop=StopRequest(), on_ready=lambda _: None)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Little room: ")
+    assert line.endswith("has only 123 MB free.")

@@ -57,4 +57,5 @@ def test_reason_that_a_comment_does_not_list_is_unlisted():
     assert is_unlisted(path, Reason.VIDEO_UNREADABLE)
     assert not is_unlisted(path, Reason.PAGE_TOKEN_INVALID)
     assert not is_unlisted(path, Reason.INTERNAL)
+    assert not is_unlisted(path, Reason.STORE_FORBIDDEN)
     assert not is_unlisted("/test.v1.EchoService/unary_unary", Reason.VIDEO_UNREADABLE)

@@ -73,7 +73,7 @@ class ResumableUploads:
             return await self._create(spec, request_id=request_id)
 
     async def _create(self, spec: VideoSpec, *, request_id: str) -> Upload:
-        await self._objects.check_room(spec.size_bytes)
+        await self._objects.check_accepts(spec.size_bytes)
         upload_id, video_id = new_id(UPLOAD_ID_PREFIX), new_id(VIDEO_ID_PREFIX)
         key, holder, create_time = object_key(video_id), self._pending.new_holder(), datetime.now(UTC)
         await self._pending.add(key, holder=holder)

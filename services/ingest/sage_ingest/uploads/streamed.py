@@ -74,7 +74,7 @@ class StreamedUploads:
             return await self._upload(spec, chunks, request_id=request_id)
 
     async def _upload(self, spec: VideoSpec, chunks: AsyncIterator[bytes], *, request_id: str) -> Video:
-        await self._objects.check_room(spec.size_bytes)
+        await self._objects.check_accepts(spec.size_bytes)
         video_id = new_id(VIDEO_ID_PREFIX)
         key, holder, create_time = object_key(video_id), self._pending.new_holder(), datetime.now(UTC)
         await self._pending.add(key, holder=holder)

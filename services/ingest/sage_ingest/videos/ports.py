@@ -113,8 +113,12 @@ class VideoRepository(Protocol):
 class VideoObjects(Protocol):
     """The bytes of videos in the object store, by key."""
 
-    async def check_room(self, size_bytes: int) -> None:
-        """Raise STORE_FULL if it is known that this many bytes do not fit. Most stores only tell when they are full."""
+    async def check_accepts(self, size_bytes: int) -> None:
+        """Raise if it is known, without asking the store, that it cannot take this many bytes now.
+
+        That is if its last health check failed, or if its disk is known and has too little room. Most stores tell only
+        when they are full.
+        """
         ...
 
     async def begin(self, key: str, *, content_type: str) -> str:

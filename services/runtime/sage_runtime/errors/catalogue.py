@@ -104,7 +104,7 @@ CATALOGUE: dict[Reason, Entry] = {
     ),
     Reason.LIMIT_EXCEEDED: Entry(_FULL, "The limit of {max} for {limit} is reached. {what_to_do}"),
     Reason.STORE_UNAVAILABLE: Entry(_RETRY, "The {store} cannot be reached. Try again.", 2.0),
-    # No delay before a retry: it would fail until the operator acts.
+    # No delay before a retry: it would fail until an operator acts.
     Reason.STORE_FULL: Entry(
         _FULL,
         "The {store} has no room left: {why}. Delete what is no longer needed, or ask the server's operator for room.",

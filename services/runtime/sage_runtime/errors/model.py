@@ -58,7 +58,7 @@ class Reason(StrEnum):
     STORE_MISCONFIGURED = auto()
 
 
-# Everything that can be wrong with a store of ours. None of these is the fault of the request.
+# Everything that can be wrong with a store of SAGE. Another request would fail in the same way.
 STORE_REASONS = frozenset(
     {Reason.STORE_UNAVAILABLE, Reason.STORE_FULL, Reason.STORE_FORBIDDEN, Reason.STORE_MISCONFIGURED}
 )

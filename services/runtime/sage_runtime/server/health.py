@@ -33,7 +33,7 @@ class HealthMonitor:
         checks: For each full service name a check that raises if a dependency of the service is unavailable.
         interval_s: Seconds between two rounds of checks.
         timeout_s: Seconds after which a check counts as failed, even if it cannot be interrupted.
-        partial_checks: Checks with names of their own that do not count for the server as a whole.
+        partial_checks: Checks with other names, which do not count for the server as a whole.
     """
 
     def __init__(

@@ -244,7 +244,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_STORE_FULL: _ErrorReason.ValueType  # 40
     """RESOURCE_EXHAUSTED, without RetryInfo. The database or the object store has no room left. What was stored for the
-    upload has been removed. The same call fails again until somebody makes room.
+    upload has been removed. The same call fails again until there is room.
 
         { "reason": "STORE_FULL", "domain": "sage",
           "metadata": { "store": "video store", "why": "90000000 bytes do not fit: 24000000 are free" } }
@@ -478,7 +478,7 @@ ERROR_REASON_ENCRYPTION_KEY_MISSING: ErrorReason.ValueType  # 36
 """
 ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 40
 """RESOURCE_EXHAUSTED, without RetryInfo. The database or the object store has no room left. What was stored for the
-upload has been removed. The same call fails again until somebody makes room.
+upload has been removed. The same call fails again until there is room.
 
     { "reason": "STORE_FULL", "domain": "sage",
       "metadata": { "store": "video store", "why": "90000000 bytes do not fit: 24000000 are free" } }

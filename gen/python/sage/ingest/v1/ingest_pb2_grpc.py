@@ -155,8 +155,8 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListUploads(self, request, context):
-        """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload that nobody
-        continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
+        """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload
+        that no client continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
         an error.
 
         Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.

@@ -80,8 +80,8 @@ class IngestServiceStub:
     Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
     """
     ListUploads: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListUploadsRequest, _ingest_pb2.ListUploadsResponse]
-    """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload that nobody
-    continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
+    """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload
+    that no client continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
     an error.
 
     Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
@@ -173,8 +173,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
     Errors: FIELD_INVALID, UPLOAD_NOT_FOUND, STORE_UNAVAILABLE.
     """
     ListUploads: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListUploadsRequest, _ingest_pb2.ListUploadsResponse]  # type: ignore[assignment]
-    """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload that nobody
-    continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
+    """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload
+    that no client continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
     an error.
 
     Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
@@ -293,8 +293,8 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_pb2.ListUploadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.ListUploadsResponse, _abc.Awaitable[_ingest_pb2.ListUploadsResponse]]:
-        """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload that nobody
-        continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
+        """Returns the open resumable uploads, newest first, one page at a time, with `parts` left empty. An upload
+        that no client continues takes room in the store until it expires; AbortUpload frees it at once. An empty list is a result, not
         an error.
 
         Errors: FIELD_INVALID, PAGE_TOKEN_INVALID, STORE_UNAVAILABLE.
