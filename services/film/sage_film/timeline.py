@@ -22,6 +22,8 @@ else:
 
 # The flag AVFMT_TS_DISCONT of containers whose clock may jump (`libavformat/avformat.h`).
 _TS_DISCONT = 0x200
+_DECODING_TIMES = {"avi", "asf", "gxf", "mxf", "rm"}
+_NO_LENGTHS = {"avi", "asf", "flv", "gxf", "mpeg", "mpegts", "rm"}
 # FFmpeg's own limits (`-dts_delta_threshold`, and the tenth of a second by which its clock may go back): more, and the
 # clock jumped. Up to then, time passed, or the container rounded.
 _AHEAD_SECONDS = 10
@@ -116,12 +118,20 @@ def usual_length(stream: VideoStream) -> int:
 
 
 def has_only_decoding_times(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether packets tell when they are decoded, and not when they are shown: AVI with frames out of order.
+    """Whether packets tell when they are decoded, and FFmpeg guesses when they are shown, which is wrong.
 
-    FFmpeg guesses presentation times there, which are wrong. Frames are then shown at the decoding times, in their
-    order, and the film cannot be decoded from the middle: which time is whose is known only from the start.
+    A frame is then shown when the packet is decoded that makes the decoder return it: the order and the distances are
+    right. Containers that may have both are treated alike, because that is right for them, too.
     """
-    return container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    return container.format.name in _DECODING_TIMES and bool(stream.codec_context.has_b_frames)
+
+
+def states_lengths(container: InputContainer) -> bool:
+    """Whether packets have a length that the container states.
+
+    In others FFmpeg guesses it, and the last frame is shown as long as the one before it.
+    """
+    return container.format.name not in _NO_LENGTHS
 
 
 def packet_ticks(packet: PicturePacket, *, only_decoding_times: bool) -> int | None:

@@ -33,7 +33,7 @@ def plan(*, video_id: str | None = None, model: str = "scripted", tracks: tuple[
             size_bytes=5_000_000_000,
             width=1920,
             height=1080,
-            media=b"\x00opaque",
+            media=b"\x22\x06opaque",
         ),
         model=model,
         model_revision="1",

@@ -21,6 +21,7 @@ _GXF_END = bytes.fromhex("0000000001fb00000010")
 _GXF_MAP = bytes.fromhex("0000000001bc")
 # Chunks of RealMedia before its packets.
 _MAX_CHUNKS = 64
+_REAL_MEDIA_SLACK = 32
 _ASF_PROPERTIES = uuid.UUID("8cabdca1-a947-11cf-8ee4-00c00c205365").bytes_le
 
 
@@ -138,5 +139,6 @@ def _of_real_media(read_at: ReadAt, size_bytes: int) -> int:
             break
         start += size
         if header[:4] == b"DATA":
-            return start - size_bytes
+            # FFmpeg writes a size that is some bytes too large.
+            return start - size_bytes if start - size_bytes > _REAL_MEDIA_SLACK else 0
     return 0

@@ -3,13 +3,14 @@
 Decoding encrypted pictures sometimes yields noise instead of errors, so the containers' own marks decide.
 """
 
+import re
 import uuid
 from collections.abc import Sequence
 
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from sage_ingest.probing.structure import CLUSTER_ID, ReadAt, boxes, find_box
+from sage_ingest.probing.structure import CLUSTER_ID, EBML_MAGIC, ReadAt, boxes, find_box
 
 # Sample entries of protected pictures: Common Encryption, and FairPlay.
 _PROTECTED_ENTRIES = {b"encv", b"drmi"}
@@ -18,6 +19,10 @@ _SAMPLE_BYTES = 1024 * 1024
 _TS_PACKET_SIZES = (188, 192, 204)
 # ContentEncodingType (0x5033), one byte long, 1: encryption.
 _MATROSKA_ENCRYPTION = bytes.fromhex("50338101")
+_PROGRAM_STREAM = b"\0\0\1\xba"
+_PES_OF_PICTURE = re.compile(rb"\x00\x00\x01[\xe0-\xef]")
+_ASF = uuid.UUID("75b22630-668e-11cf-a6d9-00aa0062ce6c").bytes_le
+_MXF = bytes.fromhex("060e2b34")
 # The Content Encryption Objects, the second of them extended.
 _ASF_ENCRYPTION = [
     uuid.UUID("2211b3fb-bd23-11d2-b4b7-00a0c955fc6e").bytes_le,
@@ -27,30 +32,43 @@ _ASF_ENCRYPTION = [
 _MXF_ENCRYPTION = bytes.fromhex("0d010301027e0100")
 
 
-def is_encrypted(container: InputContainer, stream: VideoStream, read_at: ReadAt, *, size_bytes: int) -> bool:
+def is_track_encrypted(container: InputContainer, stream: VideoStream, read_at: ReadAt, *, size_bytes: int) -> bool:
     """Return whether a container marks its picture track as encrypted.
 
-    Sources: ISO/IEC 14496-12, section 8.12, and ISO/IEC 23001-7 (MP4); RFC 9559, section 5.1.4.1.31 (Matroska); ISO/IEC
-    13818-1, tables 2-2 and 2-21 (transport and program streams); Microsoft, "Advanced Systems Format Specification",
-    sections 3.14 and 3.15; SMPTE ST 429-6 (MXF).
+    Sources: ISO/IEC 14496-12, section 8.12, and ISO/IEC 23001-7 (MP4); ISO/IEC 13818-1, tables 2-2 and 2-21 (transport
+    and program streams).
     """
     name = container.format.name
     if name.startswith("mov"):
         return _in_mp4(read_at, track_id=stream.id, size_bytes=size_bytes)
-    if name.startswith("matroska"):
-        return _MATROSKA_ENCRYPTION in read_at(0, _HEAD_BYTES).partition(CLUSTER_ID)[0]
-    if name == "asf":
-        head = read_at(0, _HEAD_BYTES)
-        return any(mark in head for mark in _ASF_ENCRYPTION)
-    if name == "mxf":
-        return _MXF_ENCRYPTION in read_at(0, _HEAD_BYTES)
-    # A recording may begin in the clear.
-    samples = [read_at(offset, _SAMPLE_BYTES) for offset in sorted({0, size_bytes // 2})]
     if name == "mpegts":
+        samples = _samples(read_at, size_bytes)
         return any(_is_mostly(_scrambling_in_ts(sample, pid=stream.id)) for sample in samples)
-    if name == "mpeg":
-        return any(_is_mostly(_scrambling_in_ps(sample, stream_id=stream.id & 0xFF)) for sample in samples)
-    return False
+    return is_file_encrypted(read_at, size_bytes=size_bytes)
+
+
+def is_file_encrypted(read_at: ReadAt, *, size_bytes: int) -> bool:
+    """Return whether a file is marked as encrypted. FFmpeg may find no picture in it.
+
+    Sources: as above, and RFC 9559, section 5.1.4.1.31 (Matroska); Microsoft, "Advanced Systems Format Specification",
+    sections 3.14 and 3.15; SMPTE ST 429-6 (MXF).
+    """
+    head = read_at(0, _HEAD_BYTES)
+    if head.startswith(EBML_MAGIC):
+        return _MATROSKA_ENCRYPTION in head.partition(CLUSTER_ID)[0]
+    if head.startswith(_ASF):
+        return any(mark in head for mark in _ASF_ENCRYPTION)
+    if head.startswith(_MXF):
+        return _MXF_ENCRYPTION in head
+    samples = _samples(read_at, size_bytes)
+    if head.startswith(_PROGRAM_STREAM):
+        return any(_is_mostly(_scrambling_in_ps(sample)) for sample in samples)
+    return any(_is_mostly(_scrambling_in_ts(sample)) for sample in samples)
+
+
+def _samples(read_at: ReadAt, size_bytes: int) -> list[bytes]:
+    # A recording may begin in the clear.
+    return [read_at(offset, _SAMPLE_BYTES) for offset in sorted({0, size_bytes // 2})]
 
 
 def _in_mp4(read_at: ReadAt, *, track_id: int, size_bytes: int) -> bool:
@@ -72,7 +90,9 @@ def _in_mp4(read_at: ReadAt, *, track_id: int, size_bytes: int) -> bool:
     return False
 
 
-def _scrambling_in_ts(sample: bytes, *, pid: int) -> Sequence[bool]:
+def _scrambling_in_ts(sample: bytes, *, pid: int | None = None) -> Sequence[bool]:
+    # 0x1fff pads.
+    wanted = range(0x1FFF) if pid is None else (pid,)
     for size in _TS_PACKET_SIZES:
         for start in range(min(size, len(sample))):
             # Three packets in a row are no coincidence.
@@ -81,19 +101,14 @@ def _scrambling_in_ts(sample: bytes, *, pid: int) -> Sequence[bool]:
                 return [
                     bool(header[3] & 0xC0)
                     for header in headers
-                    if header[0] == 0x47 and int.from_bytes(header[1:3], "big") & 0x1FFF == pid
+                    if header[0] == 0x47 and int.from_bytes(header[1:3], "big") & 0x1FFF in wanted
                 ]
     return []
 
 
-def _scrambling_in_ps(sample: bytes, *, stream_id: int) -> Sequence[bool]:
-    found, at = list[bool](), 0
-    while (at := sample.find(b"\0\0\1" + bytes([stream_id]), at)) >= 0 and at + 6 < len(sample):
-        flags = sample[at + 6]
-        if flags & 0xC0 == 0x80:
-            found.append(bool(flags & 0x30))
-        at += 4
-    return found
+def _scrambling_in_ps(sample: bytes) -> Sequence[bool]:
+    flags = [sample[found.end() + 2] for found in _PES_OF_PICTURE.finditer(sample) if found.end() + 2 < len(sample)]
+    return [bool(flag & 0x30) for flag in flags if flag & 0xC0 == 0x80]
 
 
 def _is_mostly(marks: Sequence[bool]) -> bool:

@@ -17,6 +17,7 @@ from sage_film.timeline import (
     frame_ticks,
     has_only_decoding_times,
     packet_ticks,
+    states_lengths,
     usual_length,
 )
 
@@ -31,7 +32,7 @@ _MAX_PACKETS = 500
 # Without all frames, those at the end of the file are read, over this length.
 _EVIDENCE_SECONDS = Fraction(2)
 # Containers of which a last packet that FFmpeg marks as corrupt is cut off. In others it may be damaged.
-_CUT_PACKETS = ("mov", "avi", "mxf", "ivf", "dv", "nut", "yuv4mpegpipe")
+_CUT_PACKETS = ("mov", "avi", "mxf", "ivf", "nut")
 # More than this between the end that a file states and a place that cannot be read, and the film is damaged.
 _MAX_LOST_SECONDS = 1
 # The bit of a VP8 frame's first byte that says whether it is shown (RFC 6386, section 9.1).
@@ -46,14 +47,17 @@ class FrameTimesReader:
         container: The file.
         stream: Its picture track. All other tracks should be discarded.
         limits: How many frames are accepted.
+        size_bytes: Size of the file.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, *, limits: Limits) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, *, limits: Limits, size_bytes: int) -> None:
         self._container = container
         self._stream = stream
         self._limits = limits
+        self._size_bytes = size_bytes
         self._tick = stream.time_base or Fraction(1)
         self._only_decoding_times = has_only_decoding_times(container, stream)
+        self._states_lengths = states_lengths(container)
         self._hides_frames = stream.codec_context.name == "vp8"
         self._steady = SteadyPackets(container, stream)
         self._packets = iter(self._steady)
@@ -61,7 +65,7 @@ class FrameTimesReader:
         # Of all packets so far, in the order of the file; the time and length of the one that is shown last.
         self._noted = array("q")
         self._last_shown, self._last_length = 0, 0
-        self._last_is_corrupt = False
+        self._last: PicturePacket | None = None
 
     @property
     def start(self) -> int:
@@ -97,8 +101,7 @@ class FrameTimesReader:
             UnreadableError: The file is cut off or damaged, or has too many frames.
         """
         error = self._read_rest()
-        if self._last_is_corrupt and self._container.format.name.startswith(_CUT_PACKETS):
-            raise UnreadableError(CUT_OFF)
+        self._check_end()
         times = FrameTimes(self._tick, self._shown(), self._last_length, is_whole=True)
         end = (times.ticks[-1] + times.last_length) * self._tick
         stated = self._stated_end()
@@ -157,14 +160,14 @@ class FrameTimesReader:
         return None
 
     def _note(self, packet: PicturePacket) -> None:
-        self._last_is_corrupt = packet.is_corrupt
+        self._last = packet
         ticks = packet_ticks(packet, only_decoding_times=self._only_decoding_times)
         if ticks is None or packet.is_discard:
             return
         if self._hides_frames and packet.size and not memoryview(packet)[0] & _VP8_SHOWN:
             return
         if not self._noted or ticks > self._last_shown:
-            self._last_shown, self._last_length = ticks, packet.duration or 0
+            self._last_shown, self._last_length = ticks, (packet.duration or 0) if self._states_lengths else 0
         self._noted.append(ticks)
 
     def _read_rest(self) -> Exception | None:
@@ -178,6 +181,20 @@ class FrameTimesReader:
             return error
         check_frames(len(self._noted), self._limits)
         return None
+
+    def _check_end(self) -> None:
+        name, last = self._container.format.name, self._last
+        if last is not None and last.is_corrupt and name.startswith(_CUT_PACKETS):
+            raise UnreadableError(CUT_OFF)
+        if name == "ivf" and len(self._noted) < self._stream.frames:
+            raise UnreadableError(CUT_OFF)
+        # All frames are equally large. FFmpeg skips what remains of a last one (y4m), or treats it as whole (DV).
+        if name == "yuv4mpegpipe" and last is not None and last.pos is not None:
+            cut_off = 0 < self._size_bytes - last.pos - last.size < last.size
+        else:
+            cut_off = name == "dv" and last is not None and self._size_bytes % last.size > 0
+        if cut_off:
+            raise UnreadableError(CUT_OFF)
 
     def _shift(self) -> int:
         """Return how much later frames are shown than the packets' times say: more than 0 for decoding times."""

@@ -15,7 +15,7 @@ from sage_film.tracks import NoSuchTrackError, choose_track, picture_tracks, sel
 
 from sage_ingest.probing import description
 from sage_ingest.probing.completeness import missing_bytes
-from sage_ingest.probing.encryption import is_encrypted
+from sage_ingest.probing.encryption import is_file_encrypted, is_track_encrypted
 from sage_ingest.probing.frame_times import BROKEN, CUT_OFF, FrameTimesReader
 from sage_ingest.probing.limits import check_length, check_picture
 from sage_ingest.probing.ports import BudgetExceededError, Limits, UnreadableError
@@ -23,6 +23,7 @@ from sage_ingest.probing.timing import FrameTimes, timing
 from sage_ingest.probing.views import PartialFile, hide_middle, sample_ranges
 from sage_ingest.videos.model import Media, VideoTrack
 
+_ENCRYPTED = "it is encrypted; only films without copy protection can be read"
 _DEFAULT_LIMITS = Limits()
 
 
@@ -45,8 +46,13 @@ def measure(
         missing = missing_bytes(view.read_at, size_bytes=size_bytes)
         if missing:
             raise UnreadableError(f"{CUT_OFF}: at least {missing} bytes are missing")
-        with _open(view, limits) as container:
-            return _Measurement(container, view, size_bytes=size_bytes, limits=limits).media(video_track)
+        try:
+            with _open(view, limits) as container:
+                return _Measurement(container, view, size_bytes=size_bytes, limits=limits).media(video_track)
+        except UnreadableError as error:
+            if is_file_encrypted(view.read_at, size_bytes=size_bytes):
+                raise UnreadableError(_ENCRYPTED, detail=error.detail) from error
+            raise
     except BudgetExceededError as error:
         raise UnreadableError("too much of it would have to be read to determine its contents") from error
 
@@ -88,8 +94,8 @@ class _Measurement:
         except NoSuchTrackError as error:
             raise UnreadableError(str(error)) from error
         stream = select_track(container, chosen)
-        if is_encrypted(container, stream, self._view.read_at, size_bytes=self._size_bytes):
-            raise UnreadableError("it is encrypted; only films without copy protection can be read")
+        if is_track_encrypted(container, stream, self._view.read_at, size_bytes=self._size_bytes):
+            raise UnreadableError(_ENCRYPTED)
         context = stream.codec_context
         check_picture(context.width, context.height, self._limits)
         # One frame is decoded: threads would cost memory and save no time.
@@ -130,7 +136,7 @@ class _Measurement:
     def _read(self, stream: VideoStream) -> tuple[VideoFrame, Fraction, FrameTimes, bool]:
         """Return the first frame, its time, the times of all frames or of those at the end, and whether they jump."""
         samples = sample_ranges(self._view.read_at, size_bytes=self._size_bytes)
-        reader = FrameTimesReader(self._container, stream, limits=self._limits)
+        reader = FrameTimesReader(self._container, stream, limits=self._limits, size_bytes=self._size_bytes)
         first = reader.first_frame()
         if samples is not None:
             last = stream.index_entries[-1] if len(stream.index_entries) else None
@@ -143,7 +149,9 @@ class _Measurement:
         elif self._lacks_index() and hide_middle(self._view, size_bytes=self._size_bytes):
             with _open(self._view, self._limits) as container:
                 ending = select_track(container, self._container.streams.video.index(stream))
-                times = FrameTimesReader(container, ending, limits=self._limits).times_after(reader.start)
+                times = FrameTimesReader(
+                    container, ending, limits=self._limits, size_bytes=self._size_bytes
+                ).times_after(reader.start)
         else:
             times = reader.times_at_end()
         return first, reader.start * times.tick, times, reader.jumps

@@ -29,7 +29,7 @@ class FrameTimes:
     Attributes:
         tick: Seconds of a tick.
         ticks: When each starts, in order and without repetition.
-        last_length: Ticks for which the last is shown; 0 if unknown.
+        last_length: Ticks for which the last is shown; 0: as long as the one before it.
         is_whole: Whether these are all frames of the film.
         end: When the last frame of the film ends, in ticks, if that is known from elsewhere.
     """
@@ -139,6 +139,8 @@ def _simple(rate: Fraction) -> Fraction:
 def _last_length(times: FrameTimes, rate: Fraction | None) -> Fraction:
     if times.last_length:
         return Fraction(times.last_length)
+    if len(times.ticks) > 1:
+        return Fraction(times.ticks[-1] - times.ticks[-2])
     return 1 / (rate * times.tick) if rate else Fraction(1)
 
 

@@ -11,7 +11,14 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from sage_film.container import SeekableFile, open_film
-from sage_film.timeline import PicturePacket, SteadyPackets, frame_ticks, has_only_decoding_times, packet_ticks
+from sage_film.timeline import (
+    PicturePacket,
+    SteadyPackets,
+    frame_ticks,
+    has_only_decoding_times,
+    packet_ticks,
+    states_lengths,
+)
 from sage_film.tracks import NoSuchTrackError, choose_track, picture_tracks, select_track
 from sage_runtime.errors import Reason, SageError
 
@@ -209,11 +216,10 @@ class FrameReader:
             shown = result.frame or shown
             if shown is None:
                 continue
-            if only_decoding_times:
-                # AVI states no lengths. Files that were made by copying have empty slots between frames.
-                length = start - last_start if end is not None else usual_length
-            else:
+            if states_lengths(container):
                 length = float(result.length * (stream.time_base or 0)) or usual_length
+            else:
+                length = start - last_start if end is not None else usual_length
             last_start, end = start, start + length
             yield start, length, shown
         self._raise_source_error()
@@ -245,7 +251,7 @@ class FrameReader:
 
 def _seek(container: InputContainer, stream: VideoStream, timestamp: float) -> bool:
     """Seek to the last keyframe up to a timestamp. Return whether that succeeded."""
-    if not stream.time_base or has_only_decoding_times(container, stream):
+    if not stream.time_base:
         return False
     try:
         container.seek(int(timestamp / stream.time_base), stream=stream, backward=True)
