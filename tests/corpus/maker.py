@@ -32,6 +32,7 @@ class Track:
         matrix: The numbers `a b c d` of the display matrix; empty: none.
         disposition: Names of FFmpeg's dispositions.
         shade: Brightness of the first frame, so that tracks look different.
+        noise: Whether pictures are noise, which makes large files.
     """
 
     codec: str = "libx264"
@@ -45,10 +46,13 @@ class Track:
     matrix: tuple[int, ...] = ()
     disposition: str = ""
     shade: int = 0
+    noise: bool = False
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         """Return the picture of a frame: a bright bar that moves, on a ground that brightens."""
         width, height = self.size
+        if self.noise:
+            return np.random.default_rng(index).integers(0, 256, (height, width, 3), dtype=np.uint8)
         image = np.full((height, width, 3), (self.shade + 3 * index) % 200, dtype=np.uint8)
         at = index * 7 % width
         image[:, at : at + 8] = 255

@@ -5,6 +5,8 @@ import os
 
 import psutil
 import pytest
+from corpus.films import FRAGMENTED
+from corpus.maker import Track, make_film
 from fakes.ingest import BytesSource, unavailable
 from sage_ingest.probing import prober
 from sage_ingest.probing.ports import UnreadableError
@@ -42,6 +44,63 @@ async def test_only_the_ends_of_a_large_film_are_read() -> None:
     source = BytesSource(film + padding.to_bytes(4, "big") + b"free" + bytes(padding - 8))
     assert (await _prober().probe(source)).frame_count == 48
     assert source.read_bytes < 4 * MIB
+
+
+LARGE = Track(frames=300, options=(("qp", "4"), ("preset", "ultrafast")), noise=True)
+LIVE = {
+    "matroska": lambda: make_film("matroska", LARGE, options=[("live", "1")]),
+    "fragments": lambda: make_film("mov", LARGE, options=FRAGMENTED),
+    "fragments without their index": lambda: (film := make_film("mov", LARGE, options=FRAGMENTED))[
+        : film.rindex(b"mfra") - 4
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", LIVE)
+async def test_the_end_of_a_recording_without_index_is_found_from_its_end(kind: str) -> None:
+    """Larger than what may be read, as crash-safe recorders write it."""
+    source = BytesSource(LIVE[kind]())
+    assert source.size_bytes > 3 * MIB
+    media = await _prober(max_bytes=MIB).probe(source)
+    assert (media.duration_seconds, media.frame_rate, media.frame_count) == (12.0, 25, None)
+    assert source.read_bytes <= MIB
+
+
+async def test_a_large_indexed_film_is_counted_without_reading_it() -> None:
+    source = BytesSource(make_film("mov", LARGE))
+    assert source.size_bytes > 3 * MIB
+    assert (await _prober(max_bytes=MIB).probe(source)).frame_count == 300
+    assert source.read_bytes < MIB / 2
+
+
+async def test_the_requested_track_is_measured() -> None:
+    film = make_film("matroska", Track(), Track(frames=25, size=(64, 48)))
+    media = await _prober().probe(BytesSource(film), video_track=1)
+    assert (media.video_track, media.frame_count, media.width) == (1, 25, 64)
+    assert [(track.codec, track.width) for track in media.video_tracks] == [("h264", 96), ("h264", 64)]
+
+
+@pytest.mark.parametrize("track", [2, 99])
+async def test_a_track_that_does_not_exist_is_refused(track: int) -> None:
+    film = make_film("matroska", Track(), Track())
+    with pytest.raises(UnreadableError, match=f"no picture track {track}: it has 2, counted from 0"):
+        await _prober().probe(BytesSource(film), video_track=track)
+
+
+@pytest.mark.parametrize(
+    ("limit", "why"),
+    [
+        ({"max_picture_pixels": 5000}, "96 x 64 pixels"),
+        ({"max_frames": 49}, "more than 49 frames"),
+        ({"max_duration_s": 1.9}, "it is 2 s long"),
+        ({"max_decoded_bytes": 100_000}, "decoding it makes"),
+    ],
+)
+@pytest.mark.parametrize("container", ["mp4", "mpegts"])
+async def test_films_beyond_a_limit_are_refused(limit: dict[str, float], why: str, container: str) -> None:
+    prober = PyAVProber(settings(probe_timeout_s=30, **limit))
+    with pytest.raises(UnreadableError, match=why):
+        await prober.probe(BytesSource(make_film(container)))
 
 
 async def test_the_reason_of_an_unreadable_file_comes_from_the_worker() -> None:

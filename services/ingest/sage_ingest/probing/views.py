@@ -6,7 +6,6 @@ from sage_film.container import SeekableFile
 
 from sage_ingest.probing.structure import (
     CLUSTER_ID,
-    EBML_MAGIC,
     ReadAt,
     boxes,
     element,
@@ -15,8 +14,12 @@ from sage_ingest.probing.structure import (
     segment,
 )
 
-# How far from the end the last fragment or cluster is searched for.
-_TAIL_BYTES = 32 * 1024 * 1024
+# How far from the end a fragment or cluster is searched for: near first, so that little is read.
+_TAIL_BYTES = (256 * 1024, 1024 * 1024, 4 * 1024 * 1024, 16 * 1024 * 1024)
+# The most that may follow the boxes of a file.
+_MAX_JUNK_BYTES = 1024 * 1024
+# The size of what is put in place of the middle.
+_PATCH_BYTES = 16
 
 
 class PartialFile:
@@ -102,56 +105,100 @@ def sample_ranges(read_at: ReadAt, *, size_bytes: int) -> list[tuple[int, int]] 
         if box.kind == b"mdat":
             ranges.append((box.content, min(at, size_bytes)))
     # Bytes that are no boxes may follow, but not so many that they may be fragments.
-    is_indexed = {b"moov", b"mdat"} <= found and b"moof" not in found and at > size_bytes - _TAIL_BYTES
+    is_indexed = {b"moov", b"mdat"} <= found and b"moof" not in found and at > size_bytes - _MAX_JUNK_BYTES
     return ranges if is_indexed else None
 
 
 def hide_middle(file: PartialFile, *, size_bytes: int) -> bool:
-    """Leave out what is between the first fragment of an MP4 or cluster of a Matroska file and the last one.
+    """Leave out what is between the first fragment of an MP4 or cluster of a Matroska file and one near the end.
 
-    Players skip what is put there instead: a `free` box, or a `Void` element. Return whether that was possible. For
+    FFmpeg skips what is put there instead: a `free` box, or a `Void` element. Return whether that was possible. For
     fragments it is only if they state their time on the film's timeline.
     """
-    head = file.read_at(0, 16)
-    tail_at = max(0, size_bytes - _TAIL_BYTES)
-    if has_boxes(head):
-        first = next((box.start for box in boxes(file.read_at, 0, size_bytes) if box.kind == b"moof"), None)
-        last = None if first is None else _last_fragment(file.read_at(tail_at, _TAIL_BYTES))
-        if first is None or last is None or tail_at + last < first + 16:
-            return False
-        file.patch(first, b"\0\0\0\1free" + (tail_at + last - first).to_bytes(8, "big"))
-        return True
-    body = segment(file.read_at) if head.startswith(EBML_MAGIC) else None
-    first = first_cluster(file.read_at, body) if body is not None else None
-    last = None if first is None else _last_cluster(file.read_at(tail_at, _TAIL_BYTES))
-    if first is None or last is None or tail_at + last < first + 9:
+    is_mp4 = has_boxes(file.read_at(0, 16))
+    first = _first_fragment(file, size_bytes) if is_mp4 else _first_cluster(file)
+    last = None if first is None else _near_end(file, first, size_bytes=size_bytes, is_mp4=is_mp4)
+    if first is None or last is None or last < first + _PATCH_BYTES:
         return False
-    file.patch(first, b"\xec" + (tail_at + last - first - 9 | 1 << 56).to_bytes(8, "big"))
+    if is_mp4:
+        file.patch(first, b"\0\0\0\1free" + (last - first).to_bytes(8, "big"))
+        ending = boxes(file.read_at, last, size_bytes)
+        file.blank([(box.content, box.end or size_bytes) for box in ending if box.kind == b"mdat"])
+    else:
+        file.patch(first, b"\xec" + (last - first - 9 | 1 << 56).to_bytes(8, "big"))
     return True
 
 
-def _last_fragment(tail: bytes) -> int | None:
-    """Return the offset of the last `moof` box from which boxes follow up to the end, and which states its time."""
+def _near_end(file: PartialFile, first: int, *, size_bytes: int, is_mp4: bool) -> int | None:
+    """Return the offset of a fragment or cluster near the end."""
+    indexed = _last_indexed_fragment(file, size_bytes) if is_mp4 else None
+    if indexed is not None:
+        return indexed
+    for tail_bytes in _TAIL_BYTES:
+        start = max(first, size_bytes - tail_bytes)
+        tail = file.read_at(start, size_bytes - start)
+        found = _fragment_in(tail) if is_mp4 else _cluster_in(tail)
+        if found is not None:
+            return start + found
+    return None
+
+
+def _last_indexed_fragment(file: PartialFile, size_bytes: int) -> int | None:
+    """Return the offset of the last fragment of an index at the end of the file, if there is one.
+
+    Source: ISO/IEC 14496-12, sections 8.8.9 to 8.8.11 (`mfra`, `tfra`, `mfro`).
+    """
+    tail = file.read_at(max(0, size_bytes - 16), 16)
+    start = size_bytes - int.from_bytes(tail[12:], "big")
+    mfra = next(boxes(file.read_at, start, size_bytes), None) if tail[4:8] == b"mfro" and start > 0 else None
+    if mfra is None or mfra.kind != b"mfra":
+        return None
+    offsets = list[int]()
+    for tfra in boxes(file.read_at, mfra.content, size_bytes):
+        if tfra.kind != b"tfra" or tfra.end is None:
+            continue
+        header = file.read_at(tfra.content, 16)
+        width = 8 if header[0] else 4
+        numbers = sum(((header[11] >> shift) & 3) + 1 for shift in (4, 2, 0))
+        entry = file.read_at(tfra.end - 2 * width - numbers, 2 * width)
+        offsets.append(int.from_bytes(entry[width:], "big"))
+    last = max(offsets, default=0)
+    moof = next(boxes(file.read_at, last, size_bytes), None)
+    states_time = moof is not None and b"tfdt" in file.read_at(last, (moof.end or last) - last)
+    return last if moof is not None and moof.kind == b"moof" and states_time else None
+
+
+def _first_fragment(file: PartialFile, size_bytes: int) -> int | None:
+    return next((box.start for box in boxes(file.read_at, 0, size_bytes) if box.kind == b"moof"), None)
+
+
+def _first_cluster(file: PartialFile) -> int | None:
+    body = segment(file.read_at)
+    return first_cluster(file.read_at, body) if body is not None else None
+
+
+def _fragment_in(tail: bytes) -> int | None:
+    """Return the offset of the first `moof` box from which boxes follow up to the end, and which states its time."""
 
     def read_at(offset: int, length: int) -> bytes:
         return tail[offset : offset + length]
 
-    at = len(tail)
-    while (at := tail.rfind(b"moof", 0, at)) >= 4:
-        chain = list(boxes(read_at, at - 4, len(tail)))
+    at = 3
+    while (at := tail.find(b"moof", at + 1)) >= 0:
+        chain = list(boxes(read_at, at - 4, len(tail), limit=len(tail) // 8))
         if chain and chain[-1].end in (None, len(tail)) and b"tfdt" in tail[at : chain[0].end]:
             return at - 4
     return None
 
 
-def _last_cluster(tail: bytes) -> int | None:
-    """Return the offset of the last cluster that begins with its timestamp (0xe7) or another element of a cluster."""
+def _cluster_in(tail: bytes) -> int | None:
+    """Return the offset of the first cluster that begins with its timestamp, a checksum or padding."""
 
     def read_at(offset: int, length: int) -> bytes:
         return tail[offset : offset + length]
 
-    at = len(tail)
-    while (at := tail.rfind(CLUSTER_ID, 0, at)) >= 0:
+    at = -1
+    while (at := tail.find(CLUSTER_ID, at + 1)) >= 0:
         cluster = element(read_at, at)
         if cluster is not None and tail[cluster.content : cluster.content + 1] in (b"\xe7", b"\xbf", b"\xec"):
             return at

@@ -23,10 +23,10 @@ from sage_ingest.probing.ports import (
     encode_result,
 )
 
-_BLOCK_BYTES = 64 * 1024
-_CACHED_BLOCKS = 256
+_BLOCK_BYTES = 16 * 1024
+_CACHED_BLOCKS = 1024
 # Blocks that are read at once if the file is read from front to back.
-_MAX_RUN = 16
+_MAX_RUN = 64
 _MAX_MEMORY_BYTES = 4 * 1024**3
 _MAX_CPU_S = 120
 
@@ -79,7 +79,8 @@ class RemoteFile:
 
     def _request(self, first: int) -> None:
         self._run = min(2 * self._run, _MAX_RUN) if first == self._run_end else 1
-        while self._run > 1 and self._run * _BLOCK_BYTES > self._left_bytes:
+        # Not too much of what may be read is spent on bytes that may not be needed.
+        while self._run > 1 and self._run * _BLOCK_BYTES > self._left_bytes // 8:
             self._run //= 2
         self._run_end = first + self._run
         start = first * _BLOCK_BYTES
