@@ -69,6 +69,7 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
         self.records: dict[str, _Record] = {}
         self.requests: dict[str, tuple[str, str]] = {}
         self.delays: list[timedelta] = []
+        self.others = False
         self.lost_jobs: set[int] = set()
         self.away = 0
         self.changed: Callable[[], None] = lambda: None
@@ -237,6 +238,9 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
         self.delays.append(delay)
         progress = Progress(record.embedding.progress.fraction, message)
         self._change(record, progress=progress, attempts=record.embedding.attempts + counts_as_attempt)
+
+    async def others_wait(self, queues: Sequence[str]) -> bool:
+        return self.others
 
     async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[Embedding, int]]:
         found = [

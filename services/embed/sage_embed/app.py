@@ -26,7 +26,7 @@ from sage_embed.embeddings.videos import IngestVideoCatalog
 from sage_embed.embeddings.watch import WatchTimes
 from sage_embed.engines.engine import Engine, Engines
 from sage_embed.jobs.postgres import PostgresWorkRepository
-from sage_embed.jobs.queue import LOCAL_QUEUES, REMOTE_QUEUES, JobQueue, QueueWorker, quiet_queue
+from sage_embed.jobs.queue import FIRST_TURN_QUEUES, LOCAL_QUEUES, REMOTE_QUEUES, JobQueue, QueueWorker, quiet_queue
 from sage_embed.jobs.run import Runner, recover_forever
 from sage_embed.keys.model import KeyChecker, ProviderKeys
 from sage_embed.keys.postgres import open_keys
@@ -163,12 +163,23 @@ async def _working(
 
 def _queue_workers(pool: Pool, runner: Runner, settings: WorkerSettings) -> list[QueueWorker]:
     """Return a worker for each kind of work that this process does."""
-    kinds = ((LOCAL_QUEUES, settings.concurrency), (REMOTE_QUEUES, settings.remote_concurrency))
+    # One place is kept for local work that has not had a turn, so that a short video never waits for long ones.
+    kept = int(settings.concurrency > 1)
+    kinds = (
+        (LOCAL_QUEUES, settings.concurrency - kept, LOCAL_QUEUES),
+        (FIRST_TURN_QUEUES, kept, FIRST_TURN_QUEUES),
+        (REMOTE_QUEUES, settings.remote_concurrency, ()),
+    )
     return [
         QueueWorker(
-            pool, queues=queues, run=runner.run, release=runner.release, concurrency=concurrency, settings=settings
+            pool,
+            queues=queues,
+            run=partial(runner.run, turn_queues=turn_queues),
+            release=runner.release,
+            concurrency=concurrency,
+            settings=settings,
         )
-        for queues, concurrency in kinds
+        for queues, concurrency, turn_queues in kinds
         if concurrency
     ]
 

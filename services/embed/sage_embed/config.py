@@ -79,7 +79,9 @@ class WorkerSettings(EmbedSettings):
         listen: HOST:PORT of a health service; empty for none.
         service_token: API token with the scope `read` that the worker sends to ingest; empty if sign-in is disabled.
         concurrency: Maximum number of embeddings that this process computes concurrently with the local model; 0 leaves
-            them to other workers.
+            them to other workers. If it is more than 1, one of them is a video that has not had a turn before, so that
+            short videos need not wait for long ones.
+        turn_s: Seconds after which an embedding of the local model makes way if others wait. It is resumed later.
         remote_concurrency: Maximum number of embeddings for which this process waits for providers concurrently; 0
             leaves them to other workers.
         poll_s: Seconds after which the queue is read even if no job was announced. Retries are fetched this way.
@@ -94,7 +96,8 @@ class WorkerSettings(EmbedSettings):
 
     listen: OptionalListenAddress = Field(default="", validation_alias="SAGE_WORKER_LISTEN")
     service_token: SecretStr = Field(default=SecretStr(""), validation_alias="SAGE_SERVICE_TOKEN")
-    concurrency: int = Field(default=1, ge=0, le=64, validation_alias="SAGE_WORKER_CONCURRENCY")
+    concurrency: int = Field(default=2, ge=0, le=64, validation_alias="SAGE_WORKER_CONCURRENCY")
+    turn_s: float = Field(default=30.0, ge=0, le=3600, validation_alias="SAGE_WORKER_TURN_SECONDS")
     remote_concurrency: int = Field(default=100, ge=0, le=1000, validation_alias="SAGE_WORKER_REMOTE_CONCURRENCY")
     poll_s: float = Field(default=2.0, gt=0, le=60, validation_alias="SAGE_WORKER_POLL_SECONDS")
     worker_heartbeat_s: float = Field(default=5.0, gt=0, validation_alias="SAGE_WORKER_HEARTBEAT_SECONDS")

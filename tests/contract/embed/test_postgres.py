@@ -5,16 +5,17 @@ import importlib.resources
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import psycopg
 import pytest
 from fakes.embed import DIMENSIONS
 from psycopg.rows import dict_row
 from sage_embed.config import SCHEMA
 from sage_embed.embeddings.changes import PostgresChangeFeed
-from sage_embed.embeddings.model import Plan, Video
+from sage_embed.embeddings.model import Plan, StoredSegments, Video
 from sage_embed.embeddings.postgres import PostgresEmbeddingRepository, to_embedding
 from sage_embed.jobs import queue as schema
-from sage_embed.jobs.queue import JobQueue
+from sage_embed.jobs.queue import FIRST_TURN_QUEUES, LOCAL_QUEUES, REMOTE_QUEUES, JobQueue
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.postgres import migrate, open_pool
@@ -74,6 +75,34 @@ async def test_local_and_remote_work_wait_in_different_queues(postgres_repositor
         created.id, job_id, delay=timedelta(0), message="Again.", counts_as_attempt=False
     )
     assert await queues() == [queue, queue]
+
+
+async def test_work_that_was_begun_waits_in_a_later_queue(postgres_repositories, pool):
+    created = await postgres_repositories.api.create(
+        new_id("embed"), replace(make_plan(), provider="local"), request_id="", fingerprint="f"
+    )
+    work, job_id = postgres_repositories.work, await postgres_repositories.job_of(created.id)
+    await work.claim(created.id, job_id)
+    chunk = StoredSegments(0, np.array([0.0]), np.array([2.0]), bytes(4 * DIMENSIONS))
+    await work.append(created.id, job_id, "visual", [chunk], progress=None)
+    async with pool.connection() as connection:
+        await connection.execute("DELETE FROM procrastinate_jobs")
+    assert not await work.others_wait(LOCAL_QUEUES)
+    await work.requeue(created.id, job_id, delay=timedelta(0), message="Again.", counts_as_attempt=False)
+    assert await work.others_wait(LOCAL_QUEUES)
+    assert not await work.others_wait(FIRST_TURN_QUEUES)
+
+
+async def test_work_that_is_not_due_does_not_wait(postgres_repositories):
+    created = await create(postgres_repositories)
+    job_id = await postgres_repositories.job_of(created)
+    assert await postgres_repositories.work.others_wait(REMOTE_QUEUES)
+    await postgres_repositories.work.requeue(
+        created, job_id, delay=timedelta(minutes=1), message="Later.", counts_as_attempt=True
+    )
+    async with postgres_repositories.work._pool.connection() as connection:
+        await connection.execute("DELETE FROM procrastinate_jobs WHERE scheduled_at IS NULL")
+    assert not await postgres_repositories.work.others_wait(REMOTE_QUEUES)
 
 
 async def test_one_request_id_queues_one_job(postgres_repositories, count_jobs):

@@ -12,7 +12,7 @@ import pytest
 from fakes.embed import MODEL, ScriptedEngine
 from sage.embed.v1 import embed_pb2
 from sage_embed.config import WorkerSettings
-from sage_embed.engines.engine import Progressed, Submitting, TaskStarted
+from sage_embed.engines.engine import Progressed, SegmentsProduced, Submitting, TaskStarted
 from sage_runtime.api import new_id
 from sage_runtime.client import to_sage_error
 from sage_runtime.errors import Reason, SageError
@@ -149,6 +149,94 @@ async def test_jobs_of_the_queue_of_version_0_1_are_done(create, start_worker, f
         connection.execute("UPDATE procrastinate_jobs SET queue_name = 'embed'")
     async with start_worker():
         assert (await finish(embedding.id)).state == COMPLETED
+
+
+LONG_S = 3000.0
+
+
+class PatientEngine(ScriptedEngine):
+    """Computes long videos only while `running` is set; a segment of them takes a moment."""
+
+    def __init__(self, script) -> None:
+        super().__init__(script, model=replace(MODEL, name="local", provider="local"))
+        self.running = asyncio.Event()
+        self.long_segments: list[int] = []
+
+    async def embed(self, request):
+        events = super().embed(request)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                if request.duration_seconds == LONG_S:
+                    await self.running.wait()
+                    await asyncio.sleep(0.02)
+                    if isinstance(event, SegmentsProduced):
+                        self.long_segments.append(event.segments.first_index)
+                yield event
+
+
+@pytest.fixture
+def long_video(ingest) -> str:
+    """Return a video of many clips."""
+    return ingest.add(new_id("video"), duration_seconds=LONG_S)
+
+
+class TestTurns:
+    """Long and short videos share a worker."""
+
+    @pytest.fixture
+    def engine(self, script) -> PatientEngine:
+        """Return the local engine."""
+        return PatientEngine(script)
+
+    async def state(self, embed, embedding) -> embed_pb2.Embedding:
+        """Return an embedding in its current state."""
+        return (await embed.GetEmbedding(embed_pb2.GetEmbeddingRequest(embedding_id=embedding.id))).embedding
+
+    @pytest.mark.parametrize("concurrency", [1, 2])
+    async def test_a_short_video_does_not_wait_for_long_ones(
+        self, embed, create, start_worker, finish, until, engine, long_video, concurrency
+    ):
+        engine.running.set()
+        longs = [await create(model="local", video_id=long_video) for _ in range(3)]
+        async with start_worker(concurrency=concurrency, turn_s=0.1):
+            await until(lambda: engine.long_segments)
+            assert (await finish((await create(model="local")).id)).state == COMPLETED
+            for long in longs:
+                assert (await self.state(embed, long)).state != COMPLETED
+
+    async def test_a_place_is_kept_for_videos_that_had_no_turn(
+        self, embed, create, start_worker, finish, until, engine, long_video, database_url
+    ):
+        """Even if the long one cannot make way."""
+        long = await create(model="local", video_id=long_video)
+        with psycopg.connect(database_url, options="-c search_path=embed") as connection:
+            connection.execute("UPDATE procrastinate_jobs SET queue_name = 'local-later'")
+        async with start_worker(concurrency=2):
+            await until(lambda: engine.urls)
+            assert (await finish((await create(model="local")).id)).state == COMPLETED
+            assert (await self.state(embed, long)).state == embed_pb2.EMBEDDING_STATE_PROCESSING
+
+    async def test_a_video_that_made_way_is_resumed_without_losing_a_segment(
+        self, embed, create, start_worker, finish, engine, ingest, script
+    ):
+        engine.running.set()
+        ids = [(await create(model="local")).id for _ in range(3)]
+        async with start_worker(concurrency=1, turn_s=0):
+            for embedding_id in ids:
+                done = await finish(embedding_id)
+                assert done.state == COMPLETED
+                assert done.tracks[0].segment_count == 5
+        assert sorted(script.computed()) == sorted(f"visual {index}" for index in range(5) for _ in ids)
+        assert len(engine.urls) > len(ids)
+
+    async def test_a_long_video_keeps_its_place_while_nothing_waits(
+        self, create, start_worker, until, engine, long_video
+    ):
+        engine.running.set()
+        async with start_worker(concurrency=1, turn_s=0):
+            await create(model="local", video_id=long_video)
+            await until(lambda: len(engine.long_segments) >= 10)
+        assert len(engine.urls) == 1
 
 
 async def test_every_job_has_different_urls(create, start_worker, finish, ingest, remote):

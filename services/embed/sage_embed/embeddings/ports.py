@@ -166,6 +166,10 @@ class WorkRepository(Protocol):
         """Return the work to the queue under a new job, which any worker may fetch after `delay`."""
         ...
 
+    async def others_wait(self, queues: Sequence[str]) -> bool:
+        """Return whether a job in one of these queues could be fetched now."""
+        ...
+
     async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[Embedding, int]]:
         """Return unfinished embeddings that no live worker or waiting job owns, each with the ID of its last job.
 

@@ -91,8 +91,16 @@ UPDATE embeddings SET
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
-# procrastinate's public API cannot join its tables with ours, so these two statements read `procrastinate_jobs` and
-# `procrastinate_workers` directly. Hence the upper bound on procrastinate's version in pyproject.toml.
+# procrastinate's public API can neither join its tables with ours nor look for jobs that are due, so these statements
+# read `procrastinate_jobs` and `procrastinate_workers` directly. Hence the upper bound on procrastinate's version in
+# pyproject.toml.
+_OTHERS_WAIT = """
+SELECT EXISTS (
+    SELECT FROM procrastinate_jobs
+    WHERE status = 'todo' AND queue_name = ANY(%(queues)s) AND (scheduled_at IS NULL OR scheduled_at <= now())
+) AS waits
+"""
+
 _LOST = """
 SELECT e.* FROM embeddings_with_tracks AS e
 LEFT JOIN procrastinate_jobs AS job ON job.id = e.job_id
@@ -187,14 +195,23 @@ class PostgresWorkRepository(WorkRepository):
     async def requeue(
         self, embedding_id: str, job_id: int, *, delay: timedelta, message: str, counts_as_attempt: bool
     ) -> None:
-        query = "SELECT provider FROM embeddings WHERE id = %s"
+        query = "SELECT provider, tracks FROM embeddings_with_tracks WHERE id = %s"
         values = {"attempts": int(counts_as_attempt), "message": clean(message)}
         async with self._changing(_REQUEUE, embedding_id, job_id, values) as connection:
             row = await (await connection.execute(query, (embedding_id,))).fetchone()
             if row is None:
                 raise WorkLostError
-            new_job_id = await self._queue.put(connection, embedding_id, provider=row["provider"], delay=delay)
+            begun = any(segment_count for _, segment_count, *_ in row["tracks"])
+            new_job_id = await self._queue.put(
+                connection, embedding_id, provider=row["provider"], begun=begun, delay=delay
+            )
             await connection.execute("UPDATE embeddings SET job_id = %s WHERE id = %s", (new_job_id, embedding_id))
+
+    async def others_wait(self, queues: Sequence[str]) -> bool:
+        with store_errors():
+            async with self._pool.connection() as connection:
+                row = await (await connection.execute(_OTHERS_WAIT, {"queues": list(queues)})).fetchone()
+        return bool(row and row["waits"])
 
     async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[Embedding, int]]:
         with store_errors():

@@ -5,7 +5,8 @@ back to `todo` does not. So work that another worker should continue gets a new 
 token, which locks out the previous worker.
 
 Each kind of work has a queue. A job of the local engine keeps a processor busy, so a worker runs one or two at a time;
-a provider's job mostly waits, so a worker runs a hundred. In a single queue each kind would block the other.
+a provider's job mostly waits, so a worker runs a hundred. In a single queue each kind would block the other. Local work
+that has stored segments, and so has had a turn (`sage_embed.jobs.turn`), waits in a third queue.
 """
 
 import asyncio
@@ -39,7 +40,9 @@ JobAction = Callable[[str, int], Awaitable[None]]
 
 # Version 0.1 had only the queue `embed`, for the local engine. A worker of that version that stops during an upgrade
 # returns its work to that queue.
-LOCAL_QUEUES = ("local", "embed")
+FIRST_TURN_QUEUES = ("local", "embed")
+_LATER_TURNS_QUEUE = "local-later"
+LOCAL_QUEUES = (*FIRST_TURN_QUEUES, _LATER_TURNS_QUEUE)
 REMOTE_QUEUES = ("remote",)
 
 _TASK = "embed"
@@ -54,9 +57,11 @@ def quiet_queue() -> None:
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
 
 
-def queue_of(provider: str) -> str:
-    """Return the name of the queue for a provider's work."""
-    return (LOCAL_QUEUES if provider == LOCAL_PROVIDER else REMOTE_QUEUES)[0]
+def queue_of(provider: str, *, begun: bool = False) -> str:
+    """Return the name of the queue for a provider's work; `begun` if segments are stored."""
+    if provider != LOCAL_PROVIDER:
+        return REMOTE_QUEUES[0]
+    return _LATER_TURNS_QUEUE if begun else FIRST_TURN_QUEUES[0]
 
 
 class JobQueue:
@@ -67,12 +72,18 @@ class JobQueue:
         self._app = App(connector=PsycopgConnector())
 
     async def put(
-        self, connection: Connection, embedding_id: str, *, provider: str, delay: timedelta = timedelta(0)
+        self,
+        connection: Connection,
+        embedding_id: str,
+        *,
+        provider: str,
+        begun: bool = False,
+        delay: timedelta = timedelta(0),
     ) -> int:
         """Queue work on an embedding for a provider's workers, and return the job's ID."""
         deferrer = self._app.configure_task(
             _TASK,
-            queue=queue_of(provider),
+            queue=queue_of(provider, begun=begun),
             connection=connection,
             schedule_at=datetime.now(UTC) + delay if delay else None,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from time import monotonic
@@ -27,6 +27,7 @@ from sage_embed.engines.engine import (
     TaskStarted,
 )
 from sage_embed.errors import OURS, RETRYABLE, provider_failed
+from sage_embed.jobs.turn import Turn, TurnOverError
 
 log = structlog.get_logger()
 
@@ -148,8 +149,10 @@ class Runner:
         self._settings = settings
         self._describe = describe
 
-    async def run(self, embedding_id: str, job_id: int) -> None:
-        """Complete an embedding, fail it, or requeue it if the error may be temporary.
+    async def run(self, embedding_id: str, job_id: int, *, turn_queues: Sequence[str] = ()) -> None:
+        """Complete an embedding, fail it, or requeue it if the error may be temporary or its turn is over.
+
+        A job takes turns with those of `turn_queues`.
 
         Returns normally if another job has taken over. Cancelling stops the engine; the caller then decides whether to
         `release` the work.
@@ -159,13 +162,18 @@ class Runner:
             log.info("embedding_claimed", embedding_id=embedding_id, job_id=job_id, attempts=embedding.attempts)
             recorder = Recorder(self._repository, embedding, job_id, self._settings)
             try:
-                await self._work(embedding, job_id, recorder)
+                await self._work(
+                    embedding, job_id, recorder, Turn(self._repository, turn_queues, self._settings.turn_s)
+                )
                 await self._repository.complete(embedding_id, job_id, _completed_message(embedding))
                 log.info("embedding_completed", embedding_id=embedding_id, job_id=job_id)
             except SageError as error:
                 # A run that stored a task or segments before it failed restarts the count.
                 attempts = 0 if recorder.advanced else embedding.attempts
                 await self._fail_or_requeue(embedding, job_id, error, attempts=attempts)
+            except TurnOverError:
+                log.info("embedding_turn_over", embedding_id=embedding_id, job_id=job_id)
+                await self._requeue_at_once(embedding_id, job_id, "Other videos are having their turn.")
             except asyncio.CancelledError:
                 log.info("embedding_interrupted", embedding_id=embedding_id, job_id=job_id)
                 raise
@@ -189,15 +197,14 @@ class Runner:
             SageError: STORE_UNAVAILABLE.
         """
         try:
-            await self._repository.requeue(
-                embedding_id,
-                job_id,
-                delay=timedelta(0),
-                message="The worker is stopping; another one will continue.",
-                counts_as_attempt=False,
-            )
+            await self._requeue_at_once(embedding_id, job_id, "The worker is stopping; another one will continue.")
         except WorkLostError:
             log.info("embedding_lost", embedding_id=embedding_id, job_id=job_id)
+
+    async def _requeue_at_once(self, embedding_id: str, job_id: int, message: str) -> None:
+        await self._repository.requeue(
+            embedding_id, job_id, delay=timedelta(0), message=message, counts_as_attempt=False
+        )
 
     async def _release_when_possible(self, embedding_id: str, job_id: int) -> None:
         for attempt in itertools.count():
@@ -208,7 +215,7 @@ class Runner:
                 continue
             return
 
-    async def _work(self, embedding: Embedding, job_id: int, recorder: Recorder) -> None:
+    async def _work(self, embedding: Embedding, job_id: int, recorder: Recorder, turn: Turn) -> None:
         plan = embedding.plan
         engine = await self._engines.engine_of(plan.model, plan.model_revision)
         request = EngineRequest(
@@ -232,6 +239,8 @@ class Runner:
         async with aclosing(engine.embed(request)) as events:
             async for event in events:
                 await recorder.record(event)
+                if isinstance(event, SegmentsProduced):
+                    await turn.check()
         for track in plan.tracks:
             if track not in recorder.stored and track not in SOUND_TRACKS:
                 raise provider_failed(embedding, f"it returned no vectors for track {track}")

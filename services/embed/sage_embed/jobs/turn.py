@@ -1,0 +1,46 @@
+"""Turns: how long a job may keep its place in a worker while other work waits."""
+
+from collections.abc import Sequence
+from time import monotonic
+
+from sage_embed.embeddings.ports import WorkRepository
+
+
+class TurnOverError(Exception):
+    """The job has had its turn, and other work waits: requeue it; a later job resumes it."""
+
+
+class Turn:
+    """The turn of one job. It begins with the first stored segment, so every turn advances the work.
+
+    Args:
+        repository: Knows what waits.
+        queues: The queues from which this place in the worker is filled; empty if its jobs take no turns.
+        turn_s: Seconds after which the job makes way.
+    """
+
+    def __init__(self, repository: WorkRepository, queues: Sequence[str], turn_s: float) -> None:
+        self._repository = repository
+        self._queues = queues
+        self._turn_s = turn_s
+        self._ends_at: float | None = None
+        self._saw_others = False
+
+    async def check(self) -> None:
+        """Raise if the turn is over. Called after segments were stored.
+
+        Raises:
+            TurnOverError: The turn is over and other work has waited since the previous call: an idle worker might have
+                fetched it by now.
+            SageError: STORE_UNAVAILABLE.
+        """
+        if not self._queues:
+            return
+        if self._ends_at is None:
+            self._ends_at = monotonic() + self._turn_s
+        if monotonic() < self._ends_at:
+            return
+        others = await self._repository.others_wait(self._queues)
+        if others and self._saw_others:
+            raise TurnOverError
+        self._saw_others = others
