@@ -139,3 +139,26 @@ async def test_rules_are_compiled_before_the_first_call(monkeypatch):
     # One without rules is not even looked at.
     assert {"UploadVideoRequest", "UploadPartRequest", "CompareEmbeddingsRequest", "SetApiKeyRequest"} <= compiled
     assert "ListModelsRequest" not in compiled
+
+
+def _texts(descriptor, path=()):
+    for field in descriptor.fields:
+        if field.message_type is not None and not field.message_type.full_name.startswith("google.api"):
+            yield from _texts(field.message_type, (*path, field))
+        elif field.type == field.TYPE_STRING and field.name != "page_token":
+            yield (*path, field)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=path_of)
+async def test_nul_is_refused_in_every_text(channel, method):
+    for path in _texts(method.input_type):
+        request = valid_request(method)
+        message = request
+        for field in path[:-1]:
+            message = getattr(message, field.name).add() if field.is_repeated else getattr(message, field.name)
+        if path[-1].is_repeated:
+            getattr(message, path[-1].name).append("a\0b")
+        else:
+            setattr(message, path[-1].name, "a\0b")
+        violations = _violations(await _refused(channel, path_of(method), request, shape=shape_of(method)))
+        assert any(path[-1].name in name for name in violations), violations

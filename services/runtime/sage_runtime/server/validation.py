@@ -9,13 +9,14 @@ does: fields without rules are neither read nor copied. Compiling the rules of a
 `compile_rules` spends before the server starts.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+import functools
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
 from buf.validate import validate_pb2
 from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from protovalidate import FieldPathPb, Validator, Violation
 
@@ -62,8 +63,13 @@ def validate(request: object) -> None:
     if not isinstance(request, Message):
         return
     rules = _rules_of(request.DESCRIPTOR)
-    if rules is None:
-        return
+    if rules is not None:
+        _check_rules(rules, request)
+    if nul := list(_fields_with_nul(request)):
+        raise invalid(*(FieldViolation(path, "must not contain the character NUL.") for path in nul))
+
+
+def _check_rules(rules: _Rules, request: Message) -> None:
     if rules.max_items and (too_long := rules.check_lists(request)):
         raise invalid(*too_long)
     if found := _validator.collect_violations(request):
@@ -150,6 +156,32 @@ def _list_limits(
                 yield (*path, field.name), limits.max_items
         elif field.message_type is not None and field.message_type not in above:
             yield from _list_limits(field.message_type, (*path, field.name), above | {descriptor})
+
+
+def _fields_with_nul(message: Message, prefix: str = "") -> Iterator[str]:
+    """Yield the paths of texts that contain NUL, which PostgreSQL cannot store and does not accept in a query."""
+    for name, repeated, is_text in _texts(message.DESCRIPTOR):
+        if not (is_text or repeated or message.HasField(name)):
+            continue
+        value = getattr(message, name)
+        for index, item in enumerate(value if repeated else (value,)):
+            path = f"{prefix}{name}[{index}]" if repeated else f"{prefix}{name}"
+            if not is_text:
+                yield from _fields_with_nul(item, f"{path}.")
+            elif "\0" in item:
+                yield path
+
+
+@functools.cache
+def _texts(descriptor: Descriptor) -> tuple[tuple[str, bool, bool], ...]:
+    """Return the fields that are or contain texts: the name, whether it is repeated, and whether it is a text."""
+    found = []
+    for field in descriptor.fields:
+        is_text = field.type == FieldDescriptor.TYPE_STRING
+        # A page token has a different error. No request has a map, or a message that contains itself.
+        if (is_text and field.name != "page_token") or (field.message_type and _texts(field.message_type)):
+            found.append((field.name, field.is_repeated, is_text))
+    return tuple(found)
 
 
 def _violation(violation: Violation) -> FieldViolation:
