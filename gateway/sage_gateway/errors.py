@@ -17,7 +17,7 @@ _MAX_HEADER_BYTES = 60 * 1024
 
 # Envoy replaces the operators between percent signs. See "Access logging, command operators" in its documentation.
 _WHAT = "%LOCAL_REPLY_BODY% (%RESPONSE_CODE_DETAILS%)"
-_METHOD = "%REQ(:METHOD)% %PATH(NQ:ORIG_OR_PATH)%"
+_METHOD = "%REQ(:METHOD):16% %PATH(NQ:ORIG_OR_PATH):128%"
 _SERVICE = "%UPSTREAM_CLUSTER%"
 
 
@@ -44,8 +44,17 @@ def local_replies(*, max_json_bytes: int, rate_limit: int) -> Json:
         "mappers": [
             _health(200, "SERVING"),
             _health(503, "NOT_SERVING"),
-            *(_grpc_mapper(code, status) for code, status in over_grpc.items()),
+            *(_grpc_mapper(_has_status(code), status) for code, status in over_grpc.items()),
             *(_json_mapper(_has_status(code), status) for code, status in over_http.items()),
+            # Every other error that Envoy may respond with, such as 507 if it can no longer repeat an upload.
+            *(
+                mapper
+                for lowest, like in ((500, 503), (400, 400))
+                for mapper in (
+                    _grpc_mapper(_has_status(lowest, op="GE"), over_grpc[like]),
+                    _json_mapper(_has_status(lowest, op="GE"), over_http[like]) | {"status_code": like},
+                )
+            ),
         ],
         "body_format": {"json_format": _as_json(status_pb2.Status(code=2, message=_WHAT))},
     }
@@ -93,7 +102,7 @@ def _refusals(
     }
 
 
-def _grpc_mapper(http_status: int, status: status_pb2.Status) -> Json:
+def _grpc_mapper(when: Json, status: status_pb2.Status) -> Json:
     is_grpc = [
         _header("content-type", string_match={"prefix": "application/grpc"}),
         # After the transcoder a JSON call has the same type; only this header distinguishes it.
@@ -104,7 +113,7 @@ def _grpc_mapper(http_status: int, status: status_pb2.Status) -> Json:
     # from 429.
     headers = {"grpc-status": str(status.code), "grpc-message": status.message, "grpc-status-details-bin": details}
     return {
-        "filter": {"and_filter": {"filters": [_has_status(http_status), *is_grpc]}},
+        "filter": {"and_filter": {"filters": [when, *is_grpc]}},
         "status_code": 200,
         "body_format_override": {"text_format_source": {"inline_string": ""}, "content_type": "application/grpc"},
         "headers_to_add": [
@@ -130,9 +139,9 @@ def _as_json(status: status_pb2.Status) -> Json:
     return json_format.MessageToDict(status, always_print_fields_with_no_presence=True)
 
 
-def _has_status(http_status: int) -> Json:
+def _has_status(http_status: int, *, op: str = "EQ") -> Json:
     value = {"default_value": http_status, "runtime_key": "sage.local_reply"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+    return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
 
 
 def _header(name: str, **match: Any) -> Json:

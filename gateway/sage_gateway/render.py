@@ -1,11 +1,14 @@
 """Fills in `envoy.yaml` with values from the settings."""
 
+import functools
 import json
 import string
 from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from google.protobuf import descriptor_pb2
 
 from sage_gateway.config import Address, GatewaySettings, names_of, parse_addresses
 from sage_gateway.errors import local_replies
@@ -25,6 +28,10 @@ _EXTENSIONS = "type.googleapis.com/envoy.extensions"
 # Headers that only the gateway may send to the services: see docs/adr/0012.
 _TOKEN, _USER, _SCOPE = "x-sage-gateway-token", "x-sage-user", "x-sage-scope"
 _UPLOAD_LENGTH = "x-upload-content-length"
+# gRPC's own headers except grpc-timeout, grpc-encoding and grpc-accept-encoding, and all binary ones. A grpcio server
+# ends its connection at some that it cannot read, and no service uses them.
+_REFUSED_BY_GRPC = ("grpc-(|[^aet].*|a[^c].*|e[^n].*|t[^i].*)", ".*-bin")
+_ADDRESS_GROUPS = 16
 # The transcoder sets these on a JSON call, for the log and for local replies.
 _ORIGINAL_PATH, _ORIGINAL_METHOD = "x-envoy-original-path", "x-envoy-original-method"
 
@@ -42,6 +49,12 @@ def render(settings: GatewaySettings, *, descriptors: Path | None = None) -> str
     descriptor_set = descriptors or Path(str(resources.files(__package__).joinpath(DESCRIPTORS)))
     # JSON is YAML, so a value can be anything from a number to a whole section.
     values = {name: json.dumps(value) for name, value in _values(settings, descriptor_set).items()}
+    # Not JSON, because these chains consist of parts of the first one.
+    values["other_groups"] = "\n        ".join(
+        f"- {{ name: group_{group}, transport_socket: *tls, transport_socket_connect_timeout: 10s, "
+        "filters: [*connections, *http] }"
+        for group in range(1, _groups(settings))
+    )
     return string.Template(template).substitute(values)
 
 
@@ -59,6 +72,10 @@ def _values(settings: GatewaySettings, descriptors: Path) -> Json:
         "probe_host": probe.host,
         "probe_port": probe.port,
         "tls": _downstream_tls(settings),
+        "max_connections": settings.max_connections,
+        "max_connections_per_address": settings.max_connections_per_address or settings.max_connections,
+        "address_groups": _address_groups(settings),
+        "listener_filters": [_listener_filter("tls_inspector" if settings.tls_cert else "http_inspector")],
         "trusted_proxies": settings.trusted_proxies,
         "files_transcoder": _transcoder(descriptors),
         "messages_transcoder": _transcoder(descriptors, max_response_bytes=_MAX_RESPONSE_BYTES),
@@ -69,6 +86,17 @@ def _values(settings: GatewaySettings, descriptors: Path) -> Json:
         "csrf_origins": [{"exact": urlsplit(origin).netloc} for origin in origins],
         "rate_limit": _rate_limit(settings),
         "request_mutations": _request_mutations(settings),
+        # gRPC clients send no trailers.
+        "request_trailers_mutations": [_removal(".*")],
+        "retries": _retry_policy("connect-failure,refused-stream,reset-before-request"),
+        "retries_of_reads": _retry_policy("connect-failure,refused-stream,reset"),
+        **{f"{service}_reads": _reads(service) for service in ("ingest", "embed", "compare")},
+        "methods": {
+            "services": [
+                {"name": name, "method_names": [method.name for method in service.method]}
+                for name, service in _services().items()
+            ]
+        },
         "oidc": _oidc(settings),
         "tracing": _tracing(settings),
         **{
@@ -153,13 +181,89 @@ def _address_of_url(url: str) -> list[Address]:
 def _request_mutations(settings: GatewaySettings) -> list[Json]:
     """Return the header changes that are applied before any other filter sees the request."""
     ours = (_TOKEN, _USER, _SCOPE, _UPLOAD_LENGTH, _ORIGINAL_PATH, _ORIGINAL_METHOD)
-    removed = [{"remove": name} for name in ours]
+    removed = [{"remove": name} for name in ours] + [_removal(pattern) for pattern in _REFUSED_BY_GRPC]
     token = settings.token.get_secret_value()
     added = {_UPLOAD_LENGTH: "%REQ(content-length)%"} | ({_TOKEN: token} if token else {})
     return removed + [
         {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
         for name, value in added.items()
     ]
+
+
+def _removal(pattern: str) -> Json:
+    return {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": pattern}}}}
+
+
+@functools.cache
+def _services() -> dict[str, descriptor_pb2.ServiceDescriptorProto]:
+    """Return the services by their full names."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(resources.files(__package__).joinpath(DESCRIPTORS).read_bytes())
+    found = {f"{file.package}.{service.name}": service for file in files.file for service in file.service}
+    return {name: found[name] for name in _SERVICES}
+
+
+def _reads(service: str) -> str:
+    """Return a pattern of the paths of a service's methods that the contract marks as without side effects."""
+    return "|".join(
+        f"/{name}/{method.name}".replace(".", "[.]")
+        for name, one in _services().items()
+        if name.startswith(f"sage.{service}.")
+        for method in one.method
+        if method.options.idempotency_level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
+    )
+
+
+def _retry_policy(retry_on: str) -> Json:
+    kind = f"{_EXTENSIONS}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    others = {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": kind}}
+    return {
+        "retry_on": retry_on,
+        "num_retries": 2,
+        "host_selection_retry_max_attempts": 3,
+        "retry_host_predicate": [others],
+    }
+
+
+def _listener_filter(name: str) -> Json:
+    kind = "".join(word.title() for word in name.split("_"))
+    return {
+        "name": f"envoy.filters.listener.{name}",
+        "typed_config": {"@type": f"{_EXTENSIONS}.filters.listener.{name}.v3.{kind}"},
+    }
+
+
+def _groups(settings: GatewaySettings) -> int:
+    # Behind a load balancer, all connections come from its address.
+    return _ADDRESS_GROUPS if settings.max_connections_per_address and not settings.trusted_proxies else 1
+
+
+def _address_groups(settings: GatewaySettings) -> Json | None:
+    """Return the matcher that chooses the filter chain of a connection by a hash of its client's address.
+
+    Each chain has its own limit, so one address can use up that of its group, 1/16 of all addresses, but not the
+    others'. Envoy has no limit for each address. A chain costs 3 MB.
+    """
+    groups = _groups(settings)
+    if groups == 1:
+        return None
+    source = {"@type": f"{_EXTENSIONS}.matching.common_inputs.network.v3.SourceIPInput"}
+    hashing = f"{_EXTENSIONS}.matching.input_matchers.consistent_hashing.v3.ConsistentHashing"
+
+    def chain(group: int) -> Json:
+        name = {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": f"group_{group}"}
+        return {"action": {"name": "chain", "typed_config": name}}
+
+    def hashed_from(group: int) -> Json:
+        matcher = {"@type": hashing, "threshold": group, "modulo": groups}
+        return {
+            "single_predicate": {
+                "input": {"name": "source", "typed_config": source},
+                "custom_match": {"name": "hash", "typed_config": matcher},
+            }
+        }
+
+    matchers = [{"predicate": hashed_from(group), "on_match": chain(group)} for group in range(groups - 1, 0, -1)]
+    return {"matcher_list": {"matchers": matchers}, "on_no_match": chain(0)}
 
 
 def _rate_limit(settings: GatewaySettings) -> Json:
