@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from sage_runtime.auth.sign_in import is_loopback
+from sage_runtime.auth.sign_in import is_loopback, token_paths
+from sage_runtime.auth.tokens import TokenFiles, TokensError
 from sage_runtime.process.settings import ListenAddress, Settings
 
 # sockaddr_un has 108 bytes for a path, including the terminating zero.
@@ -113,6 +114,7 @@ class GatewaySettings(Settings):
             own name at the gateway (DNS rebinding). `*`: all.
         admin_socket: Unix socket of Envoy's admin interface: readiness, statistics, draining.
         probe_listen: HOST:PORT on which monitoring reads `/ready` and `/stats/prometheus`.
+        metrics_public: Allows SAGE_GATEWAY_PROBE_LISTEN to be reachable from other machines. Metrics need no token.
         ingest_address: HOST:PORT of ingest; several replicas separated by commas, or a name for all of them.
         embed_address: HOST:PORT of embed, likewise.
         compare_address: HOST:PORT of compare, likewise.
@@ -126,7 +128,7 @@ class GatewaySettings(Settings):
         tls_cert: PEM file with the certificate chain. With SAGE_GATEWAY_TLS_KEY, only TLS is accepted.
         tls_key: PEM file with the private key of the certificate.
         token: The gateway's own token, with scope `gateway`. With it, the services trust the user headers.
-        tokens_file: The tokens file of the services. The gateway only checks that it is set.
+        tokens_file: The tokens file of the services. The gateway only checks that it can be read.
         sign_in: `off` allows listening beyond loopback without tokens or OIDC.
         oidc_issuer: Issuer of the JSON web tokens with which users sign in. Empty: no OIDC.
         oidc_audience: Audience that these tokens must have.
@@ -141,6 +143,7 @@ class GatewaySettings(Settings):
     names: Names = Field(default="localhost,127.0.0.1,[::1]", validation_alias="SAGE_GATEWAY_NAMES")
     admin_socket: SocketPath = Field(default="/tmp/sage-gateway.sock", validation_alias="SAGE_GATEWAY_ADMIN_SOCKET")
     probe_listen: IpListenAddress = Field(default="127.0.0.1:9902", validation_alias="SAGE_GATEWAY_PROBE_LISTEN")
+    metrics_public: bool = Field(default=False, validation_alias="SAGE_METRICS_PUBLIC")
     ingest_address: Addresses = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_ADDRESS")
     embed_address: Addresses = Field(default="127.0.0.1:50052", validation_alias="SAGE_EMBED_ADDRESS")
     compare_address: Addresses = Field(default="127.0.0.1:50053", validation_alias="SAGE_COMPARE_ADDRESS")
@@ -177,6 +180,16 @@ class GatewaySettings(Settings):
             raise ValueError(
                 "SAGE_GATEWAY_OIDC_ISSUER also requires SAGE_GATEWAY_OIDC_AUDIENCE, SAGE_GATEWAY_OIDC_JWKS and "
                 "SAGE_GATEWAY_TOKEN"
+            )
+        if self.tokens_file:
+            try:
+                TokenFiles(token_paths(self.tokens_file))
+            except TokensError as error:
+                raise ValueError(f"SAGE_TOKENS_FILE: {error}") from error
+        if not self.metrics_public and not is_loopback(parse_addresses(self.probe_listen)[0].host):
+            raise ValueError(
+                f"SAGE_GATEWAY_PROBE_LISTEN={self.probe_listen} is open to other machines, and statistics need no "
+                "token. Listen on 127.0.0.1, or allow it with SAGE_METRICS_PUBLIC=true"
             )
         if not (self.tokens_file or self.oidc or self.sign_in == "off" or is_loopback(self.host)):
             raise ValueError(

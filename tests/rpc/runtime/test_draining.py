@@ -98,6 +98,15 @@ async def test_metrics_port_in_use_is_named(settings):
                 pass
 
 
+async def test_metrics_are_open_to_other_machines_only_if_a_setting_says_so(settings):
+    settings = settings.model_copy(update={"metrics_listen": "0.0.0.0:0"})
+    with pytest.raises(ListenError, match="SAGE_METRICS_PUBLIC"):
+        async with running_server(settings=settings, services=[]):
+            pass
+    async with running_server(settings=settings.model_copy(update={"metrics_public": True}), services=[]):
+        pass
+
+
 async def test_call_in_progress_finishes_before_the_server_stops(settings):
     echo = Echo()
     settings = settings.model_copy(update={"grace_s": 60})

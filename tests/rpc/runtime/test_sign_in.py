@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 from fakes.contract import METHODS, READ_METHODS, call, path_of, registrations
-from fakes.echo import SHAPES, Echo, responses, start
+from fakes.echo import SERVICE, SHAPES, Echo, responses, start
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.sdk.trace import TracerProvider
@@ -252,6 +252,62 @@ async def test_token_is_rotated_without_a_restart(guarded, tmp_path):
             while await gets_in(old):
                 assert await gets_in(new)
         assert await gets_in(new)
+
+
+@pytest.mark.parametrize("break_file", [lambda file: file.unlink(), lambda file: file.write_text("ci:write:oops")])
+async def test_tokens_are_refused_if_their_file_cannot_be_read_for_too_long(guarded, tmp_path, break_file):
+    """A token may have been revoked in the change that cannot be read."""
+    secret, token = new_token("ci", Scope.WRITE)
+    file = tmp_path / "tokens"
+    file.write_text(token.line())
+    settings = guarded.model_copy(update={"tokens_file": str(file), "tokens_max_stale_s": 3.0})
+
+    async def code():
+        metadata = [("authorization", f"Bearer {secret}")]
+        return await start(channel, "unary_unary", "hello", metadata=metadata).code()
+
+    async def healthy(name):
+        health = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name))
+        return health.status == health_pb2.HealthCheckResponse.SERVING
+
+    async def until(condition):
+        async with asyncio.timeout(20):
+            while not await condition():  # noqa: ASYNC110 - no event signals it
+                await asyncio.sleep(0.01)
+
+    with capture_logs() as logs:
+        async with (
+            running_server(settings=settings, services=[Echo().registration]) as server,
+            grpc.aio.insecure_channel(server.address) as channel,
+        ):
+            assert await healthy("tokens")
+            break_file(file)
+
+            async def noticed():
+                return not await healthy("tokens")
+
+            async def refused():
+                return await code() is grpc.StatusCode.UNAUTHENTICATED
+
+            async def not_serving():
+                return not (await healthy("") or await healthy(SERVICE))
+
+            async def logged():
+                return any("every call that needs a token is refused" in line.get("effect", "") for line in logs)
+
+            async def accepted():
+                return await code() is grpc.StatusCode.OK and await healthy("") and await healthy("tokens")
+
+            await until(noticed)
+            assert await healthy("")
+            await until(refused)
+            await until(not_serving)
+            await until(logged)
+            _replace(file, token.line())
+            await until(accepted)
+    failed = [line for line in logs if line["event"] == "tokens_reload_failed"]
+    assert failed[0]["log_level"] == "error"
+    assert "even if they were revoked" in failed[0]["effect"]
 
 
 @contextlib.asynccontextmanager

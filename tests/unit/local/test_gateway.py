@@ -90,6 +90,8 @@ def test_envoy_accepts_tls_with_a_certificate_and_its_key(tmp_path: Path) -> Non
     [
         ({"SAGE_GATEWAY_TLS_CERT": "/cert.pem"}, "SAGE_GATEWAY_TLS_KEY"),
         ({"SAGE_GATEWAY_HOST": "0.0.0.0"}, "SAGE_TOKENS_FILE"),
+        ({"SAGE_GATEWAY_HOST": "0.0.0.0", "SAGE_TOKENS_FILE": "/missing/tokens"}, "/missing/tokens: cannot be read"),
+        ({"SAGE_GATEWAY_HOST": "0.0.0.0", "SAGE_TOKENS_FILE": "/dev/null"}, "there is no token"),
         ({**OIDC, "SAGE_GATEWAY_TOKEN": ""}, "SAGE_GATEWAY_TOKEN"),
         ({"SAGE_GATEWAY_HOST": "localhost"}, "IP address"),
         ({"SAGE_GATEWAY_NAMES": ","}, "name"),
@@ -104,6 +106,13 @@ def test_settings_that_contradict_each_other_are_refused(
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(StackError, match=word):
         gateway_settings(_PORTS, _ADDRESSES, environment)
+
+
+def test_statistics_are_open_to_other_machines_only_if_a_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAGE_METRICS_PUBLIC", raising=False)
+    with pytest.raises(ValidationError, match="SAGE_METRICS_PUBLIC"):
+        GatewaySettings(probe_listen="0.0.0.0:9902")
+    assert GatewaySettings(probe_listen="0.0.0.0:9902", metrics_public=True).metrics_public
 
 
 def test_the_environment_sets_options_but_not_the_addresses_of_this_stack(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,11 @@ class SignIn:
         raise SageError(Reason.FORBIDDEN, needs=needs, has=caller.scope or "nothing")
 
     def _check(self, secret: str) -> Token:
+        try:
+            self._tokens.check_not_stale()
+        except TokensError as error:
+            why = "This server cannot check tokens, because its tokens file cannot be read. Its operator must fix it."
+            raise _unauthenticated(why, detail=str(error)) from error
         token = self._tokens.find(secret)
         if token is None:
             raise _unauthenticated("The token is not known here.")
@@ -221,9 +226,22 @@ def open_tokens(settings: ServerSettings, *, variable: str) -> TokenFiles | None
             )
         return None
     try:
-        return TokenFiles(paths)
+        return TokenFiles(paths, max_stale_s=settings.tokens_max_stale_s)
     except TokensError as error:
         raise StartError(f"SAGE_TOKENS_FILE: {error}.") from error
+
+
+def check_metrics_address(settings: ServerSettings) -> None:
+    """Check that metrics, for which no one signs in, are served to other machines only if the settings say so.
+
+    Raises:
+        ListenError: They must not be served there.
+    """
+    if not settings.metrics_public and not is_loopback(_host_of(settings.metrics_listen)):
+        raise ListenError(
+            f"SAGE_METRICS_LISTEN is {settings.metrics_listen}, which other machines can reach, and metrics need no "
+            "token. Listen on 127.0.0.1, or allow it with SAGE_METRICS_PUBLIC=true."
+        )
 
 
 def token_paths(tokens_file: str) -> list[Path]:

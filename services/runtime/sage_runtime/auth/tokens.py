@@ -32,6 +32,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FILE_BYTES = 1024 * 1024
 # A file that is written in place is briefly empty or incomplete.
 _SETTLED_S = 0.1
+# How often a problem with the files is logged while it lasts.
+_REMIND_S = 60.0
 
 
 class TokensError(Exception):
@@ -153,15 +155,19 @@ class TokenFiles:
     The contents are compared, not modification times: the files are small, and this detects a Secret that Kubernetes
     swaps, a file that an editor replaces, and a file with a wrong modification time.
 
+    If they are missing or have a mistake, the previous tokens stay valid, but not forever: the change that cannot be
+    read may revoke one of them.
+
     Attributes:
         tokens: All of them, including expired ones.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], *, max_stale_s: float = 300.0) -> None:
         """Read the files.
 
         Args:
             paths: The files. A token may be in any of them.
+            max_stale_s: Seconds that the previous tokens stay valid while the files cannot be used.
 
         Raises:
             TokensError: A file cannot be read or has a line that is not a token, or there are no tokens.
@@ -169,9 +175,30 @@ class TokenFiles:
         self._paths = tuple(paths)
         self._contents = _read(self._paths)
         self.tokens = _parse(self._paths, self._contents)
+        self._max_stale_s = max_stale_s
         self._problem = ""
+        # On time.monotonic()'s clock.
+        self._problem_since = self._logged_at = 0.0
         if not self.tokens:
             raise TokensError(f"{', '.join(map(str, self._paths))}: there is no token")
+
+    def check(self) -> None:
+        """Check that the files can be used.
+
+        Raises:
+            TokensError: They cannot.
+        """
+        if self._problem:
+            raise TokensError(self._problem)
+
+    def check_not_stale(self) -> None:
+        """Check that the tokens are still valid.
+
+        Raises:
+            TokensError: The files cannot be used, and have not been for too long.
+        """
+        if self._problem and time.monotonic() - self._problem_since > self._max_stale_s:
+            raise TokensError(self._problem)
 
     def find(self, token: str) -> Token | None:
         """Return the description of a token, even if it has expired, or `None` if it is unknown.
@@ -190,20 +217,34 @@ class TokenFiles:
         try:
             contents = _read(self._paths)
             if contents == self._contents:
-                self._problem = ""
+                if self._problem:
+                    self._problem = ""
+                    log.info("tokens_readable_again")
                 return
             time.sleep(_SETTLED_S)
             if _read(self._paths) != contents:
                 return
             tokens = _parse(self._paths, contents)
         except TokensError as error:
-            if str(error) != self._problem:
-                self._problem = str(error)
-                # Without a traceback: the message is sufficient.
-                log.error("tokens_reload_failed", problem=self._problem, effect="the previous tokens stay valid")  # noqa: TRY400
+            self._note(str(error))
             return
         self._contents, self.tokens, self._problem = contents, tokens, ""
         log.info("tokens_reloaded", tokens=[f"{token.name}:{token.scope}" for token in tokens])
+
+    def _note(self, problem: str) -> None:
+        now = time.monotonic()
+        if not self._problem:
+            self._problem_since = now
+        left_s = self._problem_since + self._max_stale_s - now
+        if problem == self._problem and now - self._logged_at < min(_REMIND_S, self._max_stale_s):
+            return
+        self._problem, self._logged_at = problem, now
+        effect = (
+            f"the previous tokens stay valid for {left_s:.0f} s, even if they were revoked; then every call is refused"
+            if left_s > 0
+            else "every call that needs a token is refused"
+        )
+        log.error("tokens_reload_failed", problem=problem, effect=effect)
 
     @contextlib.asynccontextmanager
     async def watched(self, *, every_s: float) -> AsyncIterator[None]:

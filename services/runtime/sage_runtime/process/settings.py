@@ -60,6 +60,7 @@ class ServerSettings(Settings):
         log_level: Lowest level to log.
         log_format: `json`, one object per line, or `console` for people.
         metrics_listen: HOST:PORT on which Prometheus scrapes /metrics. Empty: no metrics.
+        metrics_public: Allows SAGE_METRICS_LISTEN to be reachable from other machines. Metrics need no token.
         otlp_endpoint: OpenTelemetry collector to send traces to, such as http://127.0.0.1:4317. Empty: no traces.
         max_message_bytes: Largest gRPC message to send or receive, in bytes.
         max_concurrent_calls: Maximum number of concurrent calls; more are refused with RESOURCE_EXHAUSTED. Health calls
@@ -72,6 +73,9 @@ class ServerSettings(Settings):
         tokens_file: Files of API tokens, separated by commas. Each line is NAME:SCOPE:SHA256[:EXPIRES], as
             `python -m sage_runtime.auth` writes it.
         tokens_reload_s: Seconds between two checks for changes to these files.
+        tokens_max_stale_s: Seconds that the previous tokens stay valid while these files are missing or have a mistake.
+            Then calls that need a token are refused, and health reports NOT_SERVING. Until then the health name
+            `tokens` reports it.
         reflect_also: Full names of services, separated by commas, that reflection describes in addition to the
             server's own. For the server that provides reflection for the gateway.
     """
@@ -84,6 +88,7 @@ class ServerSettings(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", validation_alias="SAGE_LOG_LEVEL")
     log_format: Literal["json", "console"] = Field(default="json", validation_alias="SAGE_LOG_FORMAT")
     metrics_listen: OptionalListenAddress = Field(default="", validation_alias="SAGE_METRICS_LISTEN")
+    metrics_public: bool = Field(default=False, validation_alias="SAGE_METRICS_PUBLIC")
     otlp_endpoint: str = Field(default="", validation_alias="SAGE_OTLP_ENDPOINT")
     max_message_bytes: int = Field(
         default=4 * MIB, ge=64 * 1024, le=256 * MIB, validation_alias="SAGE_MAX_MESSAGE_BYTES"
@@ -94,6 +99,9 @@ class ServerSettings(Settings):
     sign_in: Literal["auto", "on", "off"] = Field(default="auto", validation_alias="SAGE_SIGN_IN")
     tokens_file: str = Field(default="", validation_alias="SAGE_TOKENS_FILE")
     tokens_reload_s: float = Field(default=2.0, gt=0, le=600, validation_alias="SAGE_TOKENS_RELOAD_SECONDS")
+    tokens_max_stale_s: float = Field(
+        default=300.0, ge=0, le=7 * 86_400, validation_alias="SAGE_TOKENS_MAX_STALE_SECONDS"
+    )
     reflect_also: str = Field(default="", validation_alias="SAGE_REFLECT_ALSO")
 
 

@@ -14,6 +14,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 SERVICE_NAME = "grpc.health.v1.Health"
 # The process is up and its event loop runs. Independent of stores, which restarting the process would not fix.
 LIVENESS = "liveness"
+# Whether the tokens file can be read. The server serves for a while if it cannot.
+TOKENS = "tokens"
 # The server as a whole: serving if all of its services are.
 OVERALL = ""
 

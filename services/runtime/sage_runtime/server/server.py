@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 import grpc
 import structlog
 
-from sage_runtime.auth.sign_in import ListenError, ReadMethods, SignIn, StartError, open_tokens
+from sage_runtime.auth.sign_in import (
+    ListenError,
+    ReadMethods,
+    SignIn,
+    StartError,
+    check_metrics_address,
+    open_tokens,
+)
+from sage_runtime.auth.tokens import TokenFiles
 from sage_runtime.process.settings import MIB, ServerSettings, fail, variable_of
 from sage_runtime.process.startup import freeze_loaded_objects, keep_freed_memory, stop_on_signals
 from sage_runtime.process.telemetry import CallMetrics, active_tracing, configure_logging, serving_metrics, tracing
@@ -115,16 +123,11 @@ async def running_server(
         LookupError: `settings.reflect_also` names a service that does not exist, or `read_methods` an RPC that its
             service does not have.
     """
-    monitor = health.HealthMonitor(
-        {service.name: service.check for service in services},
-        partial_checks={name: check for service in services for name, check in service.partial_checks.items()},
-        interval_s=settings.health_interval_s,
-        timeout_s=settings.health_timeout_s,
-    )
     # Without methods there is nothing to describe or to protect.
     health_only = bool(services) and all(service.add is None for service in services)
     with _metrics(settings) as observers:
         tokens = None if health_only else open_tokens(settings, variable=variable_of(type(settings), "listen"))
+        monitor = _health_monitor(settings, services, tokens)
         reads = ReadMethods({service.name: service.read_methods for service in services})
         sign_in = SignIn(tokens, reads) if tokens else None
         compile_rules(service.name for service in services)
@@ -147,6 +150,32 @@ async def running_server(
         finally:
             # At once if the block raised. After draining this does nothing.
             await server.stop(0)
+
+
+def _health_monitor(
+    settings: ServerSettings, services: Sequence[ServiceRegistration], tokens: TokenFiles | None
+) -> health.HealthMonitor:
+    async def readable() -> None:
+        if tokens is not None:
+            tokens.check()
+
+    def checked(service: ServiceRegistration) -> health.Check:
+        async def check() -> None:
+            if tokens is not None:
+                tokens.check_not_stale()
+            await service.check()
+
+        return check
+
+    partial = {name: check for service in services for name, check in service.partial_checks.items()}
+    if tokens is not None:
+        partial[health.TOKENS] = readable
+    return health.HealthMonitor(
+        {service.name: checked(service) for service in services},
+        partial_checks=partial,
+        interval_s=settings.health_interval_s,
+        timeout_s=settings.health_timeout_s,
+    )
 
 
 def _make_server(
@@ -191,6 +220,7 @@ def _metrics(settings: ServerSettings) -> Iterator[Sequence[CallObserver]]:
     if not settings.metrics_listen:
         yield ()
         return
+    check_metrics_address(settings)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(serving_metrics(settings.metrics_listen))
