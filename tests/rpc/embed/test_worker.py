@@ -8,10 +8,12 @@ from collections.abc import Callable
 import grpc
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sage.embed.v1 import embed_pb2
 from sage.errors.v1 import error_reason_pb2
 from sage_local.ports import free_port
 from sage_runtime.errors import Reason, SageError
+from support.cuttable_proxy import CuttableProxy
 
 COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
 FAILED = embed_pb2.EMBEDDING_STATE_FAILED
@@ -191,6 +193,21 @@ async def test_a_worker_survives_the_loss_of_its_database_connections(
         async with asyncio.timeout(30):
             assert (await finish(embedding_id)).state == COMPLETED
     assert set(script.computed()) == set(ALL)
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_a_worker_that_is_stopped_while_the_database_is_away_ends(
+    spawn_worker, create, script, until, stored, database_url, busy
+):
+    parts = conninfo_to_dict(database_url)
+    async with CuttableProxy(f"{parts['host']}:{parts['port']}").running() as proxy:
+        script.allow(2 if busy else 5)
+        worker = spawn_worker(SAGE_DATABASE_URL=make_conninfo(database_url, host="127.0.0.1", port=proxy.port))
+        await stored((await create()).id, 2 if busy else 5)
+        proxy.go_away()
+        worker.send_signal(signal.SIGTERM)
+        await until(lambda: worker.poll() is not None)
+        assert worker.returncode == 0
 
 
 async def test_a_worker_serves_health_if_configured(spawn_worker, serving):

@@ -145,6 +145,11 @@ class QueueWorker:
                         stalled_worker_timeout=settings.worker_lost_after_s,
                     )
                 except Exception as error:
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        # Raised in place of the cancellation, because the worker could not sign off from the queue.
+                        log.warning("queue_left_without_notice", error=repr(error), cause=str(error.__cause__))
+                        raise asyncio.CancelledError from error
                     log.warning(
                         "queue_lost", error=repr(error), cause=str(error.__cause__), retry_in_s=_RESTART_AFTER_S
                     )
