@@ -23,7 +23,7 @@ from sage_embed.embeddings.model import (
 )
 from sage_embed.embeddings.ports import ChangeFeed, EmbeddingRepository, Subscription, WorkRepository
 from sage_embed.embeddings.postgres import clean
-from sage_embed.errors import request_id_reused, task_taken
+from sage_embed.errors import TaskTakenError, request_id_reused
 from sage_runtime.errors import Reason, SageError
 
 
@@ -100,9 +100,39 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
             finish_time=None,
             revision=1,
         )
+        if not force:
+            embedding = self._adopting(embedding)
         self.records[embedding_id] = _Record(embedding, self._new_job())
         self._remember(request_id, fingerprint, embedding_id)
         return embedding
+
+    def _adopting(self, embedding: Embedding) -> Embedding:
+        others = sorted(self.records.items(), reverse=True)
+        ended = [
+            record.embedding
+            for _, record in others
+            if record.embedding.plan.recipe == embedding.plan.recipe
+            and record.embedding.state in (State.FAILED, State.CANCELLED)
+            and record.embedding.submitted_at is not None
+        ]
+        if not ended or any(
+            self._owns(record, ended[0].plan.provider, ended[0].provider_task_id) for _, record in others
+        ):
+            return embedding
+        return replace(
+            embedding,
+            provider_task_id=ended[0].provider_task_id,
+            submitted_url=ended[0].submitted_url,
+            submitted_key=ended[0].submitted_key,
+            submitted_at=ended[0].submitted_at,
+            task_adopted=True,
+        )
+
+    def _owns(self, record: _Record, provider: str, provider_task_id: str) -> bool:
+        known = record.embedding
+        if (known.plan.provider, known.provider_task_id) != (provider, provider_task_id):
+            return False
+        return provider_task_id != "" and known.state not in (State.FAILED, State.CANCELLED)
 
     async def reuse(self, recipe: Recipe, *, request_id: str, fingerprint: str) -> Embedding | None:
         for record in self._reusable(recipe):
@@ -173,20 +203,24 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
         start_time = record.embedding.start_time or datetime.now(UTC)
         progress = Progress(record.embedding.progress.fraction, "Starting.")
         self._change(record, state=State.PROCESSING, start_time=start_time, progress=progress)
-        return record.embedding
+        return replace(record.embedding, claim_time=datetime.now(UTC))
 
     async def save_submission(self, embedding_id: str, job_id: int, url: str, *, key_fingerprint: str) -> None:
-        submission = {"submitted_url": url, "submitted_key": key_fingerprint, "submitted_at": datetime.now(UTC)}
-        self._change(self._own(embedding_id, job_id), **submission)
+        self._change(
+            self._own(embedding_id, job_id),
+            submitted_url=url,
+            submitted_key=key_fingerprint,
+            submitted_at=datetime.now(UTC) if url else None,
+            provider_task_id="",
+            task_adopted=False,
+        )
 
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
         own = self._own(embedding_id, job_id)
         for record in self.records.values():
-            other = record.embedding
-            same = (other.plan.provider, other.provider_task_id) == (own.embedding.plan.provider, provider_task_id)
-            if record is not own and same:
-                raise task_taken(provider_task_id)
-        self._change(own, provider_task_id=provider_task_id, submitted_url="", attempts=0)
+            if record is not own and self._owns(record, own.embedding.plan.provider, provider_task_id):
+                raise TaskTakenError(own.embedding.plan.provider, provider_task_id)
+        self._change(own, provider_task_id=provider_task_id, attempts=0)
 
     async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
         record = self._own(embedding_id, job_id)
@@ -222,7 +256,6 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
             progress=Progress(1.0, message),
             finish_time=now,
             tracks=tuple(track for track in record.embedding.tracks if track.segment_count),
-            submitted_url="",
         )
 
     async def fail(self, embedding_id: str, job_id: int, failure: Failure) -> None:
@@ -284,7 +317,6 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
             record,
             state=state,
             finish_time=datetime.now(UTC),
-            submitted_url="",
             progress=Progress(record.embedding.progress.fraction, message),
             tracks=tuple(Track(track.name) for track in record.embedding.tracks),
         )

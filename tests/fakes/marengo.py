@@ -28,7 +28,9 @@ from sage_runtime.errors import SageError
 from sage_runtime.errors.catalogue import public_text
 
 KEY = ProviderKey("tlk_secret_key", "fingerprint")
-URL = "https://store.example/videos/a.mp4?X-Amz-Signature=signed"
+URL = "https://store.example/videos/a.mp4?X-Amz-Date=now&X-Amz-Signature=signed"
+# What is stored of it.
+SENT = "https://store.example/videos/a.mp4?X-Amz-Date=now"
 HTML = "<html><body>502 Bad Gateway</body></html>"
 DROPPED = httpx.RemoteProtocolError("Server disconnected without sending a response.")
 _EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
@@ -54,7 +56,7 @@ class VirtualClock:
 
     def clock(self) -> Clock:
         """Return the clock for the engine."""
-        return Clock(sleep=self.sleep, monotonic=lambda: self.seconds, now=self.now)
+        return Clock(sleep=self.sleep, monotonic=lambda: self.seconds)
 
 
 @dataclass
@@ -72,6 +74,7 @@ class CountingPace(ProviderPace):
     """Grants every turn and counts."""
 
     turns: int = 0
+    held: float = 0.0
     limits: list[float | None] = field(default_factory=list)
 
     async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
@@ -79,6 +82,9 @@ class CountingPace(ProviderPace):
 
     async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:
         self.limits.append(retry_after_s)
+
+    def held_s(self, key: ProviderKey) -> float:
+        return self.held
 
 
 @dataclass
@@ -93,6 +99,7 @@ class Marengo:
         create_answers: The responses that replace those to successful create requests, in order.
         seen: The number of requests by step.
         requests: All requests.
+        reported: The messages for users while an engine waits.
     """
 
     clock: VirtualClock = field(default_factory=VirtualClock)
@@ -105,9 +112,11 @@ class Marengo:
     create_answers: deque[Answer] = field(default_factory=deque)
     change: Callable[[list[dict[str, object]]], None] = lambda _: None
     lists_urls: bool = True
+    metadata: dict[str, object] = field(default_factory=dict)
     tasks: dict[str, dict[str, object]] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
     requests: list[httpx.Request] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
 
     def tell(self, step: str, *answers: Answer) -> None:
         """Set the responses to the next requests of a step."""
@@ -189,7 +198,7 @@ class Marengo:
         v1 = step == "result"
         vectors = self._vectors(task, v1=v1)
         self.change(vectors)
-        metadata = {"duration": self.duration_seconds}
+        metadata = {"duration": self.duration_seconds, "input_url": task["url"]} | self.metadata
         if v1:
             body = {"_id": task_id, "status": "ready", "video_embedding": {"metadata": metadata, "segments": vectors}}
         else:
@@ -248,6 +257,9 @@ def request_of(
     async def video_url() -> str:
         return left.popleft()
 
+    async def report(progress: Progressed) -> None:
+        marengo.reported.append(progress.message)
+
     return EngineRequest(
         video_url=video_url,
         duration_seconds=marengo.duration_seconds,
@@ -257,6 +269,8 @@ def request_of(
         clip_seconds=2.0,
         tracks=tracks,
         resume=resume or Resume(None, None, None, {}),
+        now=marengo.clock.now(),
+        report=report,
     )
 
 
@@ -300,6 +314,8 @@ class Outcome:
 
 
 def _step(request: httpx.Request) -> tuple[str, str]:
+    if request.url.host == "store.example":
+        return "store", ""
     parts = request.url.path.split("/")
     tail = parts[parts.index("tasks") + 1 :]
     if request.method == "POST":
@@ -328,10 +344,14 @@ def form_of(request: httpx.Request) -> dict[str, list[str]]:
 
 
 async def run(
-    marengo: Marengo, request: EngineRequest | None = None, *, settings: TwelveLabsSettings | None = None
+    marengo: Marengo,
+    request: EngineRequest | None = None,
+    *,
+    settings: TwelveLabsSettings | None = None,
+    outcome: Outcome | None = None,
 ) -> Outcome:
-    """Embed a video."""
-    outcome, engine = Outcome(), marengo.engine(settings)
+    """Embed a video and return its events, also in `outcome` in case of an error."""
+    outcome, engine = outcome or Outcome(), marengo.engine(settings)
     async for event in engine.embed(request or request_of(marengo)):
         outcome.add(event)
     await engine.aclose()

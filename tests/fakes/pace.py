@@ -14,6 +14,7 @@ class _Line:
     held_until: float = 0.0
     allowance: int | None = None
     allowance_at: float = 0.0
+    measured: bool = True
     holds: int = 0
     sent_since_hold: int = 0
     sent: deque[float] = field(default_factory=deque)
@@ -49,6 +50,7 @@ class FakeProviderPace(ProviderPace):
         line, now = self._lines.setdefault(key.fingerprint, _Line()), self._now()
         state = PaceState(
             allowance=self._allowed(line),
+            measured=line.measured,
             holds=line.holds,
             sent_since_hold=line.sent_since_hold,
             resting=line.held_until > now,
@@ -56,9 +58,13 @@ class FakeProviderPace(ProviderPace):
         )
         known, rest_s = after_refusal(state, self._options, retry_after_s=retry_after_s)
         line.allowance, line.allowance_at, line.holds = known.allowance, now, known.holds
+        line.measured = known.measured
         line.held_until = max(line.held_until, now + rest_s)
         if not state.resting:
             line.sent_since_hold = 0
+
+    def held_s(self, key: ProviderKey) -> float:
+        return max(0.0, self._lines.setdefault(key.fingerprint, _Line()).held_until - self._now())
 
     def _fullest_window(self, line: _Line) -> int:
         window_s, since = self._options.window_s, self._now() - 2 * self._options.window_s
@@ -68,5 +74,7 @@ class FakeProviderPace(ProviderPace):
     def _allowed(self, line: _Line) -> int | None:
         if line.allowance is None:
             return None
-        windows = (self._now() - line.allowance_at - self._options.relax_after_s) / self._options.window_s
-        return int(line.allowance * 1.1 ** max(0.0, windows))
+        elapsed_s, window_s = self._now() - line.allowance_at, self._options.window_s
+        if not line.measured:
+            return int(line.allowance * 2.0 ** min(20.0, elapsed_s / window_s))
+        return int(line.allowance * 1.1 ** max(0.0, (elapsed_s - self._options.relax_after_s) / window_s))

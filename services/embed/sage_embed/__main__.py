@@ -15,7 +15,7 @@ from sage_embed.engines.local.engine import LocalEngine
 from sage_embed.engines.twelvelabs.client import preload
 from sage_embed.engines.twelvelabs.engine import TwelveLabsEngine
 from sage_embed.engines.twelvelabs.pace import PaceOptions, PostgresProviderPace
-from sage_embed.engines.twelvelabs.session import TwelveLabsKeyChecker
+from sage_embed.engines.twelvelabs.requests import TwelveLabsKeyChecker
 from sage_embed.jobs.queue import migrate_all
 from sage_embed.keys.model import ProviderKeys
 

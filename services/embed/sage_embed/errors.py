@@ -55,11 +55,17 @@ def provider_failed(embedding: Embedding, why: str) -> SageError:
     return SageError(Reason.PROVIDER_FAILED, provider=provider_name(embedding.plan.provider), why=why)
 
 
-def task_taken(provider_task_id: str) -> SageError:
-    """Return the error for a provider's task that already belongs to another embedding."""
-    return SageError(
-        Reason.PROVIDER_FAILED, provider="The provider", why=f"its task {provider_task_id} belongs to another embedding"
-    )
+class TaskTakenError(SageError):
+    """The provider named a task that already belongs to another embedding.
+
+    Args:
+        provider: The provider.
+        provider_task_id: The task.
+    """
+
+    def __init__(self, provider: str, provider_task_id: str) -> None:
+        why = f"its task {provider_task_id} belongs to another embedding"
+        super().__init__(Reason.PROVIDER_FAILED, provider=provider_name(provider), why=why)
 
 
 def video_rejected(provider: str, why: str) -> SageError:

@@ -1,5 +1,6 @@
 """The contract of `ProviderPace`, for the fake and for PostgreSQL."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -75,7 +76,10 @@ def memory_provider() -> Provider:
 
 @pytest.fixture
 async def postgres_provider(pool) -> Provider:
-    """Return a provider whose workers keep their pace in PostgreSQL. Time advances by moving stored times back."""
+    """Return a provider whose workers keep their pace in PostgreSQL.
+
+    Its time is PostgreSQL's, which also advances by moving stored times back.
+    """
     async with pool.connection() as connection:
         await connection.execute("TRUNCATE provider_pace CASCADE")
     clock = [0.0]
@@ -95,7 +99,8 @@ async def postgres_provider(pool) -> Provider:
             )
 
     paces: list[ProviderPace] = [PostgresProviderPace(pool, OPTIONS, sleep=sleep) for _ in range(2)]
-    return Provider(paces, now=lambda: clock[0], advance=sleep)
+    begun = time.monotonic()
+    return Provider(paces, now=lambda: clock[0] + time.monotonic() - begun, advance=sleep)
 
 
 async def move(provider: Provider, seconds: float) -> None:

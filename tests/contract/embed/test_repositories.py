@@ -51,10 +51,12 @@ def chunk(first_index: int, count: int) -> StoredSegments:
     return StoredSegments(first_index, starts, starts + 2.0, rows.astype("<f4").tobytes())
 
 
-async def create(repositories, requested: Plan | None = None, *, request_id: str = "", fingerprint: str = "f"):
+async def create(
+    repositories, requested: Plan | None = None, *, request_id: str = "", fingerprint: str = "f", force: bool = False
+):
     """Create an embedding and return it."""
     return await repositories.api.create(
-        new_id("embed"), requested or plan(), request_id=request_id, fingerprint=fingerprint
+        new_id("embed"), requested or plan(), request_id=request_id, fingerprint=fingerprint, force=force
     )
 
 
@@ -126,7 +128,7 @@ async def test_a_claim_starts_the_work_and_returns_what_is_stored(repositories):
     assert again.start_time == begun.start_time is not None
 
 
-async def test_a_submission_is_kept_until_its_task_is_known(repositories):
+async def test_a_submission_is_kept_with_its_task(repositories):
     embedding_id, job_id = await claimed(repositories)
     begun = await repositories.api.get(embedding_id)
     assert (begun.submitted_url, begun.submitted_at) == ("", None)
@@ -139,22 +141,69 @@ async def test_a_submission_is_kept_until_its_task_is_known(repositories):
     assert (await repositories.api.get(embedding_id)).submitted_url == "https://s3.test/2?signature=s"
     await repositories.work.save_task(embedding_id, job_id, "task-1")
     known = await repositories.api.get(embedding_id)
-    assert (known.submitted_url, known.provider_task_id) == ("", "task-1")
+    assert (known.submitted_url, known.provider_task_id) == ("https://s3.test/2?signature=s", "task-1")
     assert known.submitted_at is not None
 
 
-@pytest.mark.parametrize("end", ["complete", "fail", "cancel"])
-async def test_no_submitted_url_outlives_the_work(repositories, end):
+async def test_a_new_or_refused_submission_replaces_the_task(repositories):
     embedding_id, job_id = await claimed(repositories)
-    await repositories.work.save_submission(embedding_id, job_id, "https://s3.test/1?signature=s", key_fingerprint="k")
-    match end:
-        case "complete":
-            await repositories.work.complete(embedding_id, job_id, "Done.")
-        case "fail":
+    await repositories.work.save_submission(embedding_id, job_id, "https://s3.test/1", key_fingerprint="k")
+    await repositories.work.save_task(embedding_id, job_id, "task-1")
+    await repositories.work.save_submission(embedding_id, job_id, "https://s3.test/2", key_fingerprint="k")
+    again = await repositories.api.get(embedding_id)
+    assert (again.submitted_url, again.provider_task_id) == ("https://s3.test/2", "")
+    await repositories.work.save_submission(embedding_id, job_id, "", key_fingerprint="")
+    refused = await repositories.api.get(embedding_id)
+    assert (refused.submitted_url, refused.submitted_at) == ("", None)
+
+
+@pytest.mark.parametrize("task_id", ["task-1", ""])
+@pytest.mark.parametrize("end", ["fail", "cancel"])
+async def test_a_new_embedding_adopts_the_task_of_one_that_failed_or_was_cancelled(repositories, end, task_id):
+    """Or its submission, which may have created a task. A task may be adopted again and again."""
+    adopted = (task_id, "https://s3.test/1", "k", True)
+    requested = plan()
+    embedding_id, job_id = await claimed(repositories, requested)
+    await repositories.work.save_submission(embedding_id, job_id, "https://s3.test/1", key_fingerprint="k")
+    if task_id:
+        await repositories.work.save_task(embedding_id, job_id, task_id)
+    for _ in range(2):
+        if end == "fail":
+            job_id = await repositories.job_of(embedding_id)
             await repositories.work.fail(embedding_id, job_id, Failure(Reason.PROVIDER_FAILED, "No."))
-        case _:
+        else:
             await repositories.api.cancel(embedding_id)
-    assert (await repositories.api.get(embedding_id)).submitted_url == ""
+        embedding_id = (await create(repositories, requested)).id
+        new = await repositories.work.claim(embedding_id, await repositories.job_of(embedding_id))
+        assert (new.provider_task_id, new.submitted_url, new.submitted_key, new.task_adopted) == adopted
+        assert new.submitted_at is not None
+    await repositories.work.save_submission(
+        embedding_id, await repositories.job_of(embedding_id), "https://s3.test/2", key_fingerprint="k"
+    )
+    assert not (await repositories.api.get(embedding_id)).task_adopted
+
+
+async def test_no_task_is_adopted_by_another_recipe_or_force_or_while_it_is_in_use(repositories):
+    requested = plan()
+    embedding_id, job_id = await claimed(repositories, requested)
+    await repositories.work.save_submission(embedding_id, job_id, "https://s3.test/1", key_fingerprint="k")
+    await repositories.work.save_task(embedding_id, job_id, "task-1")
+    await repositories.api.cancel(embedding_id)
+    other = await create(repositories, replace(requested, clip_seconds=3.0))
+    forced = await create(repositories, requested, force=True)
+    assert (other.provider_task_id, forced.provider_task_id) == ("", "")
+    await repositories.api.cancel(forced.id)
+    user = await create(repositories, requested)
+    assert user.provider_task_id == "task-1"
+    forced = await create(repositories, requested, force=True)
+    await repositories.api.cancel(forced.id)
+    assert (await create(repositories, requested)).provider_task_id == ""
+
+
+async def test_a_claim_states_the_time_of_the_repository(repositories):
+    embedding_id, job_id = await claimed(repositories)
+    claimed_again = await repositories.work.claim(embedding_id, job_id)
+    assert claimed_again.claim_time >= claimed_again.start_time
 
 
 async def test_a_task_belongs_to_one_embedding(repositories):

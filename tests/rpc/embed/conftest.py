@@ -21,7 +21,7 @@ from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2_grpc
 from sage_embed.app import api_services, running_worker
 from sage_embed.config import SCHEMA, ApiSettings, WorkerSettings
-from sage_embed.engines.twelvelabs.session import TwelveLabsKeyChecker
+from sage_embed.engines.twelvelabs.requests import TwelveLabsKeyChecker
 from sage_embed.jobs.queue import migrate_all
 from sage_runtime.api import new_id
 from sage_runtime.process.settings import ServerSettings

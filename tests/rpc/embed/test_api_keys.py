@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
 from sage_embed.app import api_services
 from sage_embed.config import SCHEMA, ApiSettings
-from sage_embed.engines.twelvelabs.session import TwelveLabsKeyChecker
+from sage_embed.engines.twelvelabs.requests import TwelveLabsKeyChecker
 from sage_embed.keys.api_keys import CurrentKey
 from sage_embed.keys.postgres import PostgresApiKeyRepository
 from sage_runtime.client import to_sage_error

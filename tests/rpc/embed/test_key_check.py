@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from fakes.api_keys import WITNESS
 from fakes.key_provider import EMPTY_LIST, KeyProvider
-from sage_embed.engines.twelvelabs.session import TwelveLabsKeyChecker
+from sage_embed.engines.twelvelabs.requests import TwelveLabsKeyChecker
 from sage_embed.keys.model import KeyStatus
 from sage_local.ports import free_port
 from sage_runtime.context import working_on

@@ -39,7 +39,7 @@ async def test_a_retry_is_announced_with_reason_and_delay(create, start_worker, 
     embedding_id = (await create()).id
     async with start_worker(retry_base_s=1):
         messages = [message.embedding.progress.message for message in await watch(embedding_id)]
-    assert "Scripted cannot be reached. Try again. The next attempt is in 1 s." in messages
+    assert "Scripted cannot be reached. SAGE tries again in 1 s." in messages
 
 
 async def test_a_persistent_error_fails_after_the_last_attempt(create, start_worker, finish, engine):

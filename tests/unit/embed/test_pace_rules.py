@@ -8,10 +8,18 @@ OPTIONS = PaceOptions.from_settings(TwelveLabsSettings())
 
 
 def state(
-    *, allowance: int | None = None, holds: int = 0, sent_since_hold: int = 0, resting: bool = False, sent: int = 61
+    *,
+    allowance: int | None = None,
+    measured: bool = True,
+    holds: int = 0,
+    sent_since_hold: int = 0,
+    resting: bool = False,
+    sent: int = 61,
 ) -> PaceState:
     """Return what is known when the 61st request of a window is refused."""
-    return PaceState(allowance=allowance, holds=holds, sent_since_hold=sent_since_hold, resting=resting, sent=sent)
+    return PaceState(
+        allowance=allowance, measured=measured, holds=holds, sent_since_hold=sent_since_hold, resting=resting, sent=sent
+    )
 
 
 def test_the_first_refusal_sets_the_allowance_below_the_limit():
@@ -54,6 +62,22 @@ def test_a_rest_of_hours_leaves_the_allowance_unknown():
     assert after_refusal(state(), OPTIONS, retry_after_s=11382.0)[0].allowance is None
 
 
-def test_the_first_allowance_has_a_minimum():
-    """Other users of the key may have used up the limit."""
-    assert after_refusal(state(sent=2), OPTIONS, retry_after_s=None)[0].allowance == 5
+def test_one_early_refusal_only_causes_a_rest():
+    """It may come from a proxy, or other users of the account used up the limit for a moment."""
+    known, rest_s = after_refusal(state(sent=2), OPTIONS, retry_after_s=None)
+    assert (known.allowance, rest_s) == (None, 2.0)
+
+
+def test_the_first_allowance_has_a_minimum_and_counts_as_measured_only_after_many_requests():
+    known, _ = after_refusal(state(sent=2, holds=1, sent_since_hold=9), OPTIONS, retry_after_s=None)
+    assert (known.allowance, known.measured) == (5, False)
+    known, _ = after_refusal(state(sent=21), OPTIONS, retry_after_s=None)
+    assert (known.allowance, known.measured) == (18, False)
+    assert after_refusal(state(sent=61), OPTIONS, retry_after_s=None)[0].measured
+
+
+def test_a_refusal_far_below_the_allowance_halves_it_until_it_is_measured_again():
+    known, _ = after_refusal(state(allowance=54, holds=1, sent_since_hold=9, sent=4), OPTIONS, retry_after_s=None)
+    assert (known.allowance, known.measured) == (27, False)
+    known, _ = after_refusal(state(allowance=54, holds=1, sent_since_hold=60, sent=41), OPTIONS, retry_after_s=None)
+    assert (known.allowance, known.measured) == (36, True)

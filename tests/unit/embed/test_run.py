@@ -125,12 +125,12 @@ async def test_each_event_is_stored_before_the_engine_continues(repository):
             seen.append((stored.submitted_url == url, stored.submitted_at is not None, stored.provider_task_id))
             yield TaskStarted("task-1")
             stored = next(iter(repository.records.values())).embedding
-            seen.append((stored.submitted_url, stored.provider_task_id))
+            seen.append((stored.submitted_url == url, stored.provider_task_id))
             yield segments(5)
 
     embedding = await repository.create(new_id("embed"), PLAN, request_id="", fingerprint="")
     await make_runner(repository, Submits(Script.__new__(Script))).run(embedding.id, repository.job_of(embedding.id))
-    assert seen == [(True, True, ""), ("", "task-1")]
+    assert seen == [(True, True, ""), (True, "task-1")]
     assert (await repository.get(embedding.id)).state is State.COMPLETED
 
 
@@ -151,7 +151,9 @@ async def test_the_next_run_is_told_the_previous_submission(repository, capsys):
     first = await repository.get(embedding.id)
     await runner.run(embedding.id, repository.job_of(embedding.id))
     assert requests[0].resume == Resume(None, None, None, {"visual": 0})
-    assert requests[1].resume == Resume(None, first.submitted_url, first.submitted_at, {"visual": 0})
+    submitted = Resume(None, first.submitted_url, first.submitted_at, {"visual": 0}, waiting_since=first.submitted_at)
+    assert requests[1].resume == submitted
+    assert requests[1].now >= first.submitted_at
     assert not requests[0].has_audio
     assert first.submitted_url != (await repository.get(embedding.id)).submitted_url
     assert first.submitted_url not in repr(requests[1])

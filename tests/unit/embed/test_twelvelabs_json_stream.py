@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sage_embed.engines.twelvelabs.client import JsonStream, JsonStreamError
-from sage_embed.engines.twelvelabs.results import ListReader, TaskReader
+from sage_embed.engines.twelvelabs.responses import ListReader, TaskReader
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

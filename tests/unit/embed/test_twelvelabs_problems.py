@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from sage_embed.engines.twelvelabs.problems import failed, retry_after_s
-from sage_embed.engines.twelvelabs.results import error_of
+from sage_embed.engines.twelvelabs.problems import failed, redacted, retry_after_s
+from sage_embed.engines.twelvelabs.responses import error_of
 from sage_runtime.errors.catalogue import public_text
 
 
@@ -35,6 +35,53 @@ def test_future_dates_and_resets_are_read():
     soon = datetime.now(UTC) + timedelta(minutes=1)
     assert retry_after_s({"Retry-After": format_datetime(soon, usegmt=True)}) == pytest.approx(60, abs=2)
     assert retry_after_s({"X-Ratelimit-Reset": str(time.time() + 60)}) == pytest.approx(60, abs=2)
+
+
+def test_dates_are_compared_with_that_of_the_response():
+    """The clock of this machine may be hours ahead or behind."""
+    then = datetime(2030, 1, 1, tzinfo=UTC)
+    headers = {"Date": format_datetime(then, usegmt=True)}
+    assert retry_after_s(headers | {"Retry-After": format_datetime(then + timedelta(seconds=90), usegmt=True)}) == 90
+    assert retry_after_s(headers | {"X-Ratelimit-Reset": str(then.timestamp() + 7)}) == 7
+
+
+SIGNATURE = "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid key tlk_OTHERSECRET0123",
+        "Invalid key TLK_otherSECRET0123",
+        "the key is a/secret+key",
+        "the key is a%2Fsecret%2Bkey",
+        f"signature {SIGNATURE} does not match",
+        f"X-Amz-Signature={SIGNATURE[:20]}",
+        "X-Amz-Security-Token%3DSECRET%2B0",
+        "X-Amz-Credential=SECRET/20300101/us-east-1/s3/aws4_request&X-Amz-Date=now",
+        '{"x-api-key": "SECRET"}',
+        "Authorization: Bearer SECRET",
+        "token=SECRET",
+        "https://user:SECRET@store.example/a.mp4",
+        "HTTPS://store.example/a.mp4?sig=SECRET",
+    ],
+)
+def test_keys_signatures_and_tokens_are_redacted(text):
+    shown = redacted(text, {"a/secret+key"})
+    assert not any(secret in shown.lower() for secret in ("secret", SIGNATURE[:20]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "failed to fetch or materialize source media",
+        "The token limit of 512 was exceeded.",
+        "The API key is either invalid or expired. Please check the API key or generate a new one.",
+        "Task 64f8d2c7e4a1b37f8a9c5d12 failed: https://store.example/videos/a.mp4",
+    ],
+)
+def test_harmless_messages_stay_verbatim(text):
+    assert redacted(text, ()) == text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sage_embed.engines.engine import EngineRequest
 from sage_embed.engines.twelvelabs.models import BY_NAME
-from sage_embed.engines.twelvelabs.results import BadResultError, TaskResponse, TrackResult, Vector, tracks_of
+from sage_embed.engines.twelvelabs.responses import TaskResponse, Vector
+from sage_embed.engines.twelvelabs.results import BadResultError, TrackResult, tracks_of
 
 MODEL = BY_NAME["marengo3.0"]
 OLD_MODEL = BY_NAME["Marengo-retrieval-2.7"]
@@ -24,8 +25,8 @@ def clip(
 
 
 def clips(duration: float, **options: str) -> list[Vector]:
-    """Return all full clips of 2 s, each with its index as its value."""
-    return [clip(2.0 * i, 2.0 * i + 2, value=float(i), **options) for i in range(int(duration // 2))]
+    """Return all full clips of 2 s, each with its number as its value."""
+    return [clip(2.0 * i, 2.0 * i + 2, value=i + 1.0, **options) for i in range(int(duration // 2))]
 
 
 def check(
@@ -42,7 +43,7 @@ def test_any_order_gives_the_same_tracks(vectors, duration):
     result = check(vectors, duration=duration, tracks=("visual", "audio"), theirs=duration)
     for track in result.values():
         assert track.start_seconds == tuple(range(0, 40, 2))
-        assert (track.vectors[:, 0] == np.arange(20)).all()
+        assert (track.vectors[:, 0] == np.arange(1, 21)).all()
 
 
 @given(st.integers(1, 30), st.floats(0, 1.9), st.data())
@@ -65,8 +66,12 @@ def test_every_missing_clip_is_found(count, rest, data):
         ([clip(0, 2, scope="video"), clip(0, 8, scope="asset")], "no visual vectors"),
         ([clip(0, 2, size=511)], "has 511 numbers instead of 512"),
         ([clip(0, 2, size=0)], "has 0 numbers instead of 512"),
-        ([clip(0, 2, value=math.nan)], "not finite"),
+        ([clip(0, 2, value=math.nan)], "the vector from 0.00 to 2.00 s of its visual track is not finite"),
         ([clip(0, 2, value=math.inf)], "not finite"),
+        ([clip(0, 2), clip(2, 4, value=0)], "the vector from 2.00 to 4.00 s of its visual track has only zeros"),
+        ([clip(0, 6), clip(6, 9)], "clips of 6.00 s instead of 2 s"),
+        ([clip(0, 9)], "clips of 9.00 s instead of 2 s"),
+        ([clip(0, 1), clip(1, 2), clip(2, 4)], "clips of 1.00 s instead of 2 s"),
         ([clip(math.nan, 2)], "has no time"),
         ([clip(0, math.inf)], "has no time"),
         ([clip(2, 2)], "impossible times"),
@@ -100,6 +105,39 @@ def test_the_length_measured_by_twelvelabs_decides_whether_a_clip_is_missing():
     with pytest.raises(BadResultError, match="clip 5 of its visual track is missing"):
         check(clips(8.0), duration=10.0, theirs=10.0)
     assert len(check(clips(8.0), duration=10.0)["visual"].vectors) == 4
+
+
+@pytest.mark.parametrize("track", ["visual", "audio", "transcription", "video"])
+def test_zeros_are_refused_in_every_track(track):
+    option, scope = ("visual", "asset") if track == "video" else (track, "clip")
+    vectors = [one for one in clips(9.0) if (one.option, one.scope) != (option, scope) or one.start_seconds]
+    zeros = clip(0, 9 if scope == "asset" else 2, option=option, scope=scope, value=0)
+    with pytest.raises(BadResultError, match=f"of its {track} track has only zeros"):
+        check([zeros, *vectors], tracks=("visual", track))
+
+
+def test_a_stated_clip_length_must_be_the_requested_one():
+    request = request_of(Marengo(duration_seconds=9.0))
+    answer = TaskResponse("ready", vectors=tuple(clips(9.0)), clip_seconds=6.0)
+    with pytest.raises(BadResultError, match=r"clips of 6\.00 s instead of 2 s"):
+        tracks_of(answer, model=MODEL, request=request, tracks=("visual",))
+
+
+def test_speech_may_be_shorter_than_its_clip_but_not_longer():
+    spoken = [clip(0.5, 1.2, option="transcription"), clip(4, 6, option="transcription")]
+    assert len(check([*clips(9.0), *spoken], tracks=("visual", "transcription"))["transcription"].vectors) == 2
+    with pytest.raises(BadResultError, match=r"clips of 5\.00 s instead of 2 s"):
+        check([*clips(9.0), clip(0, 5, option="transcription")], tracks=("visual", "transcription"))
+
+
+def test_a_result_for_less_of_the_video_covers_only_that():
+    """The vector of the whole video, too."""
+    vectors = [*clips(4.0), clip(4, 5, value=9), clip(0, 5, scope="asset")]
+    result = check(vectors, duration=9.5, theirs=5.0, tracks=("visual", "video"))
+    assert result["visual"].end_seconds == (2, 4, 5)
+    assert result["video"].end_seconds == (5,)
+    with pytest.raises(BadResultError, match="clip 3 of its visual track is missing"):
+        check(clips(4.0), duration=9.5, theirs=9.5)
 
 
 def test_rounded_times_are_accepted():

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from fakes.marengo import DROPPED, HTML, KEY, URL, Marengo, fail, refusal, request_of, run
+from fakes.marengo import DROPPED, HTML, KEY, SENT, URL, Marengo, fail, refusal, request_of, run
 from sage_embed.config import TwelveLabsSettings
 from sage_embed.engines.engine import Resume, Submitting
 from sage_runtime.errors import Reason
@@ -58,7 +58,7 @@ async def test_a_create_request_without_effect_is_repeated_with_the_same_url():
     marengo.tell("create", DROPPED)
     outcome = await run(marengo)
     assert outcome.started == ["t1"]
-    assert outcome.submitted == [URL, URL]
+    assert outcome.submitted == [SENT, SENT]
     assert marengo.seen["create"] == 2
     assert marengo.seen["list"] >= 3
     assert len(marengo.tasks) == 1
@@ -114,7 +114,7 @@ async def test_resumed_work_submits_a_fresh_url_if_there_is_no_task():
     marengo = Marengo()
     resume = Resume(None, "https://store.example/old", marengo.clock.now(), {})
     outcome = await run(marengo, request_of(marengo, resume=resume))
-    assert (outcome.submitted, outcome.started) == ([URL], ["t1"])
+    assert (outcome.submitted, outcome.started) == ([SENT], ["t1"])
 
 
 async def test_a_create_request_still_in_flight_is_waited_for():
@@ -224,7 +224,7 @@ async def test_work_lost_during_a_rate_limit_sends_nothing():
         if len(submissions) == 2:
             break
     await events.aclose()
-    assert submissions == [Submitting(URL, KEY.fingerprint)] * 2
+    assert submissions == [Submitting(SENT, KEY.fingerprint)] * 2
     assert (marengo.seen["create"], len(marengo.tasks)) == (1, 0)
 
 
@@ -238,7 +238,7 @@ async def test_a_create_request_delayed_for_long_gets_a_fresh_url():
 
     marengo.tell("create", limited, late)
     outcome = await run(marengo, request_of(marengo, urls=[URL, "https://store.example/later"]))
-    assert outcome.submitted == [URL, URL, "https://store.example/later"]
+    assert outcome.submitted == [SENT, SENT, "https://store.example/later"]
     assert marengo.order()["url"] == "https://store.example/later"
 
 

@@ -208,10 +208,12 @@ class Embedding:
         finish_time: When it reached its final state; `None` before.
         revision: Grows by one with every change.
         attempts: Failed runs since a task or a segment was last stored.
-        submitted_url: URL that was sent to the provider for a task whose ID is not known yet; empty otherwise. Anyone
-            who has it can read the video, so it is dropped as soon as possible and never shown.
-        submitted_key: Fingerprint of the key of the last submission to the provider; empty if there was none.
-        submitted_at: Time of the last submission to the provider; `None` if there was none.
+        submitted_url: URL of the last submission to the provider, without its signature; empty if there was none.
+        submitted_key: Fingerprint of the key of that submission; empty if there was none.
+        submitted_at: Time of that submission; `None` if there was none.
+        task_adopted: Whether the submission was that of an earlier embedding of the recipe, which failed or was
+            cancelled.
+        claim_time: When the worker claimed it, by the clock that made all the other times. Only `claim` returns it.
     """
 
     id: str
@@ -229,6 +231,8 @@ class Embedding:
     submitted_url: str = field(default="", repr=False)
     submitted_key: str = ""
     submitted_at: datetime | None = None
+    task_adopted: bool = False
+    claim_time: datetime | None = None
 
     @property
     def finished(self) -> bool:

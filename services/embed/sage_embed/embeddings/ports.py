@@ -45,6 +45,9 @@ class EmbeddingRepository(Protocol):
         same recipe; then that embedding is returned. Concurrent calls for one recipe, through any number of processes,
         record one embedding.
 
+        Unless it is forced, a new embedding adopts the provider's submission of the newest embedding of the recipe
+        that failed or was cancelled within a week, with its task if that is known: the task is already paid for.
+
         Args:
             embedding_id: ID of the new embedding. If the returned one has another ID, it existed before.
             plan: What it will contain.
@@ -117,18 +120,21 @@ class WorkRepository(Protocol):
     """
 
     async def claim(self, embedding_id: str, job_id: int) -> Embedding:
-        """Make it PROCESSING and return it with the results of earlier work."""
+        """Make it PROCESSING and return it with the results of earlier work and the time."""
         ...
 
     async def save_submission(self, embedding_id: str, job_id: int, url: str, *, key_fingerprint: str) -> None:
-        """Store what is about to be submitted to the provider."""
+        """Store what is about to be submitted to the provider, in place of any earlier submission and its task.
+
+        An empty URL means that the provider refused the last submission, so there is none.
+        """
         ...
 
     async def save_task(self, embedding_id: str, job_id: int, provider_task_id: str) -> None:
-        """Store the ID of the provider's task and drop the submitted URL.
+        """Store the ID of the provider's task.
 
         Raises:
-            SageError: PROVIDER_FAILED if the task belongs to another embedding.
+            TaskTakenError: The task belongs to another embedding.
         """
         ...
 

@@ -42,6 +42,25 @@ INSERT INTO embeddings (
 WHERE reusable AND state IN ('PENDING', 'PROCESSING', 'COMPLETED') DO NOTHING
 """
 
+# TwelveLabs keeps tasks for a week. A task belongs to one embedding that has not failed or been cancelled.
+_ADOPT = """
+UPDATE embeddings AS e SET
+    provider_task_id = old.provider_task_id, submitted_url = old.submitted_url, submitted_key = old.submitted_key,
+    submitted_at = old.submitted_at, task_adopted = true
+FROM (
+    SELECT * FROM embeddings
+    WHERE video_id = %(video_id)s AND model = %(model)s AND model_revision = %(model_revision)s
+        AND clip_seconds = %(clip_seconds)s AND requested_tracks = %(requested_tracks)s AND provider = %(provider)s
+        AND state IN ('FAILED', 'CANCELLED') AND submitted_at > now() - interval '7 days'
+    ORDER BY id DESC LIMIT 1
+) AS old
+WHERE e.id = %(id)s AND (old.provider_task_id <> '' OR old.submitted_url <> '') AND NOT EXISTS (
+    SELECT FROM embeddings AS owner
+    WHERE owner.provider = old.provider AND owner.provider_task_id = old.provider_task_id
+        AND owner.provider_task_id <> '' AND owner.state IN ('PENDING', 'PROCESSING', 'COMPLETED')
+)
+"""
+
 _INSERT_TRACKS = """
 INSERT INTO tracks (embedding_id, name) SELECT %(id)s, unnest(%(requested_tracks)s::text[])
 """
@@ -85,8 +104,7 @@ SELECT * FROM embeddings_with_tracks WHERE id = %(id)s AND state = ANY(%(before)
 
 _CANCEL = """
 UPDATE embeddings SET
-    state = 'CANCELLED', finish_time = now(), revision = revision + 1, progress_message = %(message)s,
-    submitted_url = ''
+    state = 'CANCELLED', finish_time = now(), revision = revision + 1, progress_message = %(message)s
 WHERE id = %(id)s
 """
 
@@ -155,6 +173,8 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                     if (await connection.execute(_INSERT, row)).rowcount == 0:
                         raise psycopg.Rollback
                     await connection.execute(_INSERT_TRACKS, row)
+                    if not force:
+                        await connection.execute(_ADOPT, row)
                     if request_id and (await connection.execute(_INSERT_REQUEST, row)).rowcount == 0:
                         raise psycopg.Rollback
                 return await _get(connection, embedding_id)
@@ -311,6 +331,8 @@ def to_embedding(row: Row) -> Embedding:
         submitted_url=row["submitted_url"],
         submitted_key=row["submitted_key"],
         submitted_at=row["submitted_at"],
+        task_adopted=row["task_adopted"],
+        claim_time=row.get("claim_time"),
     )
 
 

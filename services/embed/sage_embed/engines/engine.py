@@ -7,7 +7,7 @@ for the task, and segments that were yielded are never computed again.
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
@@ -63,11 +63,14 @@ class Resume:
 
     Attributes:
         provider_task_id: The provider's task, if one was started.
-        submitted_url: The URL of the last submission, if it did not yield a task ID: there may be a task whose ID never
-            arrived. No other submission used the same URL.
-        submitted_at: When it was submitted.
+        submitted_url: The URL of the last submission, without its signature. Without a task ID there may be a task
+            whose ID never arrived. No other submission used the same URL.
+        submitted_at: When it was submitted, by PostgreSQL's clock, like every time here.
         segment_counts: For each track, the number of stored segments, which is the index of the next one.
         submitted_key: Fingerprint of the key of that submission, if known. Another account does not see the task.
+        adopted: Whether the submission was that of an earlier embedding, which failed or was cancelled. If its task
+            cannot be used, another one is submitted.
+        waiting_since: Since when this embedding waits for the task.
     """
 
     provider_task_id: str | None
@@ -75,6 +78,12 @@ class Resume:
     submitted_at: datetime | None
     segment_counts: Mapping[str, int]
     submitted_key: str | None = None
+    adopted: bool = False
+    waiting_since: datetime | None = None
+
+
+async def _ignore(_: "Progressed") -> None:
+    return
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,9 @@ class EngineRequest:
         tracks: The tracks to make.
         resume: The results of earlier work.
         picture: The track to decode, and how.
+        now: The time when the work began. With results of earlier work it is PostgreSQL's: engines compare the times
+            of `resume` with it and not with the clock of this machine, which may be wrong.
+        report: Stores progress while the engine waits and cannot yield.
     """
 
     video_url: Callable[[], Awaitable[str]]
@@ -102,6 +114,8 @@ class EngineRequest:
     tracks: tuple[str, ...]
     resume: Resume
     picture: Picture = field(default_factory=Picture)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    report: Callable[["Progressed"], Awaitable[None]] = _ignore
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ class Submitting:
     """The engine is about to submit a task. If the response is lost, this identifies the task.
 
     Attributes:
-        source_url: The URL that is submitted.
+        source_url: The URL that is submitted, without its signature.
         key_fingerprint: Fingerprint of the key in use; empty if the provider needs none.
     """
 
@@ -137,8 +151,13 @@ class Submitting:
 
 
 @dataclass(frozen=True)
+class SubmissionRefused:
+    """The provider refused the last submission, so there is no task and nothing to pay."""
+
+
+@dataclass(frozen=True)
 class TaskStarted:
-    """The provider has a task. From now on it is resumed, never started again."""
+    """The provider has a task. From now on it is resumed, never started again, unless it proves to be another's."""
 
     provider_task_id: str
 
@@ -171,7 +190,7 @@ class SegmentsProduced:
     progress: Progress | None = None
 
 
-EngineEvent = Submitting | TaskStarted | Progressed | SegmentsProduced
+EngineEvent = Submitting | SubmissionRefused | TaskStarted | Progressed | SegmentsProduced
 
 
 class Engine(Protocol):

@@ -24,8 +24,9 @@ from sage_embed.embeddings.model import (
 )
 from sage_embed.embeddings.ports import WorkRepository
 from sage_embed.embeddings.postgres import clean, drop_segments, from_segments, to_embedding
-from sage_embed.errors import task_taken
+from sage_embed.errors import TaskTakenError
 from sage_embed.jobs.queue import Connection, JobQueue
+from sage_embed.keys.model import PROVIDER
 
 _CLAIM = """
 UPDATE embeddings SET
@@ -36,13 +37,14 @@ WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 
 _SAVE_SUBMISSION = """
 UPDATE embeddings SET
-    submitted_url = %(url)s, submitted_key = %(key)s, submitted_at = now(), revision = revision + 1
+    submitted_url = %(url)s, submitted_key = %(key)s, submitted_at = CASE WHEN %(url)s <> '' THEN now() END,
+    provider_task_id = '', task_adopted = false, revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
 _SAVE_TASK = """
 UPDATE embeddings SET
-    provider_task_id = %(provider_task_id)s, submitted_url = '', attempts = 0, revision = revision + 1
+    provider_task_id = %(provider_task_id)s, attempts = 0, revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
@@ -73,15 +75,14 @@ VALUES (%(id)s, %(track)s, %(first_index)s, %(segment_count)s, %(start_seconds)s
 
 _COMPLETE = """
 UPDATE embeddings SET
-    state = 'COMPLETED', finish_time = now(), progress = 1, progress_message = %(message)s, submitted_url = '',
-    revision = revision + 1
+    state = 'COMPLETED', finish_time = now(), progress = 1, progress_message = %(message)s, revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
 _FAIL = """
 UPDATE embeddings SET
     state = 'FAILED', finish_time = now(), failure_reason = %(reason)s, failure_message = %(message)s,
-    progress_message = 'Failed.', submitted_url = '', revision = revision + 1
+    progress_message = 'Failed.', revision = revision + 1
 WHERE id = %(id)s AND job_id = %(job_id)s AND state = ANY(%(before)s)
 """
 
@@ -140,7 +141,7 @@ class PostgresWorkRepository(WorkRepository):
         self._queue = queue
 
     async def claim(self, embedding_id: str, job_id: int) -> Embedding:
-        query = "SELECT * FROM embeddings_with_tracks WHERE id = %s"
+        query = "SELECT *, now() AS claim_time FROM embeddings_with_tracks WHERE id = %s"
         async with self._changing(_CLAIM, embedding_id, job_id, to=State.PROCESSING) as connection:
             row = await (await connection.execute(query, (embedding_id,))).fetchone()
         if row is None:
@@ -157,7 +158,7 @@ class PostgresWorkRepository(WorkRepository):
             async with self._changing(_SAVE_TASK, embedding_id, job_id, {"provider_task_id": clean(provider_task_id)}):
                 pass
         except psycopg.errors.UniqueViolation as error:
-            raise task_taken(provider_task_id) from error
+            raise TaskTakenError(PROVIDER, provider_task_id) from error
 
     async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
         values = {"fraction": progress.fraction, "message": clean(progress.message)}

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import NoReturn
@@ -80,12 +80,19 @@ class JobQueue:
         begun: bool = False,
         delay: timedelta = timedelta(0),
     ) -> int:
-        """Queue work on an embedding for a provider's workers, and return the job's ID."""
+        """Queue work on an embedding for a provider's workers, and return the job's ID.
+
+        The delay is added to PostgreSQL's time, with which procrastinate compares it.
+        """
+        schedule_at = None
+        if delay:
+            row = await (await connection.execute("SELECT now() + %s AS at", (delay,))).fetchone()
+            schedule_at = None if row is None else row["at"]
         deferrer = self._app.configure_task(
             _TASK,
             queue=queue_of(provider, begun=begun),
             connection=connection,
-            schedule_at=datetime.now(UTC) + delay if delay else None,
+            schedule_at=schedule_at,
         )
         with _psycopg_errors():
             return await deferrer.defer_async(embedding_id=embedding_id)

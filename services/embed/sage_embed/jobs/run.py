@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from time import monotonic
@@ -14,7 +14,7 @@ from sage_runtime.errors import STORE_REASONS, Reason, SageError
 
 from sage_embed.config import WorkerSettings
 from sage_embed.embeddings.lifecycle import to_stored
-from sage_embed.embeddings.model import SOUND_TRACKS, Embedding, Failure, Progress, WorkLostError
+from sage_embed.embeddings.model import SOUND_TRACKS, Embedding, Failure, Progress, WorkLostError, provider_name
 from sage_embed.embeddings.ports import VideoCatalog, WorkRepository
 from sage_embed.engines.engine import (
     EngineEvent,
@@ -23,10 +23,11 @@ from sage_embed.engines.engine import (
     Progressed,
     Resume,
     SegmentsProduced,
+    SubmissionRefused,
     Submitting,
     TaskStarted,
 )
-from sage_embed.errors import OURS, RETRYABLE, provider_failed
+from sage_embed.errors import OURS, RETRYABLE, TaskTakenError, provider_failed
 from sage_embed.jobs.turn import Turn, TurnOverError
 
 log = structlog.get_logger()
@@ -47,8 +48,9 @@ class Recorder:
         settings: How long to wait while the database is unavailable.
 
     Attributes:
-        stored: The tracks that have segments.
+        covered: The end of the last segment of each track that has segments, in seconds.
         advanced: Whether this run has stored segments or a task.
+        task_id: The provider's task; empty if there is none.
     """
 
     def __init__(self, repository: WorkRepository, embedding: Embedding, job_id: int, settings: WorkerSettings) -> None:
@@ -56,8 +58,9 @@ class Recorder:
         self._embedding = embedding
         self._job_id = job_id
         self._settings = settings
-        self.stored = {track.name for track in embedding.tracks if track.segment_count}
+        self.covered = {track.name: track.covered_end_seconds for track in embedding.tracks if track.segment_count}
         self.advanced = False
+        self.task_id = embedding.provider_task_id
         self._written: Progress | None = None
         self._written_at = float("-inf")
 
@@ -68,8 +71,12 @@ class Recorder:
                 await self._repository.save_submission(
                     self._embedding.id, self._job_id, event.source_url, key_fingerprint=event.key_fingerprint
                 )
+                self.task_id = ""
+            case SubmissionRefused():
+                await self._repository.save_submission(self._embedding.id, self._job_id, "", key_fingerprint="")
             case TaskStarted():
                 await self._save_task(event.provider_task_id)
+                self.task_id = event.provider_task_id
                 self.advanced = True
             case Progressed():
                 await self._save_progress(event)
@@ -104,13 +111,15 @@ class Recorder:
             raise ValueError(f"vectors have shape {segments.vectors.shape} instead of {expected}")
         if not np.isfinite(segments.vectors).all():
             raise provider_failed(self._embedding, "it returned vectors that are not finite")
+        if not segments.vectors.any(axis=1).all():
+            raise provider_failed(self._embedding, "it returned vectors of zeros")
         progress = None if event.progress is None else _within_bounds(event.progress)
         # One transaction: segments and the resulting progress are stored together or not at all.
         await self._repository.append(
             self._embedding.id, self._job_id, segments.track, to_stored(segments), progress=progress
         )
         if len(segments.start_seconds):
-            self.stored.add(segments.track)
+            self.covered[segments.track] = segments.end_seconds[-1]
             self.advanced = True
         self._note_write(progress)
 
@@ -165,12 +174,12 @@ class Runner:
                 await self._work(
                     embedding, job_id, recorder, Turn(self._repository, turn_queues, self._settings.turn_s)
                 )
-                await self._repository.complete(embedding_id, job_id, _completed_message(embedding))
+                await self._repository.complete(embedding_id, job_id, _completed_message(embedding, recorder.covered))
                 log.info("embedding_completed", embedding_id=embedding_id, job_id=job_id)
             except SageError as error:
                 # A run that stored a task or segments before it failed restarts the count.
                 attempts = 0 if recorder.advanced else embedding.attempts
-                await self._fail_or_requeue(embedding, job_id, error, attempts=attempts)
+                await self._fail_or_requeue(embedding, job_id, error, attempts=attempts, task_id=recorder.task_id)
             except TurnOverError:
                 log.info("embedding_turn_over", embedding_id=embedding_id, job_id=job_id)
                 await self._requeue_at_once(embedding_id, job_id, "Other videos are having their turn.")
@@ -182,7 +191,8 @@ class Runner:
             except Exception:
                 log.exception("embedding_crashed", embedding_id=embedding_id, job_id=job_id)
                 message = f"Internal error. See the worker's log for {embedding_id}."
-                await self._repository.fail(embedding_id, job_id, Failure(Reason.INTERNAL, message))
+                failure = Failure(Reason.INTERNAL, _with_bill(message, embedding, recorder.task_id))
+                await self._repository.fail(embedding_id, job_id, failure)
         except WorkLostError:
             log.info("embedding_lost", embedding_id=embedding_id, job_id=job_id)
         except SageError as error:
@@ -233,8 +243,12 @@ class Runner:
                 submitted_at=embedding.submitted_at,
                 segment_counts={track.name: track.segment_count for track in embedding.tracks},
                 submitted_key=embedding.submitted_key or None,
+                adopted=embedding.task_adopted,
+                waiting_since=embedding.start_time if embedding.task_adopted else embedding.submitted_at,
             ),
             picture=plan.video.picture,
+            now=embedding.claim_time or embedding.create_time,
+            report=recorder.record,
         )
         async with aclosing(engine.embed(request)) as events:
             async for event in events:
@@ -242,14 +256,16 @@ class Runner:
                 if isinstance(event, SegmentsProduced):
                     await turn.check()
         for track in plan.tracks:
-            if track not in recorder.stored and track not in SOUND_TRACKS:
+            if track not in recorder.covered and track not in SOUND_TRACKS:
                 raise provider_failed(embedding, f"it returned no vectors for track {track}")
 
-    async def _fail_or_requeue(self, embedding: Embedding, job_id: int, error: SageError, *, attempts: int) -> None:
+    async def _fail_or_requeue(
+        self, embedding: Embedding, job_id: int, error: SageError, *, attempts: int, task_id: str
+    ) -> None:
         """Store the failure, or requeue the work if it may be retried."""
         embedding_id = embedding.id
         # A paid task is not abandoned because a SAGE service was unavailable. It has its own deadline.
-        counts = not (embedding.provider_task_id and error.reason in OURS)
+        counts = not (task_id and error.reason in OURS)
         log.warning(
             "embedding_attempt_failed",
             embedding_id=embedding_id,
@@ -258,21 +274,45 @@ class Runner:
             detail=error.detail,
             attempts=attempts,
         )
-        if error.reason in RETRYABLE and (not counts or attempts + 1 < self._settings.max_attempts):
+        # The provider named a task that is not ours. The next run looks for the right one, but only once.
+        retryable = error.reason in RETRYABLE or (isinstance(error, TaskTakenError) and not embedding.attempts)
+        if retryable and (not counts or attempts + 1 < self._settings.max_attempts):
             wait = self._settings.retry_wait(attempts)
             await self._repository.requeue(
                 embedding_id,
                 job_id,
                 delay=wait,
-                message=f"{self._describe(error)} The next attempt is in {wait.total_seconds():.0f} s.",
+                # Users need not try again: the worker does.
+                message=f"{self._describe(error).removesuffix(' Try again.')} SAGE tries again in {_seconds(wait)}.",
                 counts_as_attempt=counts,
             )
         else:
-            await self._repository.fail(embedding_id, job_id, Failure(error.reason, self._describe(error)))
+            message = _with_bill(self._describe(error), embedding, task_id)
+            await self._repository.fail(embedding_id, job_id, Failure(error.reason, message))
 
 
-def _completed_message(embedding: Embedding) -> str:
-    return f"Embedded {embedding.plan.video.duration_seconds:.0f} s of video."
+def _seconds(wait: timedelta) -> str:
+    return f"{max(1.0, wait.total_seconds()):.0f} s"
+
+
+def _with_bill(message: str, embedding: Embedding, task_id: str) -> str:
+    """Return why an embedding failed, and that its task is billed all the same."""
+    if not task_id:
+        return message
+    return f"{message} {provider_name(embedding.plan.provider)} may still bill task {task_id}."
+
+
+def _completed_message(embedding: Embedding, covered: Mapping[str, float]) -> str:
+    """Return how much of the video was embedded. Sound may end before the picture, which decides."""
+    plan = embedding.plan
+    ends = {name: end for name, end in covered.items() if name not in SOUND_TRACKS} or covered
+    total, end = round(plan.video.duration_seconds, 1), round(min(ends.values(), default=0.0), 1)
+    if end >= total:
+        return f"Embedded {total:g} s of video."
+    message = f"Embedded {end:g} of {total:g} s of video."
+    if plan.video.duration_seconds - end < plan.clip_seconds:
+        return message
+    return f"{message} {provider_name(plan.provider)} returned nothing after {end:g} s, so the rest cannot be compared."
 
 
 async def recover(*, repository: WorkRepository, silent_for: timedelta, max_attempts: int) -> int:
@@ -294,6 +334,7 @@ async def recover(*, repository: WorkRepository, silent_for: timedelta, max_atte
         try:
             if embedding.attempts + 1 >= max_attempts:
                 message = f"The worker was lost while it worked on this video, {max_attempts} times in a row."
+                message = _with_bill(message, embedding, embedding.provider_task_id)
                 await repository.fail(embedding.id, job_id, Failure(Reason.INTERNAL, message))
             else:
                 await repository.requeue(

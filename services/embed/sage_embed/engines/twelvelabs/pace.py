@@ -5,12 +5,17 @@ number that succeeded within a window before the first refusal is taken as the l
 more than nine tenths of that number, evenly spaced, whichever workers send the requests. After a long time without a
 refusal, the allowance grows again, a tenth at a time. Until the first refusal, requests are spaced only far enough
 apart that few are in flight when it arrives.
+
+A refusal after only a few requests says little: the account may have other users, or a proxy refused it. The first one
+of these only causes a rest. An allowance that is based on few requests doubles with every window, until a refusal
+confirms it.
 """
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sage_runtime.postgres import Pool, store_errors
@@ -20,8 +25,10 @@ from sage_embed.keys.model import ProviderKey
 
 # Share of the requests that succeeded before a refusal.
 _SAFE_SHARE = 0.9
-# If a refusal follows fewer requests than this, the key must have other users, and the count reveals little.
+# A first refusal after fewer requests than this says nothing about the limit, which is assumed to be at least this.
 _MIN_FIRST_ALLOWANCE = 5
+# An allowance based on fewer requests than this grows quickly.
+_MEASURED_REQUESTS = 30
 # A refusal within the first requests after a rest means that the rest was too short, and says nothing about the limit.
 _PROBES = 3
 # A waiting worker queries the database again after at most this time.
@@ -29,10 +36,12 @@ _LOOK_AGAIN_S = 30.0
 
 _Row = dict[str, Any]
 
-# The current allowance, increased by a tenth for each window beyond the time after which it relaxes.
+# The current allowance: doubled for each window, or if it was measured, increased by a tenth for each window beyond the
+# time after which it relaxes.
 _ALLOWED = """
-floor(allowance * power(1.1, least(100, greatest(
-    0, extract(epoch FROM clock_timestamp() - allowance_at) - %(relax_after_s)s) / %(window_s)s)))::bigint
+floor(allowance * CASE WHEN measured THEN power(1.1, least(100, greatest(
+    0, extract(epoch FROM clock_timestamp() - allowance_at) - %(relax_after_s)s) / %(window_s)s))
+    ELSE power(2, least(20, extract(epoch FROM clock_timestamp() - allowance_at) / %(window_s)s)) END)::bigint
 """
 
 # Two workers that take a turn at the same moment are serialized, and the second one sees the new `next_at`. A turn that
@@ -70,7 +79,8 @@ _WAIT = f"""
 SELECT extract(epoch FROM greatest(next_at, held_until, CASE WHEN allowed IS NOT NULL THEN (
     SELECT r.sent_at + make_interval(secs => %(window_s)s) FROM provider_requests AS r
     WHERE r.key_fingerprint = pace.key_fingerprint ORDER BY r.sent_at DESC OFFSET allowed - 1 LIMIT 1
-) END) - clock_timestamp())::double precision AS seconds
+) END) - clock_timestamp())::double precision AS seconds,
+    extract(epoch FROM greatest(held_until, clock_timestamp()) - clock_timestamp())::double precision AS held_s
 FROM (SELECT *, {_ALLOWED} AS allowed FROM provider_pace WHERE key_fingerprint = %(key)s) AS pace
 """  # noqa: S608 - a constant
 
@@ -85,7 +95,7 @@ WHERE key_fingerprint <> %(key)s AND greatest(next_at, held_until) < clock_times
 # A refusal arrives a little after it happened, so the fullest recent window counts, not the last one.
 _READ = f"""
 SELECT
-    {_ALLOWED} AS allowance, holds, sent_since_hold, held_until > clock_timestamp() AS resting,
+    {_ALLOWED} AS allowance, measured, holds, sent_since_hold, held_until > clock_timestamp() AS resting,
     (
         SELECT COALESCE(max(n), 0) FROM (
             SELECT count(*) OVER (
@@ -99,10 +109,11 @@ FROM provider_pace AS p WHERE key_fingerprint = %(key)s FOR UPDATE
 
 _WRITE = """
 UPDATE provider_pace SET
-    allowance = %(allowance)s, allowance_at = clock_timestamp(), holds = %(holds)s,
+    allowance = %(allowance)s, allowance_at = clock_timestamp(), measured = %(measured)s, holds = %(holds)s,
     sent_since_hold = CASE WHEN %(resting)s THEN sent_since_hold ELSE 0 END,
     held_until = greatest(held_until, clock_timestamp() + make_interval(secs => %(rest_s)s))
 WHERE key_fingerprint = %(key)s
+RETURNING extract(epoch FROM held_until - clock_timestamp())::double precision AS held_s
 """
 
 
@@ -156,6 +167,10 @@ class ProviderPace(Protocol):
         """Report that the rate limit refused a request: every worker with this key rests, then goes slower."""
         ...
 
+    def held_s(self, key: ProviderKey) -> float:
+        """Return for how many more seconds requests with a key rest, as far as this process knows."""
+        ...
+
 
 @dataclass(frozen=True)
 class PaceState:
@@ -163,6 +178,7 @@ class PaceState:
 
     Attributes:
         allowance: Requests allowed within a window; None if unknown.
+        measured: Whether the allowance is based on enough requests.
         holds: Consecutive rests that did not help.
         sent_since_hold: Requests since the last rest began.
         resting: Whether a rest is in progress.
@@ -170,6 +186,7 @@ class PaceState:
     """
 
     allowance: int | None
+    measured: bool
     holds: int
     sent_since_hold: int
     resting: bool
@@ -181,24 +198,46 @@ def after_refusal(state: PaceState, options: PaceOptions, *, retry_after_s: floa
     stated_s = None if retry_after_s is None else max(options.min_rest_s, retry_after_s)
     if state.resting:
         # It was in flight when the rest began, and was wrongly counted as a success.
-        allowance = state.allowance and max(1, state.allowance - 1)
+        allowance = state.allowance and max(1 if state.measured else _MIN_FIRST_ALLOWANCE, state.allowance - 1)
         return replace(state, allowance=allowance), stated_s or 0.0
     holds = state.holds + 1
     if state.holds == 0 or state.sent_since_hold > _PROBES:
         holds = 1
         # A longer rest means a limit per hour or day, which says nothing about a window.
         if stated_s is None or stated_s <= 2 * options.window_s:
-            state = replace(state, allowance=_learned(state))
+            state = _learned(state)
     rest_s = min(options.max_rest_s, options.first_rest_s * 2.0 ** min(holds - 1, 30))
     return replace(state, holds=holds), rest_s if stated_s is None else stated_s
 
 
-def _learned(state: PaceState) -> int:
-    safe = int(_SAFE_SHARE * (state.sent - 1))
+def _learned(state: PaceState) -> PaceState:
+    passed = state.sent - 1
+    safe = int(_SAFE_SHARE * passed)
     if state.allowance is None:
-        return max(_MIN_FIRST_ALLOWANCE, safe)
-    # Refused even though within the allowance: the allowance was too high.
-    return max(1, min(safe, state.allowance - 1))
+        if passed < _MIN_FIRST_ALLOWANCE and state.holds == 0:
+            return state
+        allowance = max(_MIN_FIRST_ALLOWANCE, safe)
+        return replace(state, allowance=allowance, measured=passed >= _MEASURED_REQUESTS)
+    # Refused even though within the allowance: the allowance was too high. If it was far from used up, the account must
+    # have other users for the moment, so it is halved and not taken for measured.
+    half = state.allowance // 2
+    allowance = max(1, half, min(safe, state.allowance - 1))
+    return replace(state, allowance=allowance, measured=safe >= half)
+
+
+@dataclass
+class _Line:
+    """What this process knows about a key.
+
+    Attributes:
+        queue: Of all the tasks that wait in this process, only the first one queries the database.
+        refusal: Held while a refusal is being stored, so that no turn is taken meanwhile.
+        held_until: When the rest ends, by the clock of `monotonic`.
+    """
+
+    queue: asyncio.Lock = field(default_factory=asyncio.Lock)
+    refusal: asyncio.Lock = field(default_factory=asyncio.Lock)
+    held_until: float = float("-inf")
 
 
 class PostgresProviderPace(ProviderPace):
@@ -208,6 +247,7 @@ class PostgresProviderPace(ProviderPace):
         pool: Connections whose search path is embed's schema; the caller closes it.
         options: The parameters.
         sleep: Waits for a number of seconds.
+        monotonic: Seconds of a clock that never jumps, for `held_s` only.
     """
 
     def __init__(
@@ -216,24 +256,25 @@ class PostgresProviderPace(ProviderPace):
         options: PaceOptions,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._options = options
         self._sleep = sleep
-        # Per key: of all the tasks that wait in this process, only the first one queries the database.
-        self._queues: dict[str, asyncio.Lock] = {}
+        self._monotonic = monotonic
+        self._lines: dict[str, _Line] = {}
 
     async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
-        async with self._queues.setdefault(key.fingerprint, asyncio.Lock()):
-            while await in_use() and (wait_s := await self._take(key.fingerprint)) is not None:
+        async with self._line(key).queue:
+            while await in_use() and (wait_s := await self._take(key)) is not None:
                 # Workers that wait for the same time are spread out.
                 spread_s = random.uniform(0, self._options.min_interval_s)  # noqa: S311 - no secret
                 await self._sleep(min(_LOOK_AGAIN_S, max(0.0, wait_s)) + spread_s)
 
     async def limited(self, key: ProviderKey, *, retry_after_s: float | None) -> None:
-        values = self._values(key.fingerprint)
+        values, line = self._values(key.fingerprint), self._line(key)
         with store_errors():
-            async with self._pool.connection() as connection, connection.transaction():
+            async with line.refusal, self._pool.connection() as connection, connection.transaction():
                 await connection.execute(_KNOW, values)
                 row = await (await connection.execute(_READ, values)).fetchone()
                 if row is None:
@@ -241,25 +282,35 @@ class PostgresProviderPace(ProviderPace):
                 state, rest_s = after_refusal(PaceState(**row), self._options, retry_after_s=retry_after_s)
                 changes: _Row = {
                     "allowance": state.allowance,
+                    "measured": state.measured,
                     "holds": state.holds,
                     "resting": state.resting,
                     "rest_s": rest_s,
                 }
-                await connection.execute(_WRITE, values | changes)
+                row = await (await connection.execute(_WRITE, values | changes)).fetchone()
+                if row is not None:
+                    line.held_until = self._monotonic() + float(row["held_s"])
 
-    async def _take(self, fingerprint: str) -> float | None:
+    def held_s(self, key: ProviderKey) -> float:
+        return max(0.0, self._line(key).held_until - self._monotonic())
+
+    async def _take(self, key: ProviderKey) -> float | None:
         """Take the turn and return None, or return the seconds after which to try again."""
-        values = self._values(fingerprint)
+        values, line = self._values(key.fingerprint), self._line(key)
         with store_errors():
-            async with self._pool.connection() as connection:
+            async with line.refusal, self._pool.connection() as connection:
                 if (await connection.execute(_TAKE, values)).rowcount:
                     return None
                 row = await (await connection.execute(_WAIT, values)).fetchone()
                 if row is not None:
+                    line.held_until = self._monotonic() + float(row["held_s"])
                     return float(row["seconds"])
                 await connection.execute(_KNOW, values)
                 await connection.execute(_FORGET, values)
                 return 0.0
+
+    def _line(self, key: ProviderKey) -> _Line:
+        return self._lines.setdefault(key.fingerprint, _Line())
 
     def _values(self, fingerprint: str) -> _Row:
         options = self._options

@@ -3,8 +3,12 @@
 The URL of a submission is stored before it is sent, and no two submissions use the same URL. If the response is lost,
 TwelveLabs' list is searched for the task by that URL, and another task is created only if the list does not have it.
 Every task is billed.
+
+A presigned URL lets anyone read the video, so only what is left of it without its signature is stored. That still
+differs between submissions, by the time and the validity of the signature.
 """
 
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +17,15 @@ from urllib.parse import unquote
 
 from sage_runtime.errors import Reason, SageError
 
-from sage_embed.engines.engine import EngineEvent, EngineRequest, Progressed, Submitting, TaskStarted
+from sage_embed.engines.engine import (
+    EngineEvent,
+    EngineRequest,
+    Progressed,
+    Resume,
+    SubmissionRefused,
+    Submitting,
+    TaskStarted,
+)
 from sage_embed.engines.twelvelabs.models import Model
 from sage_embed.engines.twelvelabs.problems import (
     NAME,
@@ -23,7 +35,7 @@ from sage_embed.engines.twelvelabs.problems import (
     refused,
     unreachable,
 )
-from sage_embed.engines.twelvelabs.results import TaskPage
+from sage_embed.engines.twelvelabs.responses import TaskPage, is_task_id
 from sage_embed.engines.twelvelabs.session import Session
 from sage_embed.keys.model import ProviderKey
 
@@ -40,17 +52,18 @@ _FIRST_PAUSE_S, _PAUSE_GROWTH, _MAX_PAUSE_S = 1.0, 2.0, 15.0
 _MAX_TROUBLES = 5
 # With 50 tasks each: more tasks than are created within the minutes that matter.
 _MAX_PAGES = 100
-# How far TwelveLabs' clock may be behind ours.
-_CLOCK_SLACK = timedelta(seconds=300)
+# How far TwelveLabs' clock may be behind PostgreSQL's.
+_CLOCK_SLACK = timedelta(minutes=15)
+_SIGNATURE = re.compile(r"(?<=[?&])x-amz-(?:signature|security-token|credential)=[^&]*&?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class _Submission:
+class Submission:
     """A create request that was sent.
 
     Attributes:
-        url: The URL that it submitted. No other submission used it.
-        at: When it was sent.
+        url: The URL that it submitted, without its signature. No other submission used it.
+        at: When it was sent, by PostgreSQL's clock.
         key: Fingerprint of the key that it was sent with; None if unknown.
     """
 
@@ -60,28 +73,32 @@ class _Submission:
 
 
 async def submit(
-    session: Session, model: Model, *, request: EngineRequest, tracks: tuple[str, ...]
-) -> AsyncGenerator[EngineEvent, None]:
-    """Find the task that earlier work submitted, or create one. The last event is `TaskStarted`.
+    session: Session, model: Model, *, request: EngineRequest, tracks: tuple[str, ...], sent: Submission | None
+) -> AsyncGenerator[EngineEvent | Submission, None]:
+    """Find the task that earlier work submitted, or create one. The last events are a `Submission` and `TaskStarted`.
 
     `Submitting` is yielded before every create request, so that the caller stores its URL first. A caller that has
     lost the work closes the generator at that point, and nothing is sent.
 
+    Args:
+        session: Sends the requests.
+        model: The requested model.
+        request: What is embedded.
+        tracks: The requested tracks.
+        sent: The submission of earlier work, if it may have created a task.
+
     Raises:
         SageError: PROVIDER_REJECTED_VIDEO, PROVIDER_QUOTA_EXCEEDED, PROVIDER_FAILED, API_KEY_INVALID or
-            API_KEY_MISSING if it was refused and there is no task; PROVIDER_UNREACHABLE; whatever `_find` and the
+            API_KEY_MISSING if it was refused and there is no task; PROVIDER_UNREACHABLE; whatever `find_task` and the
             video's URL raise.
     """
-    resume, clock = request.resume, session.clock
-    if resume.submitted_url is not None:
+    clock = session.clock
+    if sent is not None:
         yield Progressed(0.0, f"Checking whether {NAME} already has a task for this video.", lasting=True)
-        since = resume.submitted_at or clock.now() - _KEPT
-        sent = _Submission(resume.submitted_url, since, resume.submitted_key)
-        # The previous worker may be alive and only disconnected from the database, with its request still in flight.
-        arrived_in_s = session.settings.create_limit_s - (clock.now() - since).total_seconds()
-        found = await _find(session, model, sent, arrived_in_s=arrived_in_s)
+        found = await _find_earlier(session, model, sent, adopted=request.resume.adopted)
         if found is not None:
-            session.deadline_from(since)
+            session.deadline_from(request.resume.waiting_since)
+            yield sent
             yield TaskStarted(found)
             return
     url, made_at = "", 0.0
@@ -95,17 +112,19 @@ async def submit(
             url, made_at = await request.video_url(), clock.monotonic()
         # Even if this URL is already stored: the wait may have been long, and a caller that has lost the work in the
         # meantime finds out here.
-        yield Submitting(url, key.fingerprint)
-        sent = _Submission(url, clock.now(), key.fingerprint)
+        sent = Submission(unsigned(url), session.now(), key.fingerprint)
+        yield Submitting(sent.url, key.fingerprint)
         try:
             task_id = await session.requests.create(
                 key, model, url=url, clip_seconds=round(request.clip_seconds), tracks=tracks
             )
         except LimitedError as limited:
-            message = f"The rate limit of {NAME} is reached. Waiting to submit the video."
+            yield SubmissionRefused()
             await session.limited(key, limited)
+            message = session.held(key) or f"The rate limit of {NAME} was reached. Submitting the video again."
             continue
         except RefusedError as error:
+            yield SubmissionRefused()
             if await session.key_replaced(key, error):
                 continue
             raise refused(error) from None
@@ -115,9 +134,11 @@ async def submit(
             found = None
             if error.sent:
                 yield Progressed(
-                    0.0, f"The response of {NAME} was lost. Checking whether it created a task.", lasting=True
+                    0.0,
+                    f"The response of {NAME} was not usable: {error}. Checking whether it created a task.",
+                    lasting=True,
                 )
-                found = await _find(session, model, sent)
+                found = await find_task(session, model, sent)
             if found is None:
                 if unclear >= _CREATE_ATTEMPTS:
                     raise unreachable(f"no clear response to {unclear} create requests, the last: {error}") from None
@@ -125,12 +146,34 @@ async def submit(
                 continue
             task_id = found
         session.deadline_from(sent.at)
+        yield sent
         yield TaskStarted(task_id)
         return
 
 
-async def _find(session: Session, model: Model, sent: _Submission, *, arrived_in_s: float = 0.0) -> str | None:
+async def _find_earlier(session: Session, model: Model, sent: Submission, *, adopted: bool) -> str | None:
+    # The previous worker may be alive and only disconnected from the database, with its request still in flight.
+    arrived_in_s = session.settings.create_limit_s - (session.now() - sent.at).total_seconds()
+    try:
+        return await find_task(session, model, sent, arrived_in_s=arrived_in_s)
+    except SageError as error:
+        # The earlier embedding has ended, and its user asks again: an inconclusive list may not prevent that for ever.
+        if adopted and error.reason is Reason.PROVIDER_FAILED:
+            return None
+        raise
+
+
+def submission_of(resume: Resume, now: datetime) -> Submission | None:
+    """Return the submission of earlier work, if there was one."""
+    if resume.submitted_url is None:
+        return None
+    return Submission(resume.submitted_url, resume.submitted_at or now - _KEPT, resume.submitted_key)
+
+
+async def find_task(session: Session, model: Model, sent: Submission, *, arrived_in_s: float = 0.0) -> str | None:
     """Return the ID of the task that a submission created, or None once it is certain that it created none.
+
+    There may be a task, so a key that is refused or missing meanwhile is waited for.
 
     The list may lag, so it is searched several times. A recent task in it that does not state its URL may be the right
     one: the search then lasts longer, and fails if it remains inconclusive. It also fails if the submission used
@@ -146,6 +189,14 @@ async def _find(session: Session, model: Model, sent: _Submission, *, arrived_in
         SageError: PROVIDER_UNREACHABLE if the list cannot be read now; PROVIDER_FAILED if it is inconclusive or
             refused; see `Session.ask`.
     """
+    patient, session.patient = session.patient, True
+    try:
+        return await _find(session, model, sent, arrived_in_s=arrived_in_s)
+    finally:
+        session.patient = patient
+
+
+async def _find(session: Session, model: Model, sent: Submission, *, arrived_in_s: float) -> str | None:
     settings, clock = session.settings, session.clock
     begun = clock.monotonic() + max(0.0, arrived_in_s)
     pause_s, troubles = _FIRST_PAUSE_S, 0
@@ -177,7 +228,7 @@ async def _find(session: Session, model: Model, sent: _Submission, *, arrived_in
         pause_s = min(_MAX_PAUSE_S, pause_s * _PAUSE_GROWTH)
 
 
-async def _search(session: Session, model: Model, sent: _Submission) -> tuple[str | None, bool]:
+async def _search(session: Session, model: Model, sent: Submission) -> tuple[str | None, bool]:
     """Search the list once. Return the task's ID, if found, and whether the list is inconclusive."""
     oldest = sent.at - _CLOCK_SLACK
     undecided = False
@@ -192,8 +243,9 @@ async def _search(session: Session, model: Model, sent: _Submission) -> tuple[st
         page = await session.ask(partial(ask, number=number))
         # At any age: the URL is proof, and the clocks may differ widely.
         for task in page.tasks:
-            if task.url is not None and _same_url(task.url, sent.url):
-                return task.id, False
+            if task.url is not None and same_url(task.url, sent.url):
+                # The task exists, but there is no way to ask for it.
+                return (task.id, False) if is_task_id(task.id) else (None, True)
         recent = [task for task in page.tasks if task.created_at is None or task.created_at >= oldest]
         undecided |= any(_may_be(task.url, sent.url) and task.model in (None, model.info.name) for task in recent)
         if page.last or len(recent) < len(page.tasks):
@@ -204,9 +256,20 @@ async def _search(session: Session, model: Model, sent: _Submission) -> tuple[st
 
 def _may_be(listed: str | None, sent: str) -> bool:
     """Return whether a listed URL is missing, or has lost the query that distinguishes it from other submissions."""
-    return listed is None or _same_url(listed, sent.partition("?")[0])
+    return listed is None or same_url(listed, sent.partition("?")[0])
 
 
-def _same_url(listed: str, sent: str) -> bool:
+def is_of(url: str | None, sent: Submission) -> bool:
+    """Return whether a task with this URL may be the one of a submission, as far as its response shows."""
+    return _may_be(url, sent.url) or (url is not None and same_url(url, sent.url))
+
+
+def unsigned(url: str) -> str:
+    """Return a presigned URL without its signature, so that it gives no access to the video."""
+    return _SIGNATURE.sub("", url).rstrip("?&")
+
+
+def same_url(listed: str, sent: str) -> bool:
+    """Return whether two URLs are the same, apart from their signatures."""
     # Percent-encoding may differ if the URL was re-encoded on the way.
-    return listed == sent or unquote(listed) == unquote(sent)
+    return unsigned(unquote(listed)) == unsigned(unquote(sent))
