@@ -144,7 +144,8 @@ class Process:
         self.kill()
         await self.wait(timeout_s=_KILL_S)
         for file in self._litter:
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
 
     def kill(self) -> None:
         """Kill its process group without warning."""

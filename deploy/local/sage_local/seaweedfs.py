@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sage_local.errors import StackError
 from sage_local.files import make_private, write_private
 from sage_local.ports import SEAWEED_SOCKETS
 from sage_local.process import Process, parent_bound
@@ -179,7 +180,16 @@ class SeaweedFS:
             client.close()
 
     async def start(self, *, timeout_s: float = 60.0) -> None:
-        """Start the server and return when it accepts requests."""
+        """Start the server and return when it accepts requests.
+
+        Raises:
+            StackError: It did not start, or cannot create its sockets.
+        """
+        if not os.access(SEAWEED_SOCKETS, os.W_OK | os.X_OK):
+            raise StackError(
+                f"SeaweedFS creates sockets in {SEAWEED_SOCKETS}, which cannot be written.",
+                next_step=f"Make {SEAWEED_SOCKETS} a folder that every user can write to: chmod 1777 {SEAWEED_SOCKETS}",
+            )
         make_private(self._folder)
         make_private(self._folder / "volumes")
         identity = {

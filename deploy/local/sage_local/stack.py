@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sage_local.components import BUCKET, Components, build_components, port_names
 from sage_local.display import Display
+from sage_local.errors import StackError
 from sage_local.ports import choose_ports
 from sage_local.postgres import DATABASE, OWNERS
 from sage_local.room import LITTLE_BYTES, free_bytes, full_disk_explained
@@ -112,7 +113,7 @@ async def run_stack(
             Everything that ran has been stopped.
     """
     state = State(settings.state)
-    with full_disk_explained(state.folder), state.locked():
+    with _named_obstacles(), full_disk_explained(state.folder), state.locked():
         if leftovers := await end_leftovers(state):
             display.ended_leftovers(leftovers)
         if fresh:
@@ -135,6 +136,18 @@ async def run_stack(
         finally:
             await supervisor.stop(stop)
             state.clear_running()
+
+
+@contextlib.contextmanager
+def _named_obstacles() -> Iterator[None]:
+    """Turn an error of the operating system, such as a missing permission, into one that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a timeout
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        raise StackError(f"{error.strerror or error}{where}.") from error
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+from sage_local import seaweedfs
+from sage_local.errors import StackError
 from sage_local.ports import choose_ports
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
 
@@ -42,6 +44,14 @@ def test_a_wrong_access_key_is_refused(s3_server: SeaweedFS, make_bucket: Callab
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         stranger.put_object(Bucket=bucket, Key="film", Body=b"")
     stranger.close()
+
+
+async def test_a_folder_for_sockets_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seaweedfs, "SEAWEED_SOCKETS", tmp_path / "tmp")
+    with pytest.raises(StackError, match=f"creates sockets in {tmp_path}/tmp"):
+        await make_seaweedfs(tmp_path).start()
 
 
 async def test_objects_survive_a_kill_and_other_ports(tmp_path: Path) -> None:
