@@ -5,6 +5,9 @@ from sage.ingest.v1 import ingest_pb2, media_pb2
 from sage_cli.api.client import Client
 
 _UNKNOWN_CODEC = "unknown"
+# As the server does: this short is one picture, and tracks this close in length are equally long.
+_STILL_SECONDS = 0.2
+_SAME_LENGTH = 0.95
 
 
 async def find_stored(client: Client, sha256: str, *, video_track: int | None) -> ingest_pb2.Video | None:
@@ -25,14 +28,15 @@ async def find_stored(client: Client, sha256: str, *, video_track: int | None) -
 
 
 def default_video_track(media: media_pb2.Media) -> int:
-    """Return the picture track that the server takes if none is requested, by the rule of `VideoSpec.video_track`."""
-    candidates = [
-        index for index, track in enumerate(media.video_tracks) if not track.is_cover and track.codec != _UNKNOWN_CODEC
-    ]
+    """Return the picture track that the server takes if none is requested, by the rule of `VideoSpec.video_track`.
 
-    def preference(index: int) -> tuple[bool, float, int]:
-        track = media.video_tracks[index]
-        return track.is_default, track.duration_seconds, track.width * track.height
-
+    Covers, other stills and tracks that the server cannot decode are skipped.
+    """
+    tracks = media.video_tracks
+    films = [index for index, track in enumerate(tracks) if not track.is_cover and track.codec != _UNKNOWN_CODEC]
+    films = [index for index in films if not 0 < tracks[index].duration_seconds <= _STILL_SECONDS] or films
+    films = [index for index in films if tracks[index].is_default] or films
+    longest = max((tracks[index].duration_seconds for index in films), default=0.0)
+    films = [index for index in films if tracks[index].duration_seconds >= longest * _SAME_LENGTH]
     # Of equal ones, the first.
-    return max(candidates, key=preference, default=media.video_track)
+    return max(films, key=lambda index: tracks[index].width * tracks[index].height, default=media.video_track)

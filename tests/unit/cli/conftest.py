@@ -45,7 +45,12 @@ def make_difference(
 
 def make_film(label: str, seconds: float, *, rate: Fraction | None = Fraction(24)) -> Film:
     """Return a film of some length."""
-    media = media_pb2.Media(duration_seconds=seconds, display_width=640, display_height=360)
+    media = media_pb2.Media(
+        duration_seconds=seconds,
+        display_width=640,
+        display_height=360,
+        audio_tracks=[media_pb2.AudioTrack(codec="aac", channels=2, layout="stereo")],
+    )
     if rate:
         media.frame_rate.numerator, media.frame_rate.denominator = rate.numerator, rate.denominator
     return Film(label, media)

@@ -393,3 +393,12 @@ def test_same_file_is_called_so(make_comparison):
     comparison = make_comparison(**SAME)
     comparison.response.b.video_id = comparison.response.a.video_id
     assert text_of(comparison, 80).splitlines()[1] == "Old and new are the same file."
+
+
+def test_films_without_sound_are_called_so(make_comparison, film):
+    old, new = film("old.mp4", 20.0), film("new.mp4", 20.0)
+    for one in (old, new):
+        del one.media.audio_tracks[:]
+    assert text_of(make_comparison(old=old, new=new, **SAME), 80).splitlines()[1] == "Neither film has sound."
+    compared = make_comparison(old=old, new=new, name="audio", **SAME)
+    assert "Neither" not in text_of(compared, 80)

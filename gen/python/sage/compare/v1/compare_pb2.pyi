@@ -462,7 +462,9 @@ class TrackComparison(_message.Message):
     name: _builtins.str
     """Name of the track."""
     similarity_percent: _builtins.float
-    """How much of the two cuts is the same, 0 to 100. It is 100 only if there is no difference."""
+    """How much of this track is the same in the two cuts, 0 to 100. It is 100 only if the track has no difference; other
+    tracks of the films may still differ.
+    """
     @_builtins.property
     def a_covered(self) -> Global___FrameRange:
         """The range of a that the track's segments cover. The rest of the film was not compared. Unset: a has no segments."""

@@ -48,7 +48,7 @@ class CompareServiceServicer:
 
     def CompareEmbeddings(self, request, context):
         """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
-        gets a bit-identical response. Comparing an embedding with itself is allowed and finds no differences.
+        gets a bit-identical response while the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
         LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.

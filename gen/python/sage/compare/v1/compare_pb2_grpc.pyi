@@ -38,7 +38,7 @@ class CompareServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CompareServiceAsyncStub: ...
     CompareEmbeddings: _grpc.UnaryUnaryMultiCallable[_compare_pb2.CompareEmbeddingsRequest, _compare_pb2.CompareEmbeddingsResponse]
     """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
-    gets a bit-identical response. Comparing an embedding with itself is allowed and finds no differences.
+    gets a bit-identical response while the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
     LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
@@ -51,7 +51,7 @@ class CompareServiceAsyncStub(CompareServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CompareEmbeddings: _aio.UnaryUnaryMultiCallable[_compare_pb2.CompareEmbeddingsRequest, _compare_pb2.CompareEmbeddingsResponse]  # type: ignore[assignment]
     """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
-    gets a bit-identical response. Comparing an embedding with itself is allowed and finds no differences.
+    gets a bit-identical response while the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
     LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
@@ -67,7 +67,7 @@ class CompareServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_compare_pb2.CompareEmbeddingsResponse, _abc.Awaitable[_compare_pb2.CompareEmbeddingsResponse]]:
         """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
-        gets a bit-identical response. Comparing an embedding with itself is allowed and finds no differences.
+        gets a bit-identical response while the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
         LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
