@@ -308,6 +308,14 @@ JUMPS = [
         150,
         media={"timestamps_jump": True},
     ),
+    # FFmpeg finds the second picture track of the second part in the middle.
+    Film(
+        "parts with different tracks",
+        _joined(_of("mpegts"), _of("mpegts", Track(shade=90), SMALL)),
+        4.0,
+        100,
+        media={"timestamps_jump": True},
+    ),
     # Less than FFmpeg's threshold: the recording paused.
     Film(
         "time that passed",

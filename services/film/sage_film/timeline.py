@@ -26,7 +26,7 @@ _DECODING_TIMES = {"avi", "asf", "gxf", "mxf", "rm"}
 _NO_LENGTHS = {"avi", "asf", "flv", "gxf", "mpeg", "mpegts", "rm"}
 # FFmpeg's own limits (`-dts_delta_threshold`, and the tenth of a second by which its clock may go back): more, and the
 # clock jumped. Up to then, time passed, or the container rounded.
-_AHEAD_SECONDS = 10
+JUMP_AHEAD_SECONDS = 10
 _BACK_SECONDS = Fraction(1, 10)
 # Frames that may be decoded before others that are displayed earlier: the most that H.264 and H.265 allow.
 MAX_REORDERED = 16
@@ -46,6 +46,7 @@ class SteadyPackets:
 
     Attributes:
         jumps: How often the clock has jumped so far.
+        shift: Ticks by which the current part is moved.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
@@ -55,14 +56,14 @@ class SteadyPackets:
         self._may_jump_ahead = bool(container.format.flags & _TS_DISCONT)
         self._tick = stream.time_base or Fraction(1)
         self._usual_length = usual_length(stream)
-        self._source = (packet for packet in container.demux(stream) if not _is_flush(packet))
+        self._source = picture_packets(container, stream)
         # Read ahead after a jump.
         self._ahead: deque[PicturePacket] = deque()
-        self._offset = 0
         # The last packet in decoding order, and the end of the film so far in presentation order, as in the file.
         self._last_dts: int | None = None
         self._end: int | None = None
         self.jumps = 0
+        self.shift = 0
 
     def __iter__(self) -> Iterator[PicturePacket]:
         while (packet := self._next()) is not None:
@@ -74,9 +75,9 @@ class SteadyPackets:
             if packet.pts is not None and not packet.is_discard:
                 end = packet.pts + length
                 self._end = end if self._end is None else max(self._end, end)
-            if self._offset:
-                packet.pts = None if packet.pts is None else packet.pts + self._offset
-                packet.dts = None if packet.dts is None else packet.dts + self._offset
+            if self.shift:
+                packet.pts = None if packet.pts is None else packet.pts + self.shift
+                packet.dts = None if packet.dts is None else packet.dts + self.shift
             yield packet
 
     def _next(self) -> PicturePacket | None:
@@ -91,13 +92,13 @@ class SteadyPackets:
             return False
         if delta * self._tick < -allowed - self._usual_length * self._tick:
             return True
-        return self._may_jump_ahead and delta * self._tick > _AHEAD_SECONDS
+        return self._may_jump_ahead and delta * self._tick > JUMP_AHEAD_SECONDS
 
     def _join(self, packet: PicturePacket) -> None:
         """Let the part that begins with a packet follow the one before it."""
         while len(self._ahead) < MAX_REORDERED and (following := next(self._source, None)) is not None:
             self._ahead.append(following)
-        near = _AHEAD_SECONDS / self._tick
+        near = JUMP_AHEAD_SECONDS / self._tick
         reference = packet.dts if packet.dts is not None else packet.pts
         times = [
             one.pts
@@ -106,9 +107,25 @@ class SteadyPackets:
         ]
         first = min(times, default=reference)
         if first is not None and self._end is not None:
-            self._offset += self._end - first
+            self.shift += self._end - first
             self.jumps += 1
         self._last_dts = self._end = None
+
+
+def picture_packets(container: InputContainer, stream: VideoStream) -> Iterator[PicturePacket]:
+    """Yield the packets of a track as the file has them."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:
+            # After the last packet PyAV flushes all tracks, and does not know those that appeared in the middle, as in
+            # joined recordings.
+            return
+        if packet is None:
+            return
+        if not _is_flush(packet):
+            yield packet
 
 
 def usual_length(stream: VideoStream) -> int:

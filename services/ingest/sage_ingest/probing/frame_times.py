@@ -21,6 +21,7 @@ from sage_film.timeline import (
     usual_length,
 )
 
+from sage_ingest.probing.jumps import ClockSamples, can_sample
 from sage_ingest.probing.limits import check_frames
 from sage_ingest.probing.ports import BudgetExceededError, Limits, UnreadableError
 from sage_ingest.probing.timing import FrameTimes, stated_rate
@@ -65,6 +66,8 @@ class FrameTimesReader:
         # Of all packets so far, in the order of the file; the time and length of the one that is shown last.
         self._noted = array("q")
         self._last_shown, self._last_length = 0, 0
+        # How far the last part is moved if the clock jumps somewhere that is not read.
+        self._shift_of_end = 0
         self._last: PicturePacket | None = None
 
     @property
@@ -75,7 +78,7 @@ class FrameTimesReader:
     @property
     def jumps(self) -> bool:
         """Whether the clock has jumped so far."""
-        return self._steady.jumps > 0
+        return self._steady.jumps > 0 or self._shift_of_end != 0
 
     def first_frame(self) -> VideoFrame:
         """Decode the first frame.
@@ -102,7 +105,7 @@ class FrameTimesReader:
         """
         error = self._read_rest()
         self._check_end()
-        times = FrameTimes(self._tick, self._shown(), self._last_length, is_whole=True)
+        times = FrameTimes(self._tick, self._shown() or [self.start], self._last_length, is_whole=True)
         end = (times.ticks[-1] + times.last_length) * self._tick
         stated = self._stated_end()
         if error is not None and stated is not None and stated - end > _MAX_LOST_SECONDS:
@@ -117,6 +120,11 @@ class FrameTimesReader:
             UnreadableError: The file has too many frames.
             BudgetExceededError: The end cannot be found without reading too much.
         """
+        if can_sample(self._container):
+            samples = ClockSamples(self._container, self._stream, size_bytes=self._size_bytes)
+            self._shift_of_end = samples.shift()
+            if self._shift_of_end:
+                return self._times_of_joined(samples)
         indexed = self._indexed()
         check_frames(len(indexed), self._limits)
         stated = self._stated_end()
@@ -136,6 +144,15 @@ class FrameTimesReader:
         end = Fraction(read[-1] + (self._last_length or usual_length(self._stream)))
         return FrameTimes(self._tick, indexed or read[unknown:] or read, self._last_length, bool(indexed), end)
 
+    def _times_of_joined(self, samples: ClockSamples) -> FrameTimes:
+        self._noted = array("q")
+        self._packets = iter(samples.end())
+        unknown = self._note_first()
+        self._read_rest()
+        read = self._shown(self._shift_of_end)
+        ticks = read[unknown:] or read or [self.start]
+        return FrameTimes(self._tick, ticks, self._last_length, is_whole=False)
+
     def times_after(self, start: int) -> FrameTimes:
         """Return when the frames of the rest of the file are shown, without decoding any.
 
@@ -146,8 +163,10 @@ class FrameTimesReader:
             UnreadableError: The file has too many frames.
         """
         self._start = start
+        unknown = self._note_first()
         self._read_rest()
-        return FrameTimes(self._tick, self._shown(0) or [start], self._last_length, is_whole=False)
+        read = self._shown(0)
+        return FrameTimes(self._tick, read[unknown:] or read or [start], self._last_length, is_whole=False)
 
     def _decode(self, packet: PicturePacket | None) -> VideoFrame | None:
         # Streams that begin between two keyframes have packets that cannot be decoded.
@@ -212,6 +231,10 @@ class FrameTimesReader:
         before_end = frame_length if has_index else max(frame_length, _EVIDENCE_SECONDS)
         self._seek(max(self.start * self._tick, stated - before_end), otherwise=stated - frame_length)
         self._packets = iter(SteadyPackets(self._container, self._stream))
+        return self._note_first()
+
+    def _note_first(self) -> int:
+        """Note the first packet after seeking, and return how many of the first frames may be out of order."""
         first = next(self._packets, None)
         if first is None:
             return 0

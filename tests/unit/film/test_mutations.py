@@ -1,0 +1,62 @@
+"""Damaged files end in a description that the decoder agrees with, or are refused in words."""
+
+import io
+import random
+
+import pytest
+from corpus.films import CONTAINERS, Film
+from sage_embed.engines.local.frames import ClipGrid, End, FrameReader
+from sage_ingest.probing.measure import measure
+from sage_ingest.probing.ports import UnreadableError
+from sage_runtime.errors import SageError
+
+pytestmark = pytest.mark.slow
+
+MUTATIONS = 10
+# Length of picture that may be lost to decoding errors.
+LOST_SECONDS = 1.0
+
+
+def _mutated(content: bytes, seed: int) -> bytes:
+    chance, film = random.Random(seed), bytearray(content)
+    for _ in range(chance.choice((1, 3, 30))):
+        match chance.randrange(4):
+            case 0:
+                film[chance.randrange(len(film))] ^= 1 << chance.randrange(8)
+            case 1:
+                film[chance.randrange(len(film))] = chance.randrange(256)
+            case 2:
+                at = chance.randrange(len(film))
+                del film[at : at + chance.randrange(1, 200)]
+            case _:
+                at = chance.randrange(len(film))
+                film[at:at] = film[at : at + chance.randrange(1, 2000)]
+        if len(film) < 10:
+            break
+    return bytes(film)
+
+
+@pytest.mark.parametrize("film", CONTAINERS, ids=lambda film: film.name)
+def test_a_damaged_film_is_described_as_it_decodes_or_refused(film: Film) -> None:
+    for seed in range(MUTATIONS):
+        content = _mutated(film.content, seed)
+        try:
+            media = measure(io.BytesIO(content), size_bytes=len(content))
+        except UnreadableError:
+            continue
+        assert 0 < media.duration_seconds <= 172_800
+        reader = FrameReader(
+            io.BytesIO(content),
+            start_offset_seconds=media.start_offset_seconds,
+            threads=1,
+            video_track=media.video_track,
+            timestamps_jump=media.timestamps_jump,
+        )
+        # A wrong time may make a film of hours of which a frame is shown for most.
+        grid = ClipGrid(media.duration_seconds, max(2.0, media.duration_seconds / 100))
+        try:
+            *_, end = reader.samples(grid, first_clip=0)
+        except SageError:
+            continue
+        assert isinstance(end, End)
+        assert media.duration_seconds - LOST_SECONDS - 0.1 <= end.at_seconds <= media.duration_seconds, seed
