@@ -76,7 +76,7 @@ async def test_requested_track_is_known_even_if_it_is_absent(reader_of):
 async def test_media_is_passed_through_and_says_how_frames_are_counted(reader_of, fields, rate, stated_count):
     one = stored(VECTORS, **fields)
     found = await (await reader_of(one)).get(one.id)
-    assert media_pb2.Media.FromString(found.media) == one.media
+    assert media_pb2.Media.FromString(found.media_message) == one.media
     assert found.clock == FrameClock(20.0, rate=rate, stated_count=stated_count)
 
 
