@@ -23,6 +23,9 @@ Pool = psycopg_pool.AsyncConnectionPool[_Connection]
 
 _CONNECT_TIMEOUT_S = 5
 _WAIT_FOR_CONNECTION_S = 5.0
+# The pool doubles its pause after each failed attempt to connect until this time has passed; the next call then begins
+# over. With the default of 300 s the database could be back for two minutes before the pool noticed.
+_RECONNECT_TIMEOUT_S = 5.0
 _MAX_WAITING = 500
 
 
@@ -69,6 +72,7 @@ async def open_pool(dsn: str, *, schema: str, min_size: int = 1, max_size: int =
         max_size=max_size,
         timeout=_WAIT_FOR_CONNECTION_S,
         max_waiting=_MAX_WAITING,
+        reconnect_timeout=_RECONNECT_TIMEOUT_S,
         check=Pool.check_connection,
         name=schema,
         open=False,
@@ -151,12 +155,13 @@ def migrate(dsn: str, *, schema: str, migrations: Traversable) -> None:
             `search_path` set to the schema.
 
     Raises:
-        MigrationError: A file was changed after it was applied, the database is from a newer release, or the files
-            are numbered wrongly. Nothing was changed.
+        MigrationError: The database's encoding is not UTF-8, a file was changed after it was applied, the database is
+            from a newer release, or the files are numbered wrongly. Nothing was changed.
         psycopg.Error: The database cannot be reached, or a file fails; the files before it stay applied.
     """
     files = read_migrations(migrations)
     with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        _check_encoding(connection)
         connection.execute(sql.SQL("SET lock_timeout = {}").format(_LOCK_TIMEOUT))
         # Held until the connection closes. The number must be the same for every process that migrates this schema.
         connection.execute("SELECT pg_advisory_lock(hashtext('sage.migrate'), hashtext(%s))", (schema,))
@@ -185,6 +190,17 @@ def read_migrations(folder: Traversable) -> list[Migration]:
     if numbers != list(range(1, len(found) + 1)):
         raise MigrationError(f"Migrations must be numbered from 0001 without gaps, not {numbers}.")
     return found
+
+
+def _check_encoding(connection: psycopg.Connection) -> None:
+    """Refuse a database that could not store the name of every film."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        name = connection.info.dbname
+        raise MigrationError(
+            f"The encoding of database {name} is {encoding}, and SAGE needs UTF8. Create it again with: "
+            f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def _prepare(connection: psycopg.Connection, schema: str) -> None:

@@ -6,8 +6,12 @@ import socket
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg_pool import AsyncConnectionPool, pool_async
+from psycopg_pool.pool_async import AddConnection
+from sage_local.ports import free_port
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.postgres import MigrationError, migrate, open_pool, ping, store_errors
+from support.waiting import until_turned
 
 
 @pytest.fixture
@@ -44,6 +48,43 @@ async def test_migrations_are_applied_once_and_in_order(dsn, folder):
     assert _applied(dsn) == [(1, "videos"), (2, "label")]
     assert _query(dsn, "SELECT applied_at FROM ingest.schema_migrations") == before
     assert _query(dsn, "SELECT ingest.share()") == [("5%",)]
+
+
+async def test_a_database_that_is_not_utf_8_is_refused_and_left_alone(dsn, folder):
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        name = f"{connection.info.dbname}_latin"
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").format(sql.Identifier(name))
+        )
+    latin = dsn.rpartition("/")[0] + f"/{name}"
+    with pytest.raises(MigrationError, match=f"encoding of database {name} is LATIN1, and SAGE needs UTF8"):
+        migrate(latin, schema="ingest", migrations=folder)
+    assert _query(latin, "SELECT to_regnamespace('ingest')::text") == [(None,)]
+
+
+async def test_after_a_long_outage_the_pool_reconnects_within_seconds(monkeypatch):
+    pauses = []
+    schedule_task = AsyncConnectionPool.schedule_task
+
+    async def run_at_once(pool, task, delay):
+        if not isinstance(task, AddConnection):
+            await schedule_task(pool, task, delay)
+            return
+        pauses.append(delay)
+        if sum(pauses) < 300:
+            now.append(now[-1] + delay)
+            pool.run_task(task)
+
+    now = [0.0]
+    monkeypatch.setattr(pool_async, "monotonic", lambda: now[-1])
+    monkeypatch.setattr(AsyncConnectionPool, "schedule_task", run_at_once)
+    pool = await open_pool(f"postgresql://127.0.0.1:{free_port()}/none", schema="ingest")
+    try:
+        await until_turned(lambda: pool.get_stats()["pool_size"] == 0 or sum(pauses) >= 300)
+    finally:
+        await pool.close()
+    assert pauses
+    assert sum(pauses) <= 5
 
 
 async def test_new_migration_is_applied_to_an_old_schema(dsn, folder):
