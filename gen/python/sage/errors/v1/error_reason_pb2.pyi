@@ -10,8 +10,9 @@ message.
 Bad input also carries a `google.rpc.BadRequest` that names each field; a call that may succeed later, unchanged,
 carries a `google.rpc.RetryInfo`.
 
-Any RPC can fail with UNAUTHENTICATED, FORBIDDEN, INTERNAL or UNIMPLEMENTED; the comment of each RPC lists the
-others. An RPC that lists STORE_UNAVAILABLE can also fail with STORE_FULL, STORE_FORBIDDEN or STORE_MISCONFIGURED.
+Any RPC can fail with UNAUTHENTICATED, FORBIDDEN, INTERNAL or UNIMPLEMENTED, with LIMIT_EXCEEDED if too many calls are
+open, and with FIELD_INVALID if its first message does not arrive in time; the comment of each RPC lists the others.
+An RPC that lists STORE_UNAVAILABLE can also fail with STORE_FULL, STORE_FORBIDDEN or STORE_MISCONFIGURED.
 """
 
 from google.protobuf import descriptor as _descriptor
