@@ -30,8 +30,6 @@ JUMP_AHEAD_SECONDS = 10
 _BACK_SECONDS = Fraction(1, 10)
 # Frames that may be decoded before others that are displayed earlier: the most that H.264 and H.265 allow.
 MAX_REORDERED = 16
-# The order of presentation may go back by this much, if the file has no other order.
-_REORDERED_SECONDS = 1
 
 
 class SteadyPackets:
@@ -54,8 +52,12 @@ class SteadyPackets:
         # have times of others.
         self._may_jump = not container.format.name.startswith("mov")
         self._may_jump_ahead = bool(container.format.flags & _TS_DISCONT)
-        self._tick = stream.time_base or Fraction(1)
+        tick = stream.time_base or Fraction(1)
         self._usual_length = usual_length(stream)
+        self._far_ticks = int(JUMP_AHEAD_SECONDS / tick)
+        self._back_ticks = int(_BACK_SECONDS / tick) + self._usual_length
+        # The longest that a frame may wait for others after it is decoded.
+        self._longest_wait = max(self._far_ticks, (MAX_REORDERED + 1) * self._usual_length)
         self._source = picture_packets(container, stream)
         # Read ahead after a jump.
         self._ahead: deque[PicturePacket] = deque()
@@ -67,8 +69,8 @@ class SteadyPackets:
 
     def __iter__(self) -> Iterator[PicturePacket]:
         while (packet := self._next()) is not None:
-            if self._may_jump and self._jumps_at(packet):
-                self._join(packet)
+            if self._may_jump:
+                self._check(packet)
             length = packet.duration or self._usual_length
             if packet.dts is not None:
                 self._last_dts = packet.dts + length
@@ -80,30 +82,54 @@ class SteadyPackets:
                 packet.dts = None if packet.dts is None else packet.dts + self.shift
             yield packet
 
+    def _check(self, packet: PicturePacket) -> None:
+        if self._may_jump_ahead and packet.pts is not None and packet.dts is not None:
+            # Next to damage, FFmpeg combines a time from before it with one from behind it.
+            packet.pts = packet.pts if abs(packet.pts - packet.dts) <= self._longest_wait else packet.dts
+        if self._is_stray(packet):
+            self._put_in_place(packet)
+        elif self._jumps_at(packet):
+            self._join(packet)
+
     def _next(self) -> PicturePacket | None:
         return self._ahead.popleft() if self._ahead else next(self._source, None)
 
+    def _is_stray(self, packet: PicturePacket) -> bool:
+        """Whether a packet has a time far from those around it, which is damage and no jump."""
+        if not self._is_far(packet):
+            return False
+        if not self._ahead and (following := next(self._source, None)) is not None:
+            self._ahead.append(following)
+        return bool(self._ahead) and self._ahead[0].dts is not None and not self._is_far(self._ahead[0])
+
+    def _is_far(self, packet: PicturePacket) -> bool:
+        if packet.dts is None or self._last_dts is None:
+            return False
+        return abs(packet.dts - self._last_dts) > self._far_ticks
+
+    def _put_in_place(self, packet: PicturePacket) -> None:
+        if packet.dts is not None and self._last_dts is not None:
+            reordered = packet.pts - packet.dts if packet.pts is not None else 0
+            packet.pts, packet.dts = self._last_dts + reordered, self._last_dts
+
     def _jumps_at(self, packet: PicturePacket) -> bool:
         if packet.dts is not None and self._last_dts is not None:
-            delta, allowed = packet.dts - self._last_dts, _BACK_SECONDS
+            delta, allowed = packet.dts - self._last_dts, self._back_ticks
         elif packet.pts is not None and self._end is not None and packet.dts is None:
-            delta, allowed = packet.pts - self._end, Fraction(_REORDERED_SECONDS)
+            delta, allowed = packet.pts - self._end, self._longest_wait
         else:
             return False
-        if delta * self._tick < -allowed - self._usual_length * self._tick:
-            return True
-        return self._may_jump_ahead and delta * self._tick > JUMP_AHEAD_SECONDS
+        return delta < -allowed or (self._may_jump_ahead and delta > self._far_ticks)
 
     def _join(self, packet: PicturePacket) -> None:
         """Let the part that begins with a packet follow the one before it."""
         while len(self._ahead) < MAX_REORDERED and (following := next(self._source, None)) is not None:
             self._ahead.append(following)
-        near = JUMP_AHEAD_SECONDS / self._tick
         reference = packet.dts if packet.dts is not None else packet.pts
         times = [
             one.pts
             for one in (packet, *self._ahead)
-            if one.pts is not None and reference is not None and abs(one.pts - reference) < near
+            if one.pts is not None and reference is not None and abs(one.pts - reference) <= self._longest_wait
         ]
         first = min(times, default=reference)
         if first is not None and self._end is not None:
