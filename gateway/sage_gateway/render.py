@@ -73,7 +73,9 @@ def _values(settings: GatewaySettings, descriptors: Path) -> Json:
         "probe_port": probe.port,
         "tls": _downstream_tls(settings),
         "max_connections": settings.max_connections,
-        "max_connections_per_address": settings.max_connections_per_address or settings.max_connections,
+        "max_connections_per_address": (
+            settings.max_connections_per_address if _groups(settings) > 1 else settings.max_connections
+        ),
         "address_groups": _address_groups(settings),
         "listener_filters": [_listener_filter("tls_inspector" if settings.tls_cert else "http_inspector")],
         "trusted_proxies": settings.trusted_proxies,

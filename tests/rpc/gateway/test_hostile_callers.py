@@ -196,7 +196,7 @@ async def test_thousands_of_silent_connections_of_one_address_leave_room_for_oth
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_requests_whose_headers_do_not_arrive_are_cut_off(fronted):
+async def test_requests_that_do_not_arrive_are_cut_off(fronted):
     host, _, port = fronted.address.rpartition(":")
 
     async def cut_off(start_of_request: bytes) -> None:
@@ -216,6 +216,7 @@ async def test_requests_whose_headers_do_not_arrive_are_cut_off(fronted):
         b"GET /v1/videos HTTP/1.1\r\n",
         b"GET /v1/videos HTTP/1.1\r\nhost: localhost\r\nx-slow: ",
         b"PRI * HTTP/2.0\r\n\r\nSM",
+        b"POST /v1/comparisons HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{",
     ]
     async with asyncio.timeout(30):
         await asyncio.gather(*map(cut_off, starts))

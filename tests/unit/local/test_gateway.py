@@ -108,6 +108,13 @@ def test_settings_that_contradict_each_other_are_refused(
         gateway_settings(_PORTS, _ADDRESSES, environment)
 
 
+def test_connections_are_not_limited_by_address_behind_a_load_balancer() -> None:
+    limited = render(GatewaySettings(max_connections_per_address=77))
+    behind = render(GatewaySettings(max_connections_per_address=77, trusted_proxies=1))
+    assert ("max_connections: 77" in limited, "group_15" in limited) == (True, True)
+    assert ("max_connections: 77" in behind, "group_15" in behind) == (False, False)
+
+
 def test_statistics_are_open_to_other_machines_only_if_a_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAGE_METRICS_PUBLIC", raising=False)
     with pytest.raises(ValidationError, match="SAGE_METRICS_PUBLIC"):
