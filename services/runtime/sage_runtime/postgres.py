@@ -23,7 +23,7 @@ Pool = psycopg_pool.AsyncConnectionPool[_Connection]
 
 _CONNECT_TIMEOUT_S = 5
 _WAIT_FOR_CONNECTION_S = 5.0
-# The pool doubles its pause after each failed attempt to connect until this time has passed; the next call then begins
+# The pool doubles its pause after each failed attempt to connect until this time has passed; the next call then starts
 # over. With the default of 300 s the database could be back for two minutes before the pool noticed.
 _RECONNECT_TIMEOUT_S = 5.0
 _MAX_WAITING = 500
