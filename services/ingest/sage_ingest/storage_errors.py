@@ -86,8 +86,9 @@ class Room:
             # The folder is the store's own; it says itself what is wrong.
             return
         if free - more_bytes < self.min_free_bytes:
-            usable = max(0, free - self.min_free_bytes)
-            why = f"{more_bytes} bytes do not fit: {usable} are free" if more_bytes else f"{usable} bytes are free"
+            usable = _megabytes(max(0, free - self.min_free_bytes))
+            room = f"{usable} are free for uploads"
+            why = f"{_megabytes(more_bytes)} do not fit: {room}" if more_bytes else room
             raise store_full(_STORE, why=why, detail=f"{free} bytes are free on the disk of {self.folder}")
 
 
@@ -112,6 +113,10 @@ def s3_errors(bucket: str, key: str = "", *, room: Room | None = None) -> Iterat
     except BotoCoreError as error:
         detail = f"{type(error).__name__}: {error}"
         raise _full(room, detail) or store_unavailable(_STORE, detail=detail) from error
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
 
 
 def code_of(error: ClientError) -> str:

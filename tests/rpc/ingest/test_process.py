@@ -247,7 +247,7 @@ async def test_a_full_disk_refuses_uploads_and_leaves_the_rest(stores, messages,
         ):
             error = await refusal(call)
             assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL")
-            assert "bytes do not fit: 0 are free" in error.text
+            assert " MB do not fit: 0.0 MB are free for uploads" in error.text
         assert (stores.rows(), stores.multiparts()) == ((1, 0), 0)
         url = (await stub.GetPlaybackUrl(ingest_pb2.GetPlaybackUrlRequest(video_id=video.id))).url
         assert await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=30).read()) == small_film()

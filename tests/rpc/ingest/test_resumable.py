@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from fakes.ingest import full
 from google.api import httpbody_pb2
 from sage.ingest.v1 import ingest_pb2
 from support.small_films import png, small_film
@@ -291,3 +292,29 @@ async def test_an_aborted_upload_leaves_no_bytes(parts, refusal) -> None:
     await parts.put_all(other)
     await parts.complete(other.id)
     assert (await refusal(parts.abort(other.id))).facts["state"] == "COMPLETED"
+
+
+async def test_open_uploads_are_listed(make_parts, refusal) -> None:
+    parts = await make_parts()
+    first, second = await parts.create(), await parts.create()
+    await parts.put(first.id, 1)
+    listed = (await parts.stub.ListUploads(ingest_pb2.ListUploadsRequest())).uploads
+    assert [one.id for one in listed] == [second.id, first.id]
+    assert (listed[1].received_bytes, list(listed[1].parts)) == (first.part_size_bytes, [])
+    assert listed[1].spec == first.spec
+    assert listed[1].create_time.ToSeconds() <= listed[1].active_time.ToSeconds() <= listed[1].expire_time.ToSeconds()
+    await parts.stub.AbortUpload(ingest_pb2.AbortUploadRequest(upload_id=first.id))
+    assert [one.id for one in (await parts.stub.ListUploads(ingest_pb2.ListUploadsRequest())).uploads] == [second.id]
+    error = await refusal(parts.stub.ListUploads(ingest_pb2.ListUploadsRequest(page_token="x")))
+    assert error.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_a_part_without_room_says_so_and_lists_no_upload_any_more(make_parts, refusal) -> None:
+    parts = await make_parts()
+    upload = await parts.create()
+    await parts.put(upload.id, 1)
+    parts.ingest.objects.failures.errors["put_part"] = full()
+    error = await refusal(parts.put(upload.id, 2))
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "STORE_FULL")
+    assert not (await parts.stub.ListUploads(ingest_pb2.ListUploadsRequest())).uploads
+    assert parts.ingest.objects.is_empty

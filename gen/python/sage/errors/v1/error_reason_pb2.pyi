@@ -248,7 +248,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     upload has been removed. The same call fails again until there is room.
 
         { "reason": "STORE_FULL", "domain": "sage",
-          "metadata": { "store": "video store", "why": "90000000 bytes do not fit: 24000000 are free" } }
+          "metadata": { "store": "video store", "why": "90.0 MB do not fit: 24.0 MB are free for uploads" } }
     """
     ERROR_REASON_STORE_FORBIDDEN: _ErrorReason.ValueType  # 41
     """FAILED_PRECONDITION. The database or the object store refuses the server: its credentials are wrong or lack a
@@ -482,7 +482,7 @@ ERROR_REASON_STORE_FULL: ErrorReason.ValueType  # 40
 upload has been removed. The same call fails again until there is room.
 
     { "reason": "STORE_FULL", "domain": "sage",
-      "metadata": { "store": "video store", "why": "90000000 bytes do not fit: 24000000 are free" } }
+      "metadata": { "store": "video store", "why": "90.0 MB do not fit: 24.0 MB are free for uploads" } }
 """
 ERROR_REASON_STORE_FORBIDDEN: ErrorReason.ValueType  # 41
 """FAILED_PRECONDITION. The database or the object store refuses the server: its credentials are wrong or lack a
