@@ -55,6 +55,7 @@ class FakeSage:
         picture_tracks: Number of picture tracks of the videos that are uploaded. The first one is the default.
         beyond_tracks: What every comparison says about the media of the files, and about what was not compared.
         working: Set when an embedding is watched for the first time.
+        received: The IDs of the requests that received an embedding, by its ID.
         cancelled: Set when an embedding is cancelled, by its ID.
         keys: The keys that were set or checked.
         key: Description of the key in use.
@@ -91,6 +92,7 @@ class FakeSage:
     picture_tracks: int = 1
     beyond_tracks: compare_pb2.CompareEmbeddingsResponse = field(default_factory=compare_pb2.CompareEmbeddingsResponse)
     working: asyncio.Event = field(default_factory=asyncio.Event)
+    received: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     cancelled: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     keys: list[str] = field(default_factory=list)
     key: api_key_pb2.ApiKey = field(default_factory=lambda: api_key_pb2.ApiKey(provider="twelvelabs"))
@@ -277,6 +279,7 @@ class FakeEmbedService(embed_pb2_grpc.EmbedServiceServicer):
             made = (embedding.video_id, embedding.model, embedding.clip_seconds, set(embedding.requested_tracks))
             reusable = embedding.state not in FINAL - {embed_pb2.EMBEDDING_STATE_COMPLETED}
             if made == recipe and reusable and not request.force:
+                sage.received[embedding.id].add(request.request_id)
                 return embed_pb2.CreateEmbeddingResponse(embedding=embedding, reused=True)
         sage.creations += 1
         embedding = sage.add_embedding(
@@ -286,6 +289,7 @@ class FakeEmbedService(embed_pb2_grpc.EmbedServiceServicer):
             model=request.model,
             tracks=request.tracks,
         )
+        sage.received[embedding.id].add(request.request_id)
         return embed_pb2.CreateEmbeddingResponse(embedding=embedding)
 
     async def _find(self, embedding_id: str, context: grpc.aio.ServicerContext) -> embed_pb2.Embedding:
@@ -341,6 +345,10 @@ class FakeEmbedService(embed_pb2_grpc.EmbedServiceServicer):
 
     async def CancelEmbedding(self, request, context):
         embedding = await self._find(request.embedding_id, context)
+        requests = self._sage.received[embedding.id]
+        requests.discard(request.request_id)
+        if request.request_id and (requests or embedding.state in FINAL):
+            return embed_pb2.CancelEmbeddingResponse(embedding=embedding)
         if embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED:
             await abort(context, SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state="COMPLETED"))
         embedding.state = embed_pb2.EMBEDDING_STATE_CANCELLED

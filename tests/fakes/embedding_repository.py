@@ -59,6 +59,7 @@ class _Record:
     embedding: Embedding
     job_id: int
     reusable: bool = True
+    requested_without_id: bool = False
     chunks: dict[str, list[StoredSegments]] = field(default_factory=dict)
 
 
@@ -68,6 +69,7 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
     def __init__(self) -> None:
         self.records: dict[str, _Record] = {}
         self.requests: dict[str, tuple[str, str]] = {}
+        self.withdrawn: set[str] = set()
         self.delays: list[timedelta] = []
         self.others = False
         self.lost_jobs: set[int] = set()
@@ -102,7 +104,7 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
         )
         if not force:
             embedding = self._adopting(embedding)
-        self.records[embedding_id] = _Record(embedding, self._new_job())
+        self.records[embedding_id] = _Record(embedding, self._new_job(), requested_without_id=not request_id)
         self._remember(request_id, fingerprint, embedding_id)
         return embedding
 
@@ -137,6 +139,7 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
     async def reuse(self, recipe: Recipe, *, request_id: str, fingerprint: str) -> Embedding | None:
         for record in self._reusable(recipe):
             self._remember(request_id, fingerprint, record.embedding.id)
+            record.requested_without_id |= not request_id
             return record.embedding
         return None
 
@@ -167,10 +170,15 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
         ]
         return found[:limit]
 
-    async def cancel(self, embedding_id: str) -> Embedding | None:
+    async def cancel(self, embedding_id: str, *, withdrawing: str = "") -> Embedding | None:
         record = self.records.get(embedding_id)
         if record is None:
             return None
+        if withdrawing:
+            self.withdrawn.add(withdrawing)
+            received = {request_id for request_id, (_, id_) in self.requests.items() if id_ == embedding_id}
+            if record.requested_without_id or received - self.withdrawn:
+                return record.embedding
         if record.embedding.state in states_before(State.CANCELLED):
             self._finish(record, State.CANCELLED, cancelled_message(record.embedding))
         return record.embedding

@@ -1,6 +1,5 @@
 """The SAGE client: one channel, every service, a deadline on every unary call."""
 
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -127,7 +126,14 @@ class Client:
         return (await _repeatable(self.embed.ListModels, embed_pb2.ListModelsRequest())).models
 
     async def create_embedding(
-        self, *, video_id: str, model: str, clip_seconds: float, tracks: Sequence[str], force: bool = False
+        self,
+        *,
+        video_id: str,
+        model: str,
+        clip_seconds: float,
+        tracks: Sequence[str],
+        request_id: str,
+        force: bool = False,
     ) -> embed_pb2.CreateEmbeddingResponse:
         """Return the embedding of a video for a recipe, and whether it existed before; `force` makes a new one."""
         request = embed_pb2.CreateEmbeddingRequest(
@@ -135,7 +141,7 @@ class Client:
             model=model,
             clip_seconds=clip_seconds,
             tracks=tracks,
-            request_id=f"sage-cli-{uuid.uuid4().hex}",
+            request_id=request_id,
             force=force,
         )
         return await _repeatable(self.embed.CreateEmbedding, request)
@@ -162,9 +168,10 @@ class Client:
                 return
             request.page_token = page.next_page_token
 
-    async def cancel_embedding(self, embedding_id: str) -> None:
-        """Cancel an embedding."""
-        await _repeatable(self.embed.CancelEmbedding, embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id))
+    async def cancel_embedding(self, embedding_id: str, *, request_id: str = "") -> embed_pb2.Embedding:
+        """Cancel an embedding; with a request ID, only if no other request has received it."""
+        request = embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id, request_id=request_id)
+        return (await _repeatable(self.embed.CancelEmbedding, request)).embedding
 
     async def delete_embedding(self, embedding_id: str) -> None:
         """Delete an embedding. Not repeated: a second call would fail with EMBEDDING_NOT_FOUND."""

@@ -86,11 +86,7 @@ def diff(
                         for target, line in zip(targets, lines, strict=True)
                     )
         except asyncio.CancelledError:
-            cancelled = await preparation.cancel_begun()
-            what = {0: "", 1: " One embedding was cancelled."}.get(
-                cancelled, f" {cancelled} embeddings were cancelled."
-            )
-            session.terminal.note(f"Interrupted.{what}")
+            session.terminal.note(await preparation.interrupted())
             raise
         return await _compare(session, client, (a.result(), b.result()), comparing, names=(old, new), as_json=as_json)
 

@@ -88,8 +88,7 @@ def embed(
                 else:
                     embedding = await preparation.embedding(target, recipe, line)
         except asyncio.CancelledError:
-            cancelled = await preparation.cancel_begun()
-            session.terminal.note("Interrupted. The embedding was cancelled." if cancelled else "Interrupted.")
+            session.terminal.note(await preparation.interrupted())
             raise
         if as_json:
             session.terminal.print_json(message_document(embedding))
@@ -141,7 +140,7 @@ def watch(session: Session, embedding: str, *, as_json: bool) -> None:
 @click.argument("embeddings", nargs=-1, required=True, metavar="EMBEDDING...")
 @session_options
 def cancel(session: Session, embeddings: tuple[str, ...]) -> None:
-    """Cancel embeddings that are in progress, by their IDs."""
+    """Cancel embeddings that are in progress, by their IDs, for everyone who waits for them."""
 
     async def run(client: Client) -> None:
         for embedding_id in [read_embedding_id(text) for text in embeddings]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,7 +158,8 @@ class Preparation:
         self._client = client
         self._options = options
         self._force = force
-        self._begun: set[str] = set()
+        # The requests for unfinished embeddings, by the embedding's ID.
+        self._requests: dict[str, str] = {}
         self._embeddings: dict[str, embed_pb2.Embedding] = {}
         # Two copies of a file are uploaded once, and a video is embedded once: the second waits for the first.
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -219,12 +221,14 @@ class Preparation:
     async def _create(self, video_id: str, recipe: Recipe) -> embed_pb2.Embedding:
         # Once the request is sent its result must be known, even if this task is cancelled: otherwise the embedding
         # could not be cancelled either.
+        request_id = f"sage-cli-{uuid.uuid4().hex}"
         creation = asyncio.ensure_future(
             self._client.create_embedding(
                 video_id=video_id,
                 model=recipe.model,
                 clip_seconds=recipe.clip_seconds,
                 tracks=recipe.tracks,
+                request_id=request_id,
                 force=self._force,
             )
         )
@@ -232,7 +236,7 @@ class Preparation:
             response = await asyncio.shield(creation)
         except asyncio.CancelledError:
             with contextlib.suppress(grpc.RpcError):
-                self._remember(await creation)
+                self._requests[(await creation).embedding.id] = request_id
             raise
         except grpc.RpcError as error:
             # A token with scope `read` cannot create an embedding, but it can compare an existing one.
@@ -242,12 +246,8 @@ class Preparation:
             if existing is None or not recipe.made(existing):
                 raise
             return existing
-        self._remember(response)
+        self._requests[response.embedding.id] = request_id
         return response.embedding
-
-    def _remember(self, response: embed_pb2.CreateEmbeddingResponse) -> None:
-        if not response.reused:
-            self._begun.add(response.embedding.id)
 
     async def follow(self, embedding: embed_pb2.Embedding, line: Line) -> embed_pb2.Embedding:
         """Watch an embedding until it finishes and return it completed.
@@ -259,7 +259,7 @@ class Preparation:
             line.begin_work("embedding")
             async for embedding in watch(self._client, embedding.id):  # noqa: B020 - each is the newer state of it
                 line.report(embedding.progress.fraction, embedding.progress.message)
-        self._begun.discard(embedding.id)
+        self._requests.pop(embedding.id, None)
         if embedding.state == embed_pb2.EMBEDDING_STATE_FAILED:
             advice = next_step_for(embedding.failure.reason)
             raise CommandError(
@@ -274,16 +274,27 @@ class Preparation:
         line.finish("embedded")
         return embedding
 
-    async def cancel_begun(self) -> int:
-        """Cancel the unfinished embeddings that were started here, and return how many there were."""
-        cancelled = 0
-        for embedding_id in sorted(self._begun):
+    async def interrupted(self) -> str:
+        """Withdraw the requests for unfinished embeddings, and return what became of these as sentences for people.
+
+        SAGE cancels an embedding only if no other request has received it.
+        """
+        cancelled = continued = 0
+        for embedding_id, request_id in sorted(self._requests.items()):
             try:
                 async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                    await self._client.cancel_embedding(embedding_id)
+                    embedding = await self._client.cancel_embedding(embedding_id, request_id=request_id)
             except (grpc.RpcError, TimeoutError):
-                # It has just finished, or SAGE is gone: there is nothing left to do.
+                # SAGE is gone: there is nothing left to do.
                 continue
-            cancelled += 1
-        self._begun.clear()
-        return cancelled
+            cancelled += embedding.state == embed_pb2.EMBEDDING_STATE_CANCELLED
+            continued += embedding.state not in FINAL_STATES
+        self._requests.clear()
+        note = "Interrupted."
+        if cancelled:
+            note += " One embedding was cancelled." if cancelled == 1 else f" {cancelled} embeddings were cancelled."
+        if continued == 1:
+            note += " One embedding continues, because someone else requested it too."
+        elif continued:
+            note += f" {continued} embeddings continue, because someone else requested them too."
+        return note

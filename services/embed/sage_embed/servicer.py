@@ -116,7 +116,9 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         self, request: embed_pb2.CancelEmbeddingRequest, context: _Context
     ) -> embed_pb2.CancelEmbeddingResponse:
         """Cancel an embedding."""
-        embedding = await lifecycle.cancel(request.embedding_id, repository=self._repository)
+        embedding = await lifecycle.cancel(
+            request.embedding_id, withdrawing=request.request_id, repository=self._repository
+        )
         return embed_pb2.CancelEmbeddingResponse(embedding=convert.from_embedding(embedding))
 
     async def ReadSegments(

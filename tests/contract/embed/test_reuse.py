@@ -274,7 +274,9 @@ def test_the_newest_old_embedding_of_a_recipe_becomes_the_reusable_one(make_data
     migrate_all(dsn, schema=SCHEMA)
     with psycopg.connect(dsn, options=f"-c search_path={SCHEMA}", row_factory=dict_row) as connection:
         embeddings = connection.execute("SELECT * FROM embeddings_with_tracks ORDER BY id").fetchall()
-        requests = connection.execute("SELECT * FROM embedding_requests ORDER BY request_id").fetchall()
+        requests = connection.execute(
+            "SELECT request_id, fingerprint, embedding_id FROM embedding_requests ORDER BY request_id"
+        ).fetchall()
     assert [row["id"] for row in embeddings if row["reusable"]] == ["embed_2", "embed_4"]
     first = to_embedding(embeddings[0])
     assert first.plan.tracks == tuple(track.name for track in first.tracks) == ("audio", "visual")

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from sage.embed.v1 import embed_pb2
+from support.waiting import until_turned
 
 
 async def test_quiet_prints_nothing(sage, films):
@@ -39,6 +40,38 @@ async def test_interrupt_cancels_what_was_started(environ, fake, films, tmp_path
     assert other.state == embed_pb2.EMBEDDING_STATE_PROCESSING
     ours = [one for one in fake.embeddings.values() if one.id != other.id]
     assert {one.state for one in ours} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
+
+
+async def test_interrupt_leaves_what_another_command_waits_for(environ, fake, films, tmp_path):
+    """Two commands for the same films: the first one that is interrupted cancels nothing, and the last one does."""
+    fake.hang_embeddings = True
+
+    async def start() -> asyncio.subprocess.Process:
+        fake.working.clear()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sage_cli", "diff", *films),
+            cwd=tmp_path,
+            env=environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await fake.working.wait()
+        return process
+
+    async def interrupt(process: asyncio.subprocess.Process) -> str:
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+        assert process.returncode == 130
+        return err.decode().strip()
+
+    first = await start()
+    await until_turned(lambda: len(fake.embeddings) == 2, timeout_s=60)
+    second = await start()
+    await until_turned(lambda: {len(ids) for ids in fake.received.values()} == {2}, timeout_s=60)
+    assert await interrupt(first) == ("Interrupted. 2 embeddings continue, because someone else requested them too.")
+    assert {one.state for one in fake.embeddings.values()} == {embed_pb2.EMBEDDING_STATE_PROCESSING}
+    assert await interrupt(second) == "Interrupted. 2 embeddings were cancelled."
+    assert {one.state for one in fake.embeddings.values()} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
 
 
 async def test_characters_that_the_encoding_lacks_are_escaped(sage, films, tmp_path):

@@ -182,16 +182,19 @@ async def list_page(
     return page, make_page_token(page[-1].id, scope=scope) if len(found) > limit else ""
 
 
-async def cancel(embedding_id: str, *, repository: EmbeddingRepository) -> Embedding:
+async def cancel(embedding_id: str, *, withdrawing: str, repository: EmbeddingRepository) -> Embedding:
     """Cancel an embedding and return it. Cancelling it again returns it unchanged.
+
+    With a request ID to withdraw, it is cancelled only if no other request has received it, and finished ones are
+    returned as they are.
 
     Raises:
         SageError: EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED, STORE_UNAVAILABLE.
     """
-    embedding = await repository.cancel(embedding_id)
+    embedding = await repository.cancel(embedding_id, withdrawing=withdrawing)
     if embedding is None:
         raise embedding_not_found(embedding_id)
-    if embedding.state is not State.CANCELLED:
+    if embedding.state is not State.CANCELLED and not withdrawing:
         raise embedding_finished(embedding)
     return embedding
 

@@ -90,10 +90,16 @@ class EmbeddingRepository(Protocol):
         """Return up to `limit` embeddings older than `before_id`, newest first."""
         ...
 
-    async def cancel(self, embedding_id: str) -> Embedding | None:
+    async def cancel(self, embedding_id: str, *, withdrawing: str = "") -> Embedding | None:
         """Make it CANCELLED if its state permits that, drop its work and vectors, and return it.
 
         Its progress message becomes the `cancelled_message` of its previous state.
+
+        Args:
+            embedding_id: The embedding.
+            withdrawing: A request ID: that request is withdrawn, and the embedding stays as it is if another request,
+                with or without an ID, has received it. A reuse at the same time receives it or makes a new one, but
+                never receives it cancelled.
         """
         ...
 

@@ -31,13 +31,14 @@ from sage_embed.jobs.queue import Connection, JobQueue
 # predicate is that of the index `embeddings_by_recipe`.
 _INSERT = """
 INSERT INTO embeddings (
-    id, job_id, state, progress_message, reusable, video_id, video_duration_seconds, video_start_offset_seconds,
-    video_has_audio, video_size_bytes, video_width, video_height, video_media, model, model_revision, provider,
-    dimensions, clip_seconds, requested_tracks
+    id, job_id, state, progress_message, reusable, requested_without_id, video_id, video_duration_seconds,
+    video_start_offset_seconds, video_has_audio, video_size_bytes, video_width, video_height, video_media, model,
+    model_revision, provider, dimensions, clip_seconds, requested_tracks
 ) VALUES (
-    %(id)s, %(job_id)s, 'PENDING', 'Waiting for a worker.', true, %(video_id)s, %(video_duration_seconds)s,
-    %(video_start_offset_seconds)s, %(video_has_audio)s, %(video_size_bytes)s, %(video_width)s, %(video_height)s,
-    %(video_media)s, %(model)s, %(model_revision)s, %(provider)s, %(dimensions)s, %(clip_seconds)s, %(requested_tracks)s
+    %(id)s, %(job_id)s, 'PENDING', 'Waiting for a worker.', true, %(request_id)s = '', %(video_id)s,
+    %(video_duration_seconds)s, %(video_start_offset_seconds)s, %(video_has_audio)s, %(video_size_bytes)s,
+    %(video_width)s, %(video_height)s, %(video_media)s, %(model)s, %(model_revision)s, %(provider)s, %(dimensions)s,
+    %(clip_seconds)s, %(requested_tracks)s
 ) ON CONFLICT (video_id, model, model_revision, clip_seconds, requested_tracks)
 WHERE reusable AND state IN ('PENDING', 'PROCESSING', 'COMPLETED') DO NOTHING
 """
@@ -81,6 +82,24 @@ SELECT * FROM embeddings_with_tracks
 WHERE reusable AND state IN ('PENDING', 'PROCESSING', 'COMPLETED')
     AND video_id = %(video_id)s AND model = %(model)s AND model_revision = %(model_revision)s
     AND clip_seconds = %(clip_seconds)s AND requested_tracks = %(requested_tracks)s
+-- A withdrawal in progress is waited for. If it cancels the embedding, that is not reusable any more.
+FOR KEY SHARE
+"""
+
+_NOTE_REQUEST_WITHOUT_ID = """
+UPDATE embeddings SET requested_without_id = true
+WHERE id = %s AND NOT requested_without_id AND state IN ('PENDING', 'PROCESSING')
+"""
+
+_WITHDRAW = """
+UPDATE embedding_requests SET withdrawn = true WHERE request_id = %(request_id)s AND embedding_id = %(id)s
+"""
+
+_STILL_WANTED = """
+SELECT requested_without_id OR EXISTS (
+    SELECT FROM embedding_requests WHERE embedding_id = %(id)s AND NOT withdrawn
+) AS wanted
+FROM embeddings WHERE id = %(id)s
 """
 
 _FIND_REQUEST = """
@@ -186,6 +205,7 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                 if row is None:
                     return None
                 if not request_id:
+                    await connection.execute(_NOTE_REQUEST_WITHOUT_ID, (row["id"],))
                     return to_embedding(row)
                 request = {"request_id": request_id, "fingerprint": fingerprint, "id": row["id"]}
                 try:
@@ -234,13 +254,15 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                 rows = await (await connection.execute(_LIST, parameters)).fetchall()
         return [to_embedding(row) for row in rows]
 
-    async def cancel(self, embedding_id: str) -> Embedding | None:
+    async def cancel(self, embedding_id: str, *, withdrawing: str = "") -> Embedding | None:
         with store_errors():
             async with self._pool.connection() as connection, connection.transaction():
                 parameters = {"id": embedding_id, "before": states_before(State.CANCELLED)}
-                # Locked until the transaction ends: no task can be started between the read and the change.
+                # Locked until the transaction ends: no task can be started between the read and the change, and no
+                # other request can receive it.
                 row = await (await connection.execute(_LOCK_UNFINISHED, parameters)).fetchone()
-                if row is not None:
+                wanted = bool(row and withdrawing) and await _wanted_without(connection, embedding_id, withdrawing)
+                if row is not None and not wanted:
                     message = cancelled_message(to_embedding(row))
                     await connection.execute(_CANCEL, {"id": embedding_id, "message": message})
                     await drop_segments(connection, embedding_id)
@@ -273,6 +295,14 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
 
     async def check(self) -> None:
         await ping(self._pool)
+
+
+async def _wanted_without(connection: Connection, embedding_id: str, request_id: str) -> bool:
+    """Withdraw a request, and return whether another one received the embedding."""
+    parameters = {"id": embedding_id, "request_id": request_id}
+    await connection.execute(_WITHDRAW, parameters)
+    row = await (await connection.execute(_STILL_WANTED, parameters)).fetchone()
+    return bool(row and row["wanted"])
 
 
 async def drop_segments(connection: Connection, embedding_id: str) -> None:

@@ -381,7 +381,7 @@ class CreateEmbeddingRequest(_message.Message):
     """Length of a clip in seconds, within the model's limits; Marengo accepts only whole seconds. Zero: 2."""
     request_id: _builtins.str
     """Idempotency key chosen by the client, at most 128 characters. Creating again with the same key and the same request
-    returns the same embedding, whatever its state.
+    returns the same embedding, whatever its state. CancelEmbedding can withdraw the request by this key.
     """
     force: _builtins.bool
     """Makes a new embedding even if one exists for the same recipe. Later calls reuse the new one."""
@@ -676,16 +676,23 @@ class CancelEmbeddingRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EMBEDDING_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     embedding_id: _builtins.str
     """ID of the embedding. Required."""
+    request_id: _builtins.str
+    """The `request_id` of a CreateEmbedding call that received this embedding: that request is withdrawn, and the
+    embedding is cancelled only if no other call has received it. A call without a `request_id` cannot be withdrawn.
+    Empty: it is cancelled even if others wait for it.
+    """
     def __init__(
         self,
         *,
         embedding_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_id", b"embedding_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_id", b"embedding_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -693,14 +700,14 @@ Global___CancelEmbeddingRequest: _TypeAlias = CancelEmbeddingRequest  # noqa: Y0
 
 @_typing.final
 class CancelEmbeddingResponse(_message.Message):
-    """The embedding that was cancelled."""
+    """The embedding that was cancelled, or for which a request was withdrawn."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EMBEDDING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def embedding(self) -> Global___Embedding:
-        """The embedding, CANCELLED."""
+        """The embedding: CANCELLED, unless a request was withdrawn and others wait for it, or it has finished."""
 
     def __init__(
         self,

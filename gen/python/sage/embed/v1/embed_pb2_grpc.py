@@ -140,10 +140,12 @@ class EmbedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelEmbedding(self, request, context):
-        """Cancels an embedding. It is CANCELLED when the call returns; the worker stops soon after. Idempotent. A provider's
-        task that has started cannot be stopped and may still be billed; `progress.message` then says so.
+        """Cancels an embedding for everyone who waits for it, or withdraws one request for it and cancels it only if there is
+        no other. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
+        has started cannot be stopped and may still be billed; `progress.message` then says so.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed), STORE_UNAVAILABLE.
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed, and no `request_id` is
+        given), STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,10 +75,12 @@ class EmbedServiceStub:
     watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
     """
     CancelEmbedding: _grpc.UnaryUnaryMultiCallable[_embed_pb2.CancelEmbeddingRequest, _embed_pb2.CancelEmbeddingResponse]
-    """Cancels an embedding. It is CANCELLED when the call returns; the worker stops soon after. Idempotent. A provider's
-    task that has started cannot be stopped and may still be billed; `progress.message` then says so.
+    """Cancels an embedding for everyone who waits for it, or withdraws one request for it and cancels it only if there is
+    no other. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
+    has started cannot be stopped and may still be billed; `progress.message` then says so.
 
-    Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed), STORE_UNAVAILABLE.
+    Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed, and no `request_id` is
+    given), STORE_UNAVAILABLE.
     """
     ReadSegments: _grpc.UnaryStreamMultiCallable[_embed_pb2.ReadSegmentsRequest, _embed_pb2.ReadSegmentsResponse]
     """Sends the vectors of one track in order of time, in messages under 1 MiB. For a track without segments it sends one
@@ -136,10 +138,12 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
     """
     CancelEmbedding: _aio.UnaryUnaryMultiCallable[_embed_pb2.CancelEmbeddingRequest, _embed_pb2.CancelEmbeddingResponse]  # type: ignore[assignment]
-    """Cancels an embedding. It is CANCELLED when the call returns; the worker stops soon after. Idempotent. A provider's
-    task that has started cannot be stopped and may still be billed; `progress.message` then says so.
+    """Cancels an embedding for everyone who waits for it, or withdraws one request for it and cancels it only if there is
+    no other. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
+    has started cannot be stopped and may still be billed; `progress.message` then says so.
 
-    Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed), STORE_UNAVAILABLE.
+    Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed, and no `request_id` is
+    given), STORE_UNAVAILABLE.
     """
     ReadSegments: _aio.UnaryStreamMultiCallable[_embed_pb2.ReadSegmentsRequest, _embed_pb2.ReadSegmentsResponse]  # type: ignore[assignment]
     """Sends the vectors of one track in order of time, in messages under 1 MiB. For a track without segments it sends one
@@ -230,10 +234,12 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embed_pb2.CancelEmbeddingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embed_pb2.CancelEmbeddingResponse, _abc.Awaitable[_embed_pb2.CancelEmbeddingResponse]]:
-        """Cancels an embedding. It is CANCELLED when the call returns; the worker stops soon after. Idempotent. A provider's
-        task that has started cannot be stopped and may still be billed; `progress.message` then says so.
+        """Cancels an embedding for everyone who waits for it, or withdraws one request for it and cancels it only if there is
+        no other. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
+        has started cannot be stopped and may still be billed; `progress.message` then says so.
 
-        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed), STORE_UNAVAILABLE.
+        Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed, and no `request_id` is
+        given), STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
