@@ -50,6 +50,7 @@ class FakeProviderPace(ProviderPace):
         line, now = self._lines.setdefault(key.fingerprint, _Line()), self._now()
         state = PaceState(
             allowance=self._allowed(line),
+            base=line.allowance,
             measured=line.measured,
             holds=line.holds,
             sent_since_hold=line.sent_since_hold,

@@ -100,6 +100,51 @@ def with_nan() -> Changes:
     return with_number(math.nan)
 
 
+def with_zeros(option: str) -> Changes:
+    """Replace the last vector of an option with zeros."""
+
+    def change(document: Document) -> None:
+        last = [one for one in _vectors(document) if one["embedding_option"] == option][-1]
+        last[_field(last)] = [0.0] * len(last[_field(last)])
+
+    return Changes(change)
+
+
+def with_clips_of(seconds: float) -> Changes:
+    """Return clips of another length than requested."""
+
+    def change(document: Document) -> None:
+        clips = [one for one in _vectors(document) if one["embedding_scope"] == "clip"]
+        for number, one in enumerate(clips):
+            start, end = ("start_offset_sec", "end_offset_sec") if "float" in one else ("start_sec", "end_sec")
+            one[start], one[end] = number * seconds, (number + 1) * seconds
+
+    return Changes(change)
+
+
+def ends_at(seconds: float) -> Changes:
+    """Return a result as if the video ended early."""
+
+    def change(document: Document) -> None:
+        vectors = _vectors(document)
+        vectors[:] = [one for one in vectors if _start(one) < seconds]
+        for one in vectors:
+            end = "end_offset_sec" if "float" in one else "end_sec"
+            one[end] = min(one[end], seconds)
+        embedding = document.get("video_embedding")
+        holder = embedding if isinstance(embedding, dict) else document
+        metadata = holder["metadata"]
+        assert isinstance(metadata, dict)
+        metadata["duration"] = seconds
+
+    return Changes(change)
+
+
+def names_task(task_id: str) -> Changes:
+    """Name another task in the response to a create request."""
+    return Changes(lambda document: document.update(_id=task_id))
+
+
 def lists_nothing() -> Changes:
     """Return an empty list, like one that lags."""
 

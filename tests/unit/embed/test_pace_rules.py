@@ -1,5 +1,7 @@
 """What is learned about a provider's limit from a refusal."""
 
+from dataclasses import replace
+
 import pytest
 from sage_embed.config import TwelveLabsSettings
 from sage_embed.engines.twelvelabs.pace import PaceOptions, PaceState, after_refusal
@@ -18,7 +20,13 @@ def state(
 ) -> PaceState:
     """Return what is known when the 61st request of a window is refused."""
     return PaceState(
-        allowance=allowance, measured=measured, holds=holds, sent_since_hold=sent_since_hold, resting=resting, sent=sent
+        allowance=allowance,
+        base=allowance,
+        measured=measured,
+        holds=holds,
+        sent_since_hold=sent_since_hold,
+        resting=resting,
+        sent=sent,
     )
 
 
@@ -81,3 +89,11 @@ def test_a_refusal_far_below_the_allowance_halves_it_until_it_is_measured_again(
     assert (known.allowance, known.measured) == (27, False)
     known, _ = after_refusal(state(allowance=54, holds=1, sent_since_hold=60, sent=41), OPTIONS, retry_after_s=None)
     assert (known.allowance, known.measured) == (36, True)
+
+
+def test_an_allowance_that_grew_while_nothing_was_sent_is_no_evidence():
+    grown = replace(state(allowance=54, holds=1, sent_since_hold=61), allowance=10**9)
+    known, _ = after_refusal(grown, OPTIONS, retry_after_s=None)
+    assert (known.allowance, known.measured) == (54, True)
+    assert after_refusal(grown, OPTIONS, retry_after_s=5000.0)[0].allowance == 54
+    assert after_refusal(replace(grown, resting=True), OPTIONS, retry_after_s=None)[0].allowance == 53

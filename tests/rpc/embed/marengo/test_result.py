@@ -101,6 +101,9 @@ CORRUPT = {
     "wrong dimensions": misbehaviour.with_dimensions(7),
     "NaN": misbehaviour.with_nan(),
     "null": misbehaviour.with_number(None),
+    "zeros": misbehaviour.with_zeros("audio"),
+    "clips of another length": misbehaviour.with_clips_of(1.5),
+    "an early end of the clips only": misbehaviour.without_clip(3),
 }
 
 
@@ -110,7 +113,8 @@ async def test_an_unusable_result_is_not_stored_and_not_paid_twice(embed_all, tw
     def meeting(name: str) -> Callable[[str], None]:
         return lambda video: twelvelabs.misbehave(CORRUPT[name], Step.FETCH, of=video)
 
-    embeddings = await embed_all([{"meet": meeting(name), "model": model} for model, name in cases])
+    requests = [{"meet": meeting(name), "model": model, "tracks": ["audio", "visual"]} for model, name in cases]
+    embeddings = await embed_all(requests)
     for (model, name), failed in zip(cases, embeddings, strict=True):
         with subtests.test(name, model=model):
             assert failed.state == FAILED
@@ -118,6 +122,23 @@ async def test_an_unusable_result_is_not_stored_and_not_paid_twice(embed_all, tw
             assert failed.failure.message.startswith("TwelveLabs failed: ")
             assert all(track.segment_count == 0 for track in failed.tracks)
             assert twelvelabs.count(Step.CREATE, of=failed.video_id) == 1
+
+
+@pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
+async def test_half_a_film_is_not_passed_off_as_the_whole(create, finish, twelvelabs, model):
+    """It is paid for, so it is kept, and the message says how much of the film it covers."""
+    twelvelabs.misbehave(misbehaviour.ends_at(5.0), Step.FETCH)
+    done = await finish((await create(model=model, tracks=["visual", "video"])).id)
+    assert done.state == COMPLETED
+    assert done.progress.message.startswith("Embedded 5 of 9.5 s of video. TwelveLabs returned nothing after 5 s")
+    assert {track.name: track.covered_end_seconds for track in done.tracks} == {"visual": 5, "video": 5}
+
+
+async def test_the_message_counts_what_is_covered(create, finish, twelvelabs):
+    """The old model drops a short last clip."""
+    assert (await finish((await create()).id)).progress.message == "Embedded 9.5 s of video."
+    done = await finish((await create(model="Marengo-retrieval-2.7")).id)
+    assert done.progress.message == "Embedded 8 of 9.5 s of video."
 
 
 @pytest.mark.parametrize(

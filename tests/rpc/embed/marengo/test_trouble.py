@@ -1,5 +1,7 @@
 """Every way in which TwelveLabs misbehaves: what users see, what is stored, and how many tasks are created."""
 
+import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from fakes.twelvelabs.misbehaviour import (
     limits,
     lists_nothing,
     lists_without_urls,
+    names_task,
     not_json,
     refuses,
     says,
@@ -18,6 +21,7 @@ from fakes.twelvelabs.misbehaviour import (
 )
 from sage.embed.v1 import embed_pb2
 from sage.errors.v1 import error_reason_pb2
+from sage_runtime.api import new_id
 
 COMPLETED = embed_pb2.EMBEDDING_STATE_COMPLETED
 FAILED = embed_pb2.EMBEDDING_STATE_FAILED
@@ -74,6 +78,12 @@ PASSING = [
     Trouble("status queued", says("queued"), Step.POLL, 2),
     Trouble("status pending", says("pending"), Step.POLL, 2),
     Trouble("status banana", says("banana"), Step.POLL, 2),
+    Trouble("one 401 while polling", refuses(401, "api_key_invalid"), Step.POLL),
+    Trouble("one 403 while polling", refuses(403, "forbidden"), Step.POLL),
+    Trouble("one 403 while fetching", refuses(403, "forbidden"), Step.FETCH),
+    Trouble("impossible task ID", names_task("../../embed/tasks"), Step.CREATE),
+    Trouble("task ID with NUL", names_task("a\0b"), Step.CREATE),
+    Trouble("ID of an unknown task", names_task("64f8d2c7e4a1b37f8a9c5d12"), Step.CREATE),
     Trouble("500 while fetching", refuses(500, "internal_server_error"), Step.FETCH),
     Trouble("empty result", empty(200), Step.FETCH),
     Trouble("result that is not JSON", not_json(200), Step.FETCH),
@@ -147,7 +157,6 @@ QUOTA = "You have used up your free plan's 600 minutes"
 WRONG = "The video_url parameter is invalid"
 FINAL = [
     Final("401", refuses(401, "api_key_invalid"), Step.CREATE, "API_KEY_INVALID"),
-    Final("401 while polling", refuses(401, "api_key_invalid"), Step.POLL, "API_KEY_INVALID"),
     Final("403", refuses(403, "forbidden", "Not for you"), Step.CREATE, "PROVIDER_FAILED", "Not for you"),
     Final("usage limit", refuses(400, "usage_limit_exceeded", QUOTA), Step.CREATE, "PROVIDER_QUOTA_EXCEEDED", QUOTA),
     Final(
@@ -180,8 +189,29 @@ async def test_permanent_errors_are_reported_with_twelvelabs_message(embed_all, 
             assert failed.state == FAILED
             assert error_reason_pb2.ErrorReason.Name(failed.failure.reason) == f"ERROR_REASON_{trouble.reason}"
             assert trouble.words in failed.failure.message
+            assert ("may still bill task" in failed.failure.message) == bool(failed.provider_task_id)
             assert all(track.segment_count == 0 for track in failed.tracks)
             assert twelvelabs.count(Step.CREATE, of=failed.video_id) == 1
+
+
+async def test_a_task_of_another_embedding_leads_to_a_search_for_the_right_one(create, finish, twelvelabs):
+    first = await finish((await create()).id)
+    twelvelabs.misbehave(names_task(first.provider_task_id), Step.CREATE, times=1)
+    second = await finish((await create()).id)
+    assert second.state == COMPLETED, second.failure
+    assert second.provider_task_id == twelvelabs.tasks[1].id
+    assert (twelvelabs.creates_received, len(twelvelabs.tasks)) == (2, 2)
+
+
+async def test_a_hold_is_told_by_every_embedding_of_the_key_until_it_ends(create, watch, ingest, twelvelabs):
+    twelvelabs.misbehave(limits(retry_after="6"), Step.CREATE, times=1)
+    videos = [ingest.add(new_id("video"), duration_seconds=9.5, sound=True) for _ in range(3)]
+    created = [await create(video_id=video) for video in videos]
+    for messages in await asyncio.gather(*(watch(embedding.id) for embedding in created)):
+        assert messages[-1].embedding.state == COMPLETED
+        told = {message.embedding.progress.message for message in messages}
+        held = re.compile(r"The rate limit of TwelveLabs holds this work back until [0-9: -]+ UTC\.")
+        assert any(held.fullmatch(text) for text in told), told
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -95,7 +95,8 @@ WHERE key_fingerprint <> %(key)s AND greatest(next_at, held_until) < clock_times
 # A refusal arrives a little after it happened, so the fullest recent window counts, not the last one.
 _READ = f"""
 SELECT
-    {_ALLOWED} AS allowance, measured, holds, sent_since_hold, held_until > clock_timestamp() AS resting,
+    {_ALLOWED} AS allowance, allowance AS base, measured, holds, sent_since_hold,
+    held_until > clock_timestamp() AS resting,
     (
         SELECT COALESCE(max(n), 0) FROM (
             SELECT count(*) OVER (
@@ -178,6 +179,7 @@ class PaceState:
 
     Attributes:
         allowance: Requests allowed within a window; None if unknown.
+        base: What it was when it was last set. It has grown since, perhaps without being used.
         measured: Whether the allowance is based on enough requests.
         holds: Consecutive rests that did not help.
         sent_since_hold: Requests since the last rest began.
@@ -186,6 +188,7 @@ class PaceState:
     """
 
     allowance: int | None
+    base: int | None
     measured: bool
     holds: int
     sent_since_hold: int
@@ -198,31 +201,31 @@ def after_refusal(state: PaceState, options: PaceOptions, *, retry_after_s: floa
     stated_s = None if retry_after_s is None else max(options.min_rest_s, retry_after_s)
     if state.resting:
         # It was in flight when the rest began, and was wrongly counted as a success.
-        allowance = state.allowance and max(1 if state.measured else _MIN_FIRST_ALLOWANCE, state.allowance - 1)
-        return replace(state, allowance=allowance), stated_s or 0.0
-    holds = state.holds + 1
+        allowance = state.base and max(1 if state.measured else _MIN_FIRST_ALLOWANCE, state.base - 1)
+        return replace(state, allowance=allowance, base=allowance), stated_s or 0.0
+    holds, learned = state.holds + 1, replace(state, allowance=state.base)
     if state.holds == 0 or state.sent_since_hold > _PROBES:
         holds = 1
         # A longer rest means a limit per hour or day, which says nothing about a window.
         if stated_s is None or stated_s <= 2 * options.window_s:
-            state = _learned(state)
+            learned = _learned(state)
     rest_s = min(options.max_rest_s, options.first_rest_s * 2.0 ** min(holds - 1, 30))
-    return replace(state, holds=holds), rest_s if stated_s is None else stated_s
+    return replace(learned, holds=holds), rest_s if stated_s is None else stated_s
 
 
 def _learned(state: PaceState) -> PaceState:
     passed = state.sent - 1
     safe = int(_SAFE_SHARE * passed)
-    if state.allowance is None:
+    if state.allowance is None or state.base is None:
         if passed < _MIN_FIRST_ALLOWANCE and state.holds == 0:
             return state
         allowance = max(_MIN_FIRST_ALLOWANCE, safe)
-        return replace(state, allowance=allowance, measured=passed >= _MEASURED_REQUESTS)
+        return replace(state, allowance=allowance, base=allowance, measured=passed >= _MEASURED_REQUESTS)
     # Refused even though within the allowance: the allowance was too high. If it was far from used up, the account must
     # have other users for the moment, so it is halved and not taken for measured.
-    half = state.allowance // 2
+    half = state.base // 2
     allowance = max(1, half, min(safe, state.allowance - 1))
-    return replace(state, allowance=allowance, measured=safe >= half)
+    return replace(state, allowance=allowance, base=allowance, measured=safe >= half)
 
 
 @dataclass
