@@ -93,7 +93,11 @@ PASSING = [
 ]
 
 
-@pytest.mark.parametrize("troubles", [PASSING, LIMITED], ids=["trouble", "rate limits"])
+CREATING = [trouble for trouble in PASSING if trouble.step is Step.CREATE]
+FOLLOWING = [trouble for trouble in PASSING if trouble.step is not Step.CREATE]
+
+
+@pytest.mark.parametrize("troubles", [CREATING, FOLLOWING, LIMITED], ids=["creating", "following", "rate limits"])
 async def test_temporary_errors_are_retried_with_one_task(embed_all, twelvelabs, subtests, troubles):
     cases = [(model, trouble) for trouble in troubles for model in MODELS]
 
