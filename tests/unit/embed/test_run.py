@@ -11,7 +11,16 @@ from fakes.embedding_repository import FakeEmbeddingRepository
 from sage_embed.app import describe
 from sage_embed.config import WorkerSettings
 from sage_embed.embeddings.model import Failure, Plan, Progress, State, Video
-from sage_embed.engines.engine import Engines, Progressed, Resume, Segments, SegmentsProduced, Submitting, TaskStarted
+from sage_embed.engines.engine import (
+    Engines,
+    Progressed,
+    Resume,
+    Segments,
+    SegmentsProduced,
+    SubmissionRefused,
+    Submitting,
+    TaskStarted,
+)
 from sage_embed.jobs import run as jobs_run
 from sage_embed.jobs.run import Runner, recover
 from sage_runtime.api import new_id
@@ -198,6 +207,7 @@ async def test_fractions_are_clamped_to_their_range(run, repository):
     ("event", "reason"),
     [
         (segments(2, fill=np.nan), Reason.PROVIDER_FAILED),
+        (segments(2, fill=0.0), Reason.PROVIDER_FAILED),
         (segments(2, dimensions=DIMENSIONS + 1), Reason.INTERNAL),
         (segments(2, first_index=3), Reason.INTERNAL),
     ],
@@ -221,6 +231,29 @@ async def test_a_task_is_stored_however_long_the_database_is_unavailable(reposit
     await make_runner(repository, Starts(Script.__new__(Script))).run(embedding.id, repository.job_of(embedding.id))
     done = await repository.get(embedding.id)
     assert (done.state, done.provider_task_id) == (State.COMPLETED, "task-1")
+
+
+async def test_a_failure_after_a_task_was_started_says_that_it_may_be_billed(run):
+    engine = EventsEngine(Submitting("https://s3/film"), TaskStarted("task-1"))
+    engine.error = SageError(Reason.PROVIDER_FAILED, provider="TwelveLabs", why="it broke")
+    assert (await run(engine)).failure.message == "TwelveLabs failed: it broke. tests may still bill task task-1."
+    engine.error = ValueError("unexpected")
+    assert (
+        "may still bill task" in (await run(EventsEngine(*engine.events, segments(2, first_index=3)))).failure.message
+    )
+
+
+async def test_a_refused_submission_leaves_no_task_to_adopt(run):
+    engine = EventsEngine(Submitting("https://s3/film"), SubmissionRefused())
+    engine.error = SageError(Reason.API_KEY_INVALID, provider="TwelveLabs")
+    failed = await run(engine)
+    assert (failed.submitted_url, failed.submitted_at) == ("", None)
+    assert "bill" not in failed.failure.message
+
+
+async def test_the_message_counts_what_is_covered(run):
+    done = await run(EventsEngine(segments(2)))
+    assert done.progress.message.startswith("Embedded 4 of 9.5 s of video. tests returned nothing after 4 s")
 
 
 async def test_lasting_progress_is_stored_at_once(run):

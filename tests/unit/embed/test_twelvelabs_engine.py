@@ -162,9 +162,10 @@ async def test_an_overdue_task_is_polled_once_when_its_work_resumes():
     marengo = Marengo(polls_before_ready=0)
     task = marengo.make_task()
     long_ago = marengo.clock.now() - timedelta(days=2)
-    assert (await run(marengo, request_of(marengo, resume=Resume(task, None, long_ago, {})))).tracks() == ["visual"]
+    resume = Resume(task, None, long_ago, {}, waiting_since=long_ago)
+    assert (await run(marengo, request_of(marengo, resume=resume))).tracks() == ["visual"]
     marengo.polls_before_ready = 10**6
-    error = await fail(marengo, request_of(marengo, resume=Resume(task, None, long_ago, {})))
+    error = await fail(marengo, request_of(marengo, resume=resume))
     assert "did not finish within 4 h" in public_text(error)
 
 
@@ -534,9 +535,26 @@ async def test_a_rate_limit_that_refuses_every_request_ends_at_the_deadline(step
     assert marengo.clock.seconds == pytest.approx(TwelveLabsSettings().deadline_s, abs=120)
 
 
+async def test_a_hold_ends_at_the_deadline_of_a_task_that_is_resumed_shortly_before_it():
+    marengo = Marengo()
+    since = marengo.clock.now() - timedelta(seconds=TwelveLabsSettings().deadline_s - 60)
+
+    def refuse(_: httpx.Request) -> httpx.Response:
+        marengo.clock.seconds += 20
+        marengo.told["retrieve"].append(refuse)
+        return httpx.Response(429)
+
+    marengo.tell("retrieve", refuse)
+    resume = Resume(marengo.make_task(), SENT, since, {}, waiting_since=since)
+    error = await fail(marengo, request_of(marengo, resume=resume))
+    assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
+    assert marengo.clock.seconds <= 100
+
+
 async def test_an_overdue_task_is_polled_despite_a_rate_limit():
     marengo = Marengo(polls_before_ready=0)
-    resume = Resume(marengo.make_task(), None, marengo.clock.now() - timedelta(days=1), {})
+    long_ago = marengo.clock.now() - timedelta(days=1)
+    resume = Resume(marengo.make_task(), None, long_ago, {}, waiting_since=long_ago)
     marengo.tell("retrieve", httpx.Response(429))
     assert (await run(marengo, request_of(marengo, resume=resume))).tracks() == ["visual"]
 
