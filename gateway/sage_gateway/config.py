@@ -121,7 +121,7 @@ class GatewaySettings(Settings):
         allowed_origins: Origins whose pages may call the gateway from a browser, separated by commas. Empty: none.
         rate_limit: Calls per second per client address. Further calls get RESOURCE_EXHAUSTED. 0: no limit.
         rate_burst: Calls that a client address may make at once before the rate limit applies.
-        max_connections: Connections that the gateway accepts in all. From half of it on, idle ones are closed sooner.
+        max_connections: Connections that the gateway accepts in all. Ones without calls are closed after five minutes.
         max_connections_per_address: Connections of one client address. Addresses are divided into 16 groups by a hash,
             and those of a group share it. 0, or with SAGE_GATEWAY_TRUSTED_PROXIES: no limit.
         trusted_proxies: Number of load balancers in front of the gateway whose X-Forwarded-For is trusted.
