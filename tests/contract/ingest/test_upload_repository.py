@@ -13,7 +13,7 @@ from sage_ingest.videos.ports import LeaseLostError, RequestIdTakenError
 from sage_runtime.api import new_id
 from sage_runtime.errors import FieldViolation, Reason, SageError
 
-SPEC = VideoSpec("🎬 ../a\\b%_.mp4", "video/mp4", 25 * 1024**3, "ab" * 32)
+SPEC = VideoSpec("🎬 ../a\\b%_.mp4", "video/mp4", 25 * 1024**3, "ab" * 32, video_track=3)
 PARTS = [Part(number, 5_242_880, f"{number:064x}", f'"tag-{number}"') for number in (1, 2, 10_000)]
 
 

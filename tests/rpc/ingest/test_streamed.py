@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import grpc
 import pytest
+from corpus.maker import Track, make_film
 from google.api import httpbody_pb2
 from sage.ingest.v1 import ingest_pb2, media_pb2
 from sage_ingest.videos.model import object_key
@@ -59,6 +60,24 @@ async def test_what_the_file_says_about_its_picture_is_returned(ingest) -> None:
     assert media.color == media_pb2.Color(
         primaries="bt2020", transfer="smpte2084", matrix="bt2020nc", range=media_pb2.COLOR_RANGE_LIMITED
     )
+
+
+async def test_the_picture_track_of_the_spec_is_the_film_and_makes_another_video(ingest) -> None:
+    film = make_film("matroska", Track(), Track(frames=25, size=(64, 48)))
+    default, second = [(await ingest.upload(film, video_track=track)).video for track in (None, 1)]
+    assert [one.media.video_track for one in (default, second)] == [0, 1]
+    assert [one.media.frame_count for one in (default, second)] == [50, 25]
+    assert [track.width for track in second.media.video_tracks] == [96, 64]
+    assert default.id != second.id
+    assert (await ingest.stub.GetVideo(ingest_pb2.GetVideoRequest(video_id=second.id))).video == second
+
+
+async def test_a_request_id_belongs_to_one_picture_track(ingest, refusal) -> None:
+    film = make_film("matroska", Track(), Track(frames=25))
+    first, again = [(await ingest.upload(film, request_id="r", video_track=1)).video for _ in range(2)]
+    assert again == first
+    error = await refusal(ingest.upload(film, request_id="r", video_track=0))
+    assert error.reason == "REQUEST_ID_REUSED"
 
 
 async def test_the_first_message_may_carry_data(ingest) -> None:

@@ -17,8 +17,8 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
     assert [path for path in sorted(named_paths(page)) if not (ROOT / path).exists()] == []
 
 
-def test_the_architecture_answers_ten_questions_with_paths() -> None:  # phrases: allow
+def test_the_architecture_tells_where_to_find_things() -> None:
     section = (ROOT / "docs" / "architecture.md").read_text().split("## Where to find it\n")[1].split("\n## ")[0]
     questions = [line for line in section.splitlines() if line.startswith("| Where ")]
-    assert len(questions) == 10
+    assert len(questions) >= 10
     assert all("`" in question for question in questions)

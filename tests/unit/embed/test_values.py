@@ -31,7 +31,7 @@ from sage_embed.embeddings.postgres import from_segments, join_segments
 from sage_embed.engines.engine import Engines, Segments
 from sage_embed.errors import RETRYABLE, encryption_key_missing
 from sage_runtime.api import new_id
-from sage_runtime.errors import Reason, SageError
+from sage_runtime.errors import STORE_REASONS, Reason, SageError
 from sage_runtime.errors.catalogue import CATALOGUE
 
 MEDIA = media_pb2.Media(duration_seconds=9.5, width=1920, height=1080)
@@ -156,8 +156,10 @@ def test_defaults_and_the_order_of_tracks_do_not_change_the_fingerprint():
         assert other.fingerprint() != request.fingerprint()
 
 
-def test_every_retried_reason_has_a_retry_delay_in_the_catalogue():
-    assert all(CATALOGUE[reason].retry_after_s for reason in RETRYABLE)
+def test_work_is_retried_for_what_clients_retry_and_for_every_trouble_of_a_store():
+    assert {reason for reason in RETRYABLE if not CATALOGUE[reason].retry_after_s} == STORE_REASONS - {
+        Reason.STORE_UNAVAILABLE
+    }
 
 
 def test_heartbeats_rarer_than_the_contract_promises_are_refused():

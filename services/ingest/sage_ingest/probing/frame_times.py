@@ -93,9 +93,12 @@ class FrameTimesReader:
             if frame is not None:
                 return frame
         frame = self._decode(None)
-        if frame is None:
-            raise UnreadableError(BROKEN)
-        return frame
+        if frame is not None:
+            return frame
+        if not self._stream.codec_context.width:
+            # What FFmpeg says of a picture that is too large for it to look at.
+            raise UnreadableError(f"{BROKEN}, or has more than {self._limits.max_pixels:,} pixels")
+        raise UnreadableError(BROKEN)
 
     def all_times(self) -> FrameTimes:
         """Read the rest of the file, and return when all frames are shown.
