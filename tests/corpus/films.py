@@ -1,6 +1,7 @@
 """The table of films: what each is, how it is made, and what must be measured, or why it must be refused."""
 
 import functools
+import io
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 from corpus.maker import Track, copy_film, make_film, raw_film
 from sage_ingest.videos.model import FieldOrder, FrameRateMode, Timecode
 from support.small_films import sound_with_cover
@@ -150,6 +152,21 @@ def _damaged(make: Callable[[], bytes], start: float, end: float) -> Callable[[]
         return bytes(film)
 
     return damaged
+
+
+def _unsupported(frames: range) -> Callable[[], bytes]:
+    """Return a film of JPEG 2000 of which FFmpeg calls some frames "not implemented"."""
+
+    def make() -> bytes:
+        film = bytearray(make_film("mov", Track("jpeg2000")))
+        with av.open(io.BytesIO(bytes(film))) as container:
+            at = [packet.pos for packet in container.demux(video=0) if packet.size]
+        for number in frames:
+            # In the marker segment of the coding style.
+            film[at[number] + 93] ^= 0xFF
+        return bytes(film)
+
+    return make
 
 
 def _rates() -> list[Film]:
@@ -336,6 +353,7 @@ JUMPS = [
 ]
 
 DAMAGED = [
+    Film("frames that are not implemented", _unsupported(range(10, 15)), lost=5),
     Film(
         "transport stream that begins between keyframes",
         _of(
@@ -377,6 +395,7 @@ REFUSED = [
     Film("encrypted matroska", _encrypted_matroska, refusal="encrypted"),
     Film("scrambled transport stream", _scrambled_ts, refusal="encrypted"),
     Film("scrambled program stream", _scrambled_vob, refusal="encrypted"),
+    Film("frames that are all not implemented", _unsupported(range(50)), refusal="its picture cannot be decoded"),
     Film("raw h264", lambda: raw_film("libx264"), refusal="it is H.264 video without a container"),
     Film("raw hevc", lambda: raw_film("libx265"), refusal="it is HEVC video without a container"),
     Film("raw mpeg2", lambda: raw_film("mpeg2video"), refusal="it is MPEG video without a container"),
