@@ -101,7 +101,7 @@ class IngestSettings(ServerSettings, DatabaseSettings):
     )
     probe_timeout_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_PROBE_TIMEOUT_SECONDS")
     probe_max_bytes: int = Field(default=_GIB, ge=MIB, validation_alias="SAGE_PROBE_MAX_BYTES")
-    probe_whole_bytes: int = Field(default=256 * MIB, ge=0, validation_alias="SAGE_PROBE_WHOLE_BYTES")
+    probe_whole_bytes: int = Field(default=64 * MIB, ge=0, validation_alias="SAGE_PROBE_WHOLE_BYTES")
     max_picture_pixels: int = Field(default=64 * MIB, ge=4096, le=2**31 - 1, validation_alias="SAGE_MAX_PICTURE_PIXELS")
     max_frames: int = Field(default=10_000_000, ge=1, validation_alias="SAGE_MAX_FRAMES")
     max_duration_s: float = Field(default=172_800.0, gt=0, validation_alias="SAGE_MAX_DURATION_SECONDS")

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 from corpus.films import FRAGMENTED
-from corpus.maker import Track, make_film
+from corpus.maker import Track, copy_film, make_film
 from sage_ingest.probing.measure import measure
 from sage_ingest.probing.ports import Limits
 from sage_ingest.videos.model import Media
@@ -27,6 +27,7 @@ FILMS: dict[str, Callable[[], bytes]] = {
     "matroska": lambda: make_film("matroska", LARGE),
     "matroska without index": lambda: make_film("matroska", LARGE, options=[("live", "1")]),
     "avi": lambda: make_film("avi", LARGE),
+    "avi with empty slots": lambda: copy_film(make_film("mpegts", LARGE), "avi"),
     "flv": lambda: make_film("flv", LARGE),
     "mpegts": lambda: make_film("mpegts", LARGE),
     "vob": lambda: make_film("vob", MPEG_2),

@@ -255,8 +255,12 @@ class FrameTimesReader:
 
     def _indexed(self) -> Sequence[int]:
         """Return the times of all frames if the file has an index of them. Many indexes list keyframes only."""
-        entries = self._stream.index_entries
-        if not entries or not 0 < self._stream.frames <= len(entries):
+        entries, stream = self._stream.index_entries, self._stream
+        is_complete = 0 < stream.frames <= len(entries)
+        if self._container.format.name == "avi" and len(entries) and stream.duration:
+            # It may have empty slots, which its header counts and its index leaves out.
+            is_complete = entries[-1].timestamp + 1 / self._tick >= stream.duration
+        if not is_complete:
             return []
         shift = self._shift()
         return [entry.timestamp + shift for entry in itertools.islice(entries, self._limits.max_frames + 1)]

@@ -81,7 +81,7 @@ class Limits:
         max_decoded_bytes: Bytes of all pictures of a film after decoding.
     """
 
-    whole_bytes: int = 256 * 1024**2
+    whole_bytes: int = 64 * 1024**2
     max_pixels: int = 64 * 1024**2
     max_frames: int = 10_000_000
     max_duration_s: float = 172_800.0
