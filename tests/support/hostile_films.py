@@ -30,8 +30,11 @@ def _film(width: int, height: int, *, times: tuple[int, ...], rate: int = 1) -> 
         stream.width, stream.height, stream.pix_fmt = width, height, "rgb24"
         stream.codec_context.time_base = stream.time_base = Fraction(1, rate)
         black = VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), format="rgb24")
+        black.pts, black.time_base = 0, Fraction(1, rate)
+        encoded = b"".join(bytes(packet) for packet in [*stream.encode(black), *stream.encode(None)])
         for time in times:
-            black.pts, black.time_base = time, Fraction(1, rate)
-            out.mux(stream.encode(black))
-        out.mux(stream.encode(None))
+            packet = av.Packet(encoded)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, rate), True
+            packet.pts = packet.dts = time
+            out.mux(packet)
     return file.getvalue()

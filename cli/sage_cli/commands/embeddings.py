@@ -140,7 +140,10 @@ def watch(session: Session, embedding: str, *, as_json: bool) -> None:
 @click.argument("embeddings", nargs=-1, required=True, metavar="EMBEDDING...")
 @session_options
 def cancel(session: Session, embeddings: tuple[str, ...]) -> None:
-    """Cancel embeddings that are in progress, by their IDs, for everyone who waits for them."""
+    """Cancel embeddings that are in progress, by their IDs.
+
+    They are cancelled for everyone who waits for them.
+    """
 
     async def run(client: Client) -> None:
         for embedding_id in [read_embedding_id(text) for text in embeddings]:

@@ -79,7 +79,7 @@ def test_a_frame_with_too_many_pixels_fails() -> None:
 
 
 def test_a_film_that_takes_too_long_for_its_length_fails() -> None:
-    why = _failure(slow_film(frames=600), 1.0, decoder_cpu_s=0.1, decoder_cpu_s_per_second=0.1)
+    why = _failure(slow_film(frames=500), 1.0, decoder_cpu_s=0.1, decoder_cpu_s_per_second=0.1)
     assert why == "it takes too long to decode for its length"
 
 
