@@ -10,6 +10,8 @@ import onnxruntime
 from sage_embed.engines.engine import Vectors
 from sage_embed.engines.local.pictures import Pictures
 
+onnxruntime.disable_telemetry_events()
+
 MODEL = Path(__file__).parent / "model" / "efficientnet_lite0_112.onnx"
 DIMENSIONS = 112
 
