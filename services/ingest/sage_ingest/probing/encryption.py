@@ -15,7 +15,7 @@ from sage_ingest.probing.structure import CLUSTER_ID, EBML_MAGIC, ReadAt, boxes,
 # Sample entries of protected pictures: Common Encryption, and FairPlay.
 _PROTECTED_ENTRIES = {b"encv", b"drmi"}
 _HEAD_BYTES = 256 * 1024
-_SAMPLE_BYTES = 1024 * 1024
+_SAMPLE_BYTES = 256 * 1024
 _TS_PACKET_SIZES = (188, 192, 204)
 # ContentEncodingType (0x5033), one byte long, 1: encryption.
 _MATROSKA_ENCRYPTION = bytes.fromhex("50338101")

@@ -8,6 +8,8 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from sage_film.timeline import JUMP_AHEAD_SECONDS, SteadyPackets, picture_packets
 
+from sage_ingest.probing.ports import BudgetExceededError
+
 # Places in the file at which the clock is read.
 _SAMPLES = 64
 # An interval in which the clock moves more than this many times as fast as in most may have a jump.
@@ -39,8 +41,14 @@ class ClockSamples:
         self._stream = stream
         self._tick = stream.time_base or Fraction(1)
         self._size_bytes = size_bytes
-        places = [(at, self._clock(at)) for at in range(0, size_bytes, max(1, size_bytes // _SAMPLES))]
-        self._samples = [(at, clock) for at, clock in places if clock is not None]
+        self._samples = list[tuple[int, int]]()
+        try:
+            self._read_samples()
+        except BudgetExceededError:
+            # Without a sign of a jump, what the file states must do.
+            if any(after < before for (_, before), (_, after) in pairwise(self._samples)):
+                raise
+            self._samples = []
         speeds = [(clock - before) / (at - start) for (start, before), (at, clock) in pairwise(self._samples)]
         # Ticks a byte.
         self._speed = statistics.median(speeds) if speeds else 0.0
@@ -61,6 +69,12 @@ class ClockSamples:
         bytes_of_end = int(JUMP_AHEAD_SECONDS / 2 / self._tick / self._speed) if self._speed > 0 else 0
         self._seek(max(0, self._size_bytes - max(_BEHIND_BYTES, min(bytes_of_end, 16 * _BEHIND_BYTES))))
         return SteadyPackets(self._container, self._stream)
+
+    def _read_samples(self) -> None:
+        for at in range(0, self._size_bytes, max(1, self._size_bytes // _SAMPLES)):
+            clock = self._clock(at)
+            if clock is not None:
+                self._samples.append((at, clock))
 
     def _shift_between(self, start: int, before: int, end: int, after: int) -> int:
         if not self._may_jump(start, before, end, after):
