@@ -41,7 +41,7 @@ async def test_a_film_becomes_a_video(ingest) -> None:
 async def test_facts_that_the_file_does_not_state_are_unset(ingest) -> None:
     video = await ingest.upload_film(data=small_film("matroska"))
     assert not video.media.audio_tracks
-    for field in ("frame_count", "start_timecode", "color"):
+    for field in ("start_timecode", "color"):
         assert not video.media.HasField(field)
 
 
