@@ -121,9 +121,11 @@ class GatewaySettings(Settings):
         allowed_origins: Origins whose pages may call the gateway from a browser, separated by commas. Empty: none.
         rate_limit: Calls per second per client address. Further calls get RESOURCE_EXHAUSTED. 0: no limit.
         rate_burst: Calls that a client address may make at once before the rate limit applies.
-        max_connections: Connections that the gateway accepts in all. Ones without calls are closed after five minutes.
+        max_connections: Connections that the gateway accepts in all.
         max_connections_per_address: Connections of one client address. Addresses are divided into 16 groups by a hash,
             and those of a group share it. 0, or with SAGE_GATEWAY_TRUSTED_PROXIES: no limit.
+        idle_s: Seconds after which a connection without calls is closed, even one that has sent nothing or only the
+            start of a line. It must be longer than a load balancer in front of the gateway keeps idle connections.
         trusted_proxies: Number of load balancers in front of the gateway whose X-Forwarded-For is trusted.
         tls_cert: PEM file with the certificate chain. With SAGE_GATEWAY_TLS_KEY, only TLS is accepted.
         tls_key: PEM file with the private key of the certificate.
@@ -154,6 +156,7 @@ class GatewaySettings(Settings):
     max_connections_per_address: int = Field(
         default=1000, ge=0, le=1_000_000, validation_alias="SAGE_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS"
     )
+    idle_s: int = Field(default=300, ge=1, le=86_400, validation_alias="SAGE_GATEWAY_IDLE_SECONDS")
     trusted_proxies: int = Field(default=0, ge=0, le=16, validation_alias="SAGE_GATEWAY_TRUSTED_PROXIES")
     tls_cert: str = Field(default="", validation_alias="SAGE_GATEWAY_TLS_CERT")
     tls_key: str = Field(default="", validation_alias="SAGE_GATEWAY_TLS_KEY")

@@ -77,7 +77,7 @@ def _values(settings: GatewaySettings, descriptors: Path) -> Json:
             settings.max_connections_per_address if _groups(settings) > 1 else settings.max_connections
         ),
         "address_groups": _address_groups(settings),
-        "listener_filters": [_listener_filter("tls_inspector" if settings.tls_cert else "http_inspector")],
+        "idle_timeout": f"{settings.idle_s}s",
         "trusted_proxies": settings.trusted_proxies,
         "files_transcoder": _transcoder(descriptors),
         "messages_transcoder": _transcoder(descriptors, max_response_bytes=_MAX_RESPONSE_BYTES),
@@ -223,14 +223,6 @@ def _retry_policy(retry_on: str) -> Json:
         "num_retries": 2,
         "host_selection_retry_max_attempts": 3,
         "retry_host_predicate": [others],
-    }
-
-
-def _listener_filter(name: str) -> Json:
-    kind = "".join(word.title() for word in name.split("_"))
-    return {
-        "name": f"envoy.filters.listener.{name}",
-        "typed_config": {"@type": f"{_EXTENSIONS}.filters.listener.{name}.v3.{kind}"},
     }
 
 

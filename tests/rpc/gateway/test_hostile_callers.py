@@ -196,10 +196,9 @@ async def test_thousands_of_silent_connections_of_one_address_leave_room_for_oth
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_requests_that_do_not_arrive_are_cut_off(fronted):
-    host, _, port = fronted.address.rpartition(":")
-
-    async def cut_off(start_of_request: bytes) -> None:
+async def test_requests_that_do_not_arrive_are_cut_off(start):
+    async def cut_off(address: str, start_of_request: bytes) -> None:
+        host, _, port = address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(start_of_request)
         with contextlib.suppress(ConnectionError):
@@ -218,5 +217,5 @@ async def test_requests_that_do_not_arrive_are_cut_off(fronted):
         b"PRI * HTTP/2.0\r\n\r\nSM",
         b"POST /v1/comparisons HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{",
     ]
-    async with asyncio.timeout(30):
-        await asyncio.gather(*map(cut_off, starts))
+    async with start(SAGE_GATEWAY_IDLE_SECONDS="5") as fronted, asyncio.timeout(60):
+        await asyncio.gather(*(cut_off(fronted.address, one) for one in starts))
