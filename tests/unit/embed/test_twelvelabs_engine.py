@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import httpx
@@ -16,8 +15,6 @@ from fakes.marengo import (
     KEY,
     SENT,
     URL,
-    CountingPace,
-    FixedKeys,
     Marengo,
     Outcome,
     fail,
@@ -29,8 +26,6 @@ from fakes.marengo import (
 )
 from sage_embed.config import TwelveLabsSettings
 from sage_embed.engines.engine import Resume, SegmentsProduced
-from sage_embed.engines.twelvelabs import session
-from sage_embed.errors import encryption_key_missing
 from sage_embed.keys.model import ProviderKey
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.errors.catalogue import public_text
@@ -243,86 +238,6 @@ async def test_a_replaced_key_is_used():
     assert marengo.requests[-1].headers["x-api-key"] == new.secret
 
 
-REFUSALS = [
-    refusal(401, "api_key_invalid", "expired"),
-    refusal(403, "forbidden", "No access."),
-    refusal(403, "usage_limit_exceeded", "Upgrade."),
-]
-
-
-@pytest.mark.parametrize("answer", REFUSALS, ids=lambda answer: str(answer.status_code))
-async def test_one_refusal_of_a_key_while_polling_is_no_verdict(answer):
-    marengo = Marengo()
-    marengo.tell("retrieve", answer)
-    assert (await run(marengo)).tracks() == ["visual"]
-    assert (marengo.seen["create"], marengo.reported) == (1, [])
-    assert marengo.clock.seconds < 20
-
-
-@pytest.mark.parametrize("answer", REFUSALS, ids=lambda answer: str(answer.status_code))
-@pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
-async def test_a_refused_key_is_waited_for_with_the_same_task_and_without_asking(answer, model):
-    """Until another key is set. The refused one is tried again once a minute."""
-    new, marengo = ProviderKey("tlk_new", "new"), Marengo()
-    asked = []
-
-    def refuse(request: httpx.Request) -> httpx.Response:
-        if request.headers["x-api-key"] == new.secret:
-            return marengo._task("t1", "status" if request.url.path.endswith("status") else "retrieve")
-        asked.append(marengo.clock.seconds)
-        if marengo.clock.seconds > 300:
-            marengo.keys.keys = deque([new])
-        marengo.told[step].append(refuse)
-        return answer
-
-    step = "retrieve" if model == "marengo3.0" else "status"
-    marengo.tell(step, refuse)
-    assert (await run(marengo, request_of(marengo, model=model))).tracks() == ["visual"]
-    assert marengo.seen["create"] == 1
-    assert len(asked) <= 3 + 300 / 50
-    (said,) = set(marengo.reported)
-    assert said.startswith(f"TwelveLabs refused the API key (HTTP {answer.status_code}")
-    assert "continues once a valid key is set" in said
-
-
-async def test_a_refused_key_ends_the_work_at_the_deadline():
-    marengo = Marengo()
-    marengo.tell("retrieve", *[REFUSALS[0]] * 1000)
-    error = await fail(marengo, settings=TwelveLabsSettings(deadline_s=900))
-    assert "did not finish within 15 min" in public_text(error)
-    assert "TwelveLabs refused the API key (HTTP 401: expired)" in public_text(error)
-    assert marengo.clock.seconds == pytest.approx(900, abs=20)
-
-
-@pytest.mark.parametrize("missing", [None, encryption_key_missing("it is lost")])
-async def test_a_removed_key_is_waited_for_with_the_same_task(missing):
-    """Or one that cannot be decrypted."""
-    marengo = Marengo(polls_before_ready=2)
-
-    class Removed(FixedKeys):
-        async def current(self) -> ProviderKey | None:
-            if marengo.seen["create"] and marengo.clock.seconds < 20:
-                if missing is not None:
-                    raise missing
-                return None
-            return KEY
-
-    marengo.keys = Removed()
-    assert (await run(marengo)).tracks() == ["visual"]
-    assert marengo.seen["create"] == 1
-    (said,) = set(marengo.reported)
-    assert "The task is kept and continues once a valid key is set." in said
-
-
-async def test_a_refused_key_during_the_search_for_a_task_is_waited_for():
-    """There may be a task, which is paid for."""
-    marengo = Marengo()
-    marengo.create_answers.append(DROPPED)
-    marengo.tell("list", *[REFUSALS[0]] * 5)
-    assert (await run(marengo)).started == ["t1"]
-    assert marengo.seen["create"] == 1
-
-
 async def test_a_refusal_of_a_key_that_was_just_replaced_fails_no_task():
     """Processes learn of a new key within a second."""
     new = ProviderKey("tlk_new", "new")
@@ -343,93 +258,6 @@ async def test_without_a_key_nothing_is_sent_and_no_model_is_usable():
     assert not marengo.requests
     marengo.keys.keys = deque([KEY])
     assert all(model.unusable is None for model in await marengo.engine().models())
-
-
-FAILED = {"_id": "t1", "status": "failed", "error": {"message": "The video is too dark."}}
-GONE = refusal(404, "resource_not_exists")
-
-
-@pytest.mark.parametrize("usable", [True, False])
-@pytest.mark.parametrize("unusable", [[httpx.Response(200, json=FAILED)], [GONE] * 5], ids=["failed", "gone"])
-async def test_an_adopted_task_is_used_or_replaced_if_it_cannot_be(usable, unusable):
-    """The user asked again, so a task that failed or no longer exists is not the end."""
-    marengo = Marengo(polls_before_ready=3)
-    task = marengo.make_task()
-    marengo.tasks[task]["options"] = ["visual"]
-    if not usable:
-        marengo.tell("retrieve", *unusable)
-    resume = Resume(task, SENT, marengo.clock.now(), {}, KEY.fingerprint, adopted=True)
-    outcome = await run(marengo, request_of(marengo, resume=resume))
-    assert outcome.tracks() == ["visual"]
-    assert outcome.started == ([] if usable else ["t2"])
-    assert marengo.seen["create"] == (0 if usable else 1)
-
-
-async def test_the_deadline_of_an_adopted_task_begins_when_it_is_adopted():
-    marengo = Marengo(polls_before_ready=20)
-    task = marengo.make_task()
-    now = marengo.clock.now()
-    resume = Resume(task, SENT, now - timedelta(days=2), {}, KEY.fingerprint, adopted=True, waiting_since=now)
-    assert (await run(marengo, request_of(marengo, resume=resume, urls=()))).tracks() == ["visual"]
-
-
-@pytest.mark.parametrize("model", ["marengo3.0", "Marengo-retrieval-2.7"])
-@pytest.mark.parametrize("wrong", ["another's", "unknown", "../../tasks/t9", "t\0", "", "x" * 101, "tlk_secret_key"])
-async def test_a_wrong_task_id_leads_to_a_search_for_the_right_task(model, wrong):
-    """A task is ours only if its URL is the one that was sent, and only possible IDs are put into URLs."""
-    marengo = Marengo(polls_before_ready=0)
-    other = marengo.make_task("https://store.example/videos/b.mp4?X-Amz-Date=now", model=model)
-    marengo.tasks[other]["options"] = ["visual-text" if "2.7" in model else "visual"]
-    answer = {"_id": other if wrong == "another's" else wrong, "status": "processing", "data": None}
-    marengo.create_answers.append(httpx.Response(200 if "2.7" in model else 202, json=answer))
-    outcome = await run(marengo, request_of(marengo, model=model))
-    assert outcome.tracks() == ["visual"]
-    assert outcome.started[-1] == "t2"
-    assert (marengo.seen["create"], len(marengo.tasks)) == (1, 2)
-    assert all("tasks/t9" not in str(request.url) and "%00" not in str(request.url) for request in marengo.requests)
-
-
-async def test_a_task_of_another_video_fails_if_there_is_none_of_this_one():
-    marengo = Marengo(polls_before_ready=0)
-    marengo.metadata = {"input_url": "https://store.example/videos/b.mp4?X-Amz-Date=now"}
-    error = await fail(marengo)
-    assert "task t1 is of another video" in public_text(error)
-    assert marengo.seen["create"] == 1
-
-
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [
-        (403, "SAGE's own store at store.example refuses to serve the video (HTTP 403)"),
-        (206, "SAGE's own store serves the video at store.example"),
-        (None, "SAGE's own store at store.example cannot be reached"),
-    ],
-)
-@pytest.mark.parametrize("step", ["create", "retrieve"])
-async def test_a_video_that_could_not_be_fetched_is_explained_by_its_store(step, status, words):
-    marengo = Marengo()
-    message = "failed to fetch or materialize source media"
-    failed = httpx.Response(200, json={"_id": "t1", "status": "failed", "error": {"message": message}})
-    marengo.tell(step, refusal(400, "parameter_invalid", message) if step == "create" else failed)
-    marengo.tell("store", httpx.Response(status) if status else httpx.ConnectError("refused"))
-    error = await fail(marengo, request_of(marengo, urls=[URL, URL]))
-    assert message in public_text(error)
-    assert words in public_text(error)
-
-
-async def test_keys_and_signatures_quoted_in_a_failed_task_are_redacted():
-    """Also a key that was replaced, and a status that quotes one."""
-    old, marengo = ProviderKey("an-old-secret", "old"), Marengo()
-    marengo.keys.keys = deque([old, old, KEY])
-    quoting = f"{KEY.secret} {KEY.secret.upper()} {old.secret} X-Amz-Signature=abcdef {'0f' * 32} {URL}"
-    marengo.tell("retrieve", httpx.Response(200, json={"_id": "t1", "status": f"waiting for {KEY.secret}"}))
-    marengo.tell("retrieve", httpx.Response(200, json={"_id": "t1", "status": "failed", "error": {"message": quoting}}))
-    outcome = Outcome()
-    with pytest.raises(SageError) as caught:
-        await run(marengo, outcome=outcome)
-    text = f"{public_text(caught.value)} {outcome.said}".lower()
-    assert "waiting for ***" in text
-    assert not any(secret in text for secret in (KEY.secret, old.secret, "abcdef", "0f0f", "signed"))
 
 
 async def test_resumed_work_yields_only_missing_segments():
@@ -507,90 +335,6 @@ async def test_closing_sends_no_further_request():
     await engine.aclose()
     await asyncio.sleep(0)
     assert marengo.seen.total() == before
-
-
-async def test_waiting_for_a_turn_ends_at_the_deadline():
-    class Never:
-        async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
-            await asyncio.Event().wait()
-
-    marengo = Marengo()
-    marengo.pace = Never()  # type: ignore[assignment] # only what is called
-    error = await fail(marengo, settings=TwelveLabsSettings(deadline_s=0.01, timeout_s=0.01))
-    assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
-
-
-@pytest.mark.parametrize("step", ["create", "retrieve"])
-async def test_a_rate_limit_that_refuses_every_request_ends_at_the_deadline(step):
-    marengo = Marengo()
-
-    def refuse(_: httpx.Request) -> httpx.Response:
-        marengo.clock.seconds += 60
-        marengo.told[step].append(refuse)
-        return httpx.Response(429, headers={"Retry-After": "5"})
-
-    marengo.tell(step, refuse)
-    error = await fail(marengo, request_of(marengo, urls=[URL] * 500))
-    assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
-    assert marengo.clock.seconds == pytest.approx(TwelveLabsSettings().deadline_s, abs=120)
-
-
-async def test_a_hold_ends_at_the_deadline_of_a_task_that_is_resumed_shortly_before_it():
-    marengo = Marengo()
-    since = marengo.clock.now() - timedelta(seconds=TwelveLabsSettings().deadline_s - 60)
-
-    def refuse(_: httpx.Request) -> httpx.Response:
-        marengo.clock.seconds += 20
-        marengo.told["retrieve"].append(refuse)
-        return httpx.Response(429)
-
-    marengo.tell("retrieve", refuse)
-    resume = Resume(marengo.make_task(), SENT, since, {}, waiting_since=since)
-    error = await fail(marengo, request_of(marengo, resume=resume))
-    assert error.reason is Reason.PROVIDER_QUOTA_EXCEEDED
-    assert marengo.clock.seconds <= 100
-
-
-async def test_an_overdue_task_is_polled_despite_a_rate_limit():
-    marengo = Marengo(polls_before_ready=0)
-    long_ago = marengo.clock.now() - timedelta(days=1)
-    resume = Resume(marengo.make_task(), None, long_ago, {}, waiting_since=long_ago)
-    marengo.tell("retrieve", httpx.Response(429))
-    assert (await run(marengo, request_of(marengo, resume=resume))).tracks() == ["visual"]
-
-
-async def test_a_key_replaced_while_waiting_for_a_turn_is_not_used():
-    new = ProviderKey("tlk_new", "new")
-    marengo = Marengo()
-    marengo.keys.keys = deque([KEY, new])
-    await run(marengo)
-    assert {request.headers["x-api-key"] for request in marengo.requests} == {new.secret}
-
-
-async def test_a_rate_limit_is_reported_as_progress():
-    marengo = Marengo()
-    marengo.tell("create", httpx.Response(429))
-    outcome = await run(marengo)
-    assert "The rate limit of TwelveLabs was reached" in outcome.said[1]
-
-
-async def test_a_hold_is_told_with_its_end(monkeypatch):
-    """By every embedding that it holds back."""
-    monkeypatch.setattr(session, "_NOTICE_S", 0.001)
-    turns = asyncio.Semaphore(0)
-
-    class Holding(CountingPace):
-        async def wait_turn(self, key: ProviderKey, *, in_use: Callable[[], Awaitable[bool]]) -> None:
-            await turns.acquire()
-
-    marengo = Marengo(polls_before_ready=0)
-    marengo.pace = Holding(held=93.0)
-    running = asyncio.create_task(run(marengo))
-    await until_turned(lambda: marengo.reported)
-    for _ in range(9):
-        turns.release()
-    await running
-    assert set(marengo.reported) == {"The rate limit of TwelveLabs holds this work back until 00:01:33 UTC."}
 
 
 async def test_logs_contain_neither_the_key_nor_the_url(caplog, capsys):
