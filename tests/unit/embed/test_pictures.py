@@ -11,7 +11,7 @@ from sage.ingest.v1 import media_pb2
 from sage_embed.embeddings.model import LOCAL_PROVIDER, Picture, Video
 from sage_embed.embeddings.pictures import picture_of
 from sage_embed.engines.engine import ModelInfo, check_limits
-from sage_embed.engines.local.network import PictureConverter
+from sage_embed.engines.local.pictures import PictureConverter
 from sage_runtime.errors import Reason, SageError
 
 MODEL = ModelInfo("marengo", "1", "twelvelabs", 512, ("visual",), 2.0, 10.0)
