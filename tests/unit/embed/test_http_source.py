@@ -66,15 +66,24 @@ def test_reading_continues_after_broken_connections(server: FileServer) -> None:
     source.close()
 
 
-@pytest.mark.parametrize("status", [403, 404, 500, 503])
-def test_a_server_that_refuses_is_retried_and_then_store_unavailable(server: FileServer, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (403, Reason.STORE_FORBIDDEN),
+        (404, Reason.STORE_MISCONFIGURED),
+        (416, Reason.STORE_UNAVAILABLE),
+        (500, Reason.STORE_UNAVAILABLE),
+        (503, Reason.STORE_UNAVAILABLE),
+        (507, Reason.STORE_UNAVAILABLE),
+    ],
+)
+def test_a_store_that_refuses_is_retried_and_then_named(server: FileServer, status: int, reason: Reason) -> None:
     server.status = status
     source = HttpSource(lambda: server.url)
     with pytest.raises(SageError) as caught:
         source.read(10)
-    assert caught.value.reason is Reason.STORE_UNAVAILABLE
+    assert caught.value.reason is reason
     assert f"HTTP {status}" in caught.value.detail
-    assert source.error is caught.value
     assert len(server.requests) == 4
 
 

@@ -9,4 +9,6 @@ def test_worker_imports_neither_asyncio_nor_what_only_servers_need():
     program = "import sys, sage_ingest.probing.worker; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout.split()
     assert "av" in loaded
-    assert not {"asyncio", "boto3", "google.protobuf", "grpc", "psycopg", "pydantic", "sage_runtime"} & set(loaded)
+    assert not {"asyncio", "boto3", "google.protobuf", "grpc", "psycopg", "pydantic", "sage_runtime.errors"} & set(
+        loaded
+    )

@@ -20,10 +20,11 @@ from sage_film.timeline import (
     states_lengths,
     usual_length,
 )
+from sage_runtime.process.confined import BudgetExceededError
 
 from sage_ingest.probing.jumps import ClockSamples, can_sample
 from sage_ingest.probing.limits import check_frames
-from sage_ingest.probing.ports import BudgetExceededError, Limits, UnreadableError
+from sage_ingest.probing.ports import Limits, UnreadableError
 from sage_ingest.probing.timing import FrameTimes, stated_rate
 
 BROKEN = "its picture cannot be decoded"

@@ -7,8 +7,7 @@ from itertools import pairwise
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from sage_film.timeline import JUMP_AHEAD_SECONDS, SteadyPackets, picture_packets
-
-from sage_ingest.probing.ports import BudgetExceededError
+from sage_runtime.process.confined import BudgetExceededError
 
 # Places in the file at which the clock is read.
 _SAMPLES = 64

@@ -12,13 +12,14 @@ from av.video.stream import VideoStream
 from sage_film.container import RAW_FORMATS, SeekableFile, open_film
 from sage_film.orientation import orientation
 from sage_film.tracks import NoSuchTrackError, choose_track, picture_tracks, select_track
+from sage_runtime.process.confined import BudgetExceededError
 
 from sage_ingest.probing import description
 from sage_ingest.probing.completeness import missing_bytes
 from sage_ingest.probing.encryption import is_file_encrypted, is_track_encrypted
 from sage_ingest.probing.frame_times import BROKEN, CUT_OFF, FrameTimesReader
 from sage_ingest.probing.limits import check_length, check_picture
-from sage_ingest.probing.ports import BudgetExceededError, Limits, UnreadableError
+from sage_ingest.probing.ports import Limits, UnreadableError
 from sage_ingest.probing.timing import FrameTimes, timing
 from sage_ingest.probing.views import PartialFile, hide_middle, sample_ranges
 from sage_ingest.videos.model import Media, VideoTrack

@@ -4,9 +4,10 @@ Each file has a new worker, which imports this module, so it imports little: `as
 """
 
 import json
-import struct
 from dataclasses import asdict, dataclass
 from typing import Protocol
+
+from sage_runtime.process.confined import LENGTH
 
 from sage_ingest.videos.model import Media, media_from_json, media_to_json
 
@@ -23,10 +24,6 @@ class UnreadableError(Exception):
         super().__init__(f"{why} ({detail})" if detail else why)
         self.why = why
         self.detail = detail
-
-
-class BudgetExceededError(OSError):
-    """Reading more would exceed the number of bytes that probing may read."""
 
 
 class ByteSource(Protocol):
@@ -58,12 +55,8 @@ class Prober(Protocol):
         ...
 
 
-READY = b"H"
-READ = b"R"
+# What a worker sends at the end, besides the messages of every confined process.
 RESULT = b"A"
-# Offset and length, after READ.
-READ_ARGUMENTS = struct.Struct("!QI")
-LENGTH = struct.Struct("!I")
 MAX_RESULT_BYTES = 64 * 1024
 
 

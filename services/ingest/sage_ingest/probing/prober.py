@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import os
 import sys
 from asyncio.subprocess import PIPE, Process
+
+from sage_runtime.process.confined import LENGTH, MAX_READ_BYTES, READ, READ_ARGUMENTS, READY, child_environment
 
 from sage_ingest import errors
 from sage_ingest.config import IngestSettings
 from sage_ingest.probing.ports import (
-    LENGTH,
     MAX_RESULT_BYTES,
-    READ,
-    READ_ARGUMENTS,
-    READY,
     RESULT,
     ByteSource,
     Limits,
@@ -27,9 +24,6 @@ from sage_ingest.videos.model import Media, VideoSpec
 from sage_ingest.videos.ports import VideoObjects
 
 _MODULE = "sage_ingest.probing.worker"
-# The environment of the worker: where its code is. No credentials.
-_PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG")
-_MAX_READ_BYTES = 1024 * 1024
 _MAX_STDERR_BYTES = 2000
 
 
@@ -66,7 +60,7 @@ class PyAVProber(Prober):
         """
         async with self._slots:
             worker = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", _MODULE, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment()
+                sys.executable, "-m", _MODULE, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=child_environment()
             )
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -90,7 +84,7 @@ class PyAVProber(Prober):
             offset, length = READ_ARGUMENTS.unpack(await requests.readexactly(READ_ARGUMENTS.size))
             # The worker counts what it reads. If a file takes over the worker, the timeout still ends it, and reads
             # stay small.
-            data = await source.read(offset=offset, length=min(length, _MAX_READ_BYTES))
+            data = await source.read(offset=offset, length=min(length, MAX_READ_BYTES))
             responses.write(LENGTH.pack(len(data)))
             responses.write(data)
             await responses.drain()
@@ -98,10 +92,6 @@ class PyAVProber(Prober):
         if kind != RESULT or size > MAX_RESULT_BYTES:
             raise WorkerError(f"the worker sent {kind!r} and {size} bytes")
         return decode_result(await requests.readexactly(size))
-
-
-def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 async def _failure(worker: Process, *, started: bool = True) -> Exception:

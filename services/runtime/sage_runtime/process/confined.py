@@ -32,11 +32,13 @@ _PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG")
 # Every arena of glibc's allocator and every thread of OpenBLAS reserves address space, which is what is limited.
 _THRIFTY = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 
-_BLOCK_BYTES = 512 * 1024
-_CACHED_BLOCKS = 16
+_BLOCK_BYTES = 16 * 1024
+_CACHED_BLOCKS = 1024
+# Blocks that are read at once if the file is read from front to back.
+_MAX_RUN = MAX_READ_BYTES // _BLOCK_BYTES
 
 
-class BudgetExceededError(Exception):
+class BudgetExceededError(OSError):
     """More of the file would have to be read than is allowed."""
 
 
@@ -85,11 +87,9 @@ class RemoteFile:
         size_bytes: Size of the file.
         max_bytes: Total number of bytes that may be read.
 
-    Attributes:
-        error: The error that ended reading; always `None`, because a parent that cannot read ends this process.
+    Raises:
+        BudgetExceededError: Of every method that reads: more would have to be read.
     """
-
-    error: Exception | None = None
 
     def __init__(self, requests: BinaryIO, responses: BinaryIO, *, size_bytes: int, max_bytes: int) -> None:
         self._requests = requests
@@ -98,6 +98,8 @@ class RemoteFile:
         self._left_bytes = max_bytes
         self._position = 0
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        # Where the last request ended, and how many blocks it had.
+        self._run_end, self._run = 0, 1
 
     def read(self, size: int = -1, /) -> bytes:
         """Return up to `size` bytes: fewer at the end of a block, none at the end of the file."""
@@ -120,20 +122,29 @@ class RemoteFile:
         return self._position
 
     def _block(self, index: int) -> bytes:
-        if index in self._blocks:
-            self._blocks.move_to_end(index)
-            return self._blocks[index]
-        length = min(_BLOCK_BYTES, self._size_bytes - index * _BLOCK_BYTES)
+        if index not in self._blocks:
+            self._request(index)
+        self._blocks.move_to_end(index)
+        return self._blocks[index]
+
+    def _request(self, first: int) -> None:
+        self._run = min(2 * self._run, _MAX_RUN) if first == self._run_end else 1
+        # Not too much of what may be read is spent on bytes that may not be needed.
+        while self._run > 1 and self._run * _BLOCK_BYTES > self._left_bytes // 8:
+            self._run //= 2
+        self._run_end = first + self._run
+        start = first * _BLOCK_BYTES
+        length = min(self._run * _BLOCK_BYTES, self._size_bytes - start)
         self._left_bytes -= length
         if self._left_bytes < 0:
             raise BudgetExceededError
-        self._requests.write(READ + READ_ARGUMENTS.pack(index * _BLOCK_BYTES, length))
+        self._requests.write(READ + READ_ARGUMENTS.pack(start, length))
         self._requests.flush()
-        block = read_exactly(self._responses, LENGTH.unpack(read_exactly(self._responses, LENGTH.size))[0])
-        self._blocks[index] = block
-        if len(self._blocks) > _CACHED_BLOCKS:
+        data = read_exactly(self._responses, LENGTH.unpack(read_exactly(self._responses, LENGTH.size))[0])
+        for offset in range(0, max(1, len(data)), _BLOCK_BYTES):
+            self._blocks[first + offset // _BLOCK_BYTES] = data[offset : offset + _BLOCK_BYTES]
+        while len(self._blocks) > _CACHED_BLOCKS:
             self._blocks.popitem(last=False)
-        return block
 
 
 def read_exactly(stream: BinaryIO, size: int) -> bytes:

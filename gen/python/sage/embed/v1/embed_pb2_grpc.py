@@ -86,8 +86,8 @@ class EmbedServiceServicer:
         completed or in progress, or a new one, recorded and queued in one transaction. Returns immediately. Two identical
         calls, even by different clients, get the same embedding, so no provider bills twice.
 
-        An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused.
-        `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
+        An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused,
+        but a task that its provider may bill for it is: the new embedding continues it. `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
         refuse.
 
         Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,

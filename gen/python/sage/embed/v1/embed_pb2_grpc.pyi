@@ -41,8 +41,8 @@ class EmbedServiceStub:
     completed or in progress, or a new one, recorded and queued in one transaction. Returns immediately. Two identical
     calls, even by different clients, get the same embedding, so no provider bills twice.
 
-    An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused.
-    `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
+    An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused,
+    but a task that its provider may bill for it is: the new embedding continues it. `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
     refuse.
 
     Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
@@ -104,8 +104,8 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     completed or in progress, or a new one, recorded and queued in one transaction. Returns immediately. Two identical
     calls, even by different clients, get the same embedding, so no provider bills twice.
 
-    An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused.
-    `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
+    An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused,
+    but a task that its provider may bill for it is: the new embedding continues it. `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
     refuse.
 
     Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,
@@ -170,8 +170,8 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         completed or in progress, or a new one, recorded and queued in one transaction. Returns immediately. Two identical
         calls, even by different clients, get the same embedding, so no provider bills twice.
 
-        An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused.
-        `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
+        An existing embedding is returned even if its video has since been deleted. A FAILED or CANCELLED one is not reused,
+        but a task that its provider may bill for it is: the new embedding continues it. `force` always makes a new one. The model's limits are checked here, so that no provider bills a video that it would
         refuse.
 
         Errors: FIELD_INVALID, VIDEO_NOT_FOUND, MODEL_UNKNOWN, MODEL_UNAVAILABLE, API_KEY_MISSING, ENCRYPTION_KEY_MISSING,

@@ -175,7 +175,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     lengths.
 
         { "reason": "MODELS_DIFFER", "domain": "sage",
-          "metadata": { "a": "local (efficientnet-lite0-112-75dba1d5/1), 112 dimensions, 2 s clips",
+          "metadata": { "a": "local (efficientnet-lite0-112-75dba1d5/2), 112 dimensions, 2 s clips",
           "b": "marengo3.0 (marengo3.0), 512 dimensions, 2 s clips" } }
     """
     ERROR_REASON_TRACK_MISSING: _ErrorReason.ValueType  # 25
@@ -409,7 +409,7 @@ ERROR_REASON_MODELS_DIFFER: ErrorReason.ValueType  # 24
 lengths.
 
     { "reason": "MODELS_DIFFER", "domain": "sage",
-      "metadata": { "a": "local (efficientnet-lite0-112-75dba1d5/1), 112 dimensions, 2 s clips",
+      "metadata": { "a": "local (efficientnet-lite0-112-75dba1d5/2), 112 dimensions, 2 s clips",
       "b": "marengo3.0 (marengo3.0), 512 dimensions, 2 s clips" } }
 """
 ERROR_REASON_TRACK_MISSING: ErrorReason.ValueType  # 25

@@ -32,7 +32,7 @@ from sage_embed.engines.local.network import DIMENSIONS, Network
 from sage_embed.engines.local.pictures import Pictures
 
 # The first digits of the weights' SHA-256, and the version of the preprocessing.
-REVISION = "efficientnet-lite0-112-75dba1d5/1"
+REVISION = "efficientnet-lite0-112-75dba1d5/2"
 TRACK = "visual"
 THREAD_NAME = "sage-local-decode"
 _URL_TIMEOUT_S = 30.0

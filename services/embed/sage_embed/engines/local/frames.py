@@ -112,8 +112,7 @@ class FrameReader:
     """Reads the frames of one video, on the timeline that ingest measured.
 
     Args:
-        source: The file. Its attribute `error`, if it has one, is the error that ended reading, if any: FFmpeg may
-            mistake it for the end of the file.
+        source: The file.
         start_offset_seconds: The timestamp that is 0 on the timeline.
         threads: Threads that decode.
         video_track: The picture track that is the film; `None`: chosen as ingest does.
@@ -141,8 +140,7 @@ class FrameReader:
         The frames of a clip do not depend on `first_clip`. A clip after the last frame has no samples.
 
         Raises:
-            SageError: PROVIDER_FAILED if the video cannot be decoded, STORE_UNAVAILABLE if it cannot be read.
-            AbortedError: The source was aborted.
+            SageError: PROVIDER_FAILED if the video cannot be decoded.
         """
         moments = ((clip, moment) for clip in range(first_clip, grid.count) for moment in grid.samples(clip))
         upcoming = next(moments, None)
@@ -198,7 +196,6 @@ class FrameReader:
         lost: list[_Lost] = []
         only_decoding_times = has_only_decoding_times(container, stream)
         for result in _decoded(SteadyPackets(container, stream), stream, only_decoding_times=only_decoding_times):
-            self._raise_source_error()
             start = end or 0.0 if result.ticks is None else float(result.ticks * (stream.time_base or 0)) - self._origin
             if isinstance(result, _Lost):
                 lost.append(replace(result, start_seconds=start))
@@ -222,7 +219,6 @@ class FrameReader:
                 length = start - last_start if end is not None else usual_length
             last_start, end = start, start + length
             yield start, length, shown
-        self._raise_source_error()
         if end is not None:
             _check_loss(lost, end, duration)
         elif not sought:
@@ -235,17 +231,12 @@ class FrameReader:
             why = "the video has no picture track that can be decoded"
             raise _failed(why, detail=str(error)) from error
 
-    def _raise_source_error(self) -> None:
-        error = getattr(self._source, "error", None)
-        if error is not None:
-            raise error
-
+    @staticmethod
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated() -> Iterator[None]:
         try:
             yield
         except av.error.FFmpegError as error:
-            self._raise_source_error()
             raise _failed("the video cannot be read", detail=str(error)) from error
 
 

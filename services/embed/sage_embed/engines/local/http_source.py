@@ -28,7 +28,16 @@ class AbortedError(Exception):
 
 
 class _RefusedError(Exception):
-    """The server did not respond with the requested bytes."""
+    """The server did not respond with the requested bytes.
+
+    Args:
+        why: For the log.
+        status: The HTTP status, if that is why.
+    """
+
+    def __init__(self, why: str, status: int | None = None) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 class HttpSource:
@@ -39,9 +48,6 @@ class HttpSource:
 
     Args:
         url: Makes a valid URL. Called in the reading thread.
-
-    Attributes:
-        error: The error that ended reading, if any. FFmpeg may mistake it for the end of the file.
     """
 
     def __init__(self, url: Callable[[], str]) -> None:
@@ -53,20 +59,34 @@ class HttpSource:
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._aborted = threading.Event()
-        self.error: Exception | None = None
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, or none at the end of the file.
 
         Raises:
             AbortedError: `abort` was called.
-            SageError: STORE_UNAVAILABLE if the server cannot be reached or refuses the request.
+            SageError: STORE_UNAVAILABLE if the store cannot be reached, STORE_FORBIDDEN if it refuses a fresh URL, or
+                STORE_MISCONFIGURED if the film is not where ingest says that it is.
         """
-        try:
-            return self._read(size)
-        except Exception as error:
-            self.error = error
-            raise
+        failures = 0
+        while True:
+            try:
+                self._go_to_position()
+                if self._response is None:
+                    return b""
+                data = _receive(self._response, size, at_end=self._position >= (self._size or 0))
+            except (OSError, http.client.HTTPException, _RefusedError) as error:
+                self.close()
+                if failures == len(_RETRY_WAITS_S):
+                    raise self._failed(error) from error
+                # An abort also breaks the connection, and is detected here.
+                if self._aborted.wait(_RETRY_WAITS_S[failures]):
+                    raise AbortedError from error
+                failures += 1
+            else:
+                self._position += len(data)
+                self._response_at = self._position
+                return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Move to an offset. The request is made by the next read."""
@@ -99,27 +119,16 @@ class HttpSource:
                 self._socket.close()
             self._response = self._socket = None
 
-    def _read(self, size: int) -> bytes:
-        failures = 0
-        while True:
-            try:
-                self._go_to_position()
-                if self._response is None:
-                    return b""
-                data = _receive(self._response, size, at_end=self._position >= (self._size or 0))
-            except (OSError, http.client.HTTPException, _RefusedError) as error:
-                self.close()
-                if failures == len(_RETRY_WAITS_S):
-                    detail = f"reading the video at byte {self._position}: {error!r}"
-                    raise SageError(Reason.STORE_UNAVAILABLE, detail=detail, store="video store") from error
-                # An abort also breaks the connection, and is detected here.
-                if self._aborted.wait(_RETRY_WAITS_S[failures]):
-                    raise AbortedError from error
-                failures += 1
-            else:
-                self._position += len(data)
-                self._response_at = self._position
-                return data
+    def _failed(self, error: Exception) -> SageError:
+        detail = f"reading the video at byte {self._position}: {error!r}"
+        status = error.status if isinstance(error, _RefusedError) else None
+        if status == http.client.FORBIDDEN:
+            why = "it does not send the film to a fresh URL (HTTP 403)"
+            return SageError(Reason.STORE_FORBIDDEN, detail=detail, store="video store", why=why)
+        if status == http.client.NOT_FOUND:
+            why = "it does not have the film (HTTP 404)"
+            return SageError(Reason.STORE_MISCONFIGURED, detail=detail, store="video store", why=why)
+        return SageError(Reason.STORE_UNAVAILABLE, detail=detail, store="video store")
 
     def _go_to_position(self) -> None:
         """Make the next byte of the response the one at the position. At the end of the file, leave no response."""
@@ -153,7 +162,7 @@ class HttpSource:
         response = connection.getresponse()
         if response.status not in _ACCEPTED or (response.status == http.client.OK and self._position):
             response.close()
-            raise _RefusedError(f"HTTP {response.status}")
+            raise _RefusedError(f"HTTP {response.status}", response.status)
         self._response, self._response_at = response, self._position
         self._size = self._position + (response.length or 0)
 
