@@ -66,7 +66,7 @@ class HttpSource:
         Raises:
             AbortedError: `abort` was called.
             SageError: STORE_UNAVAILABLE if the store cannot be reached, STORE_FORBIDDEN if it refuses a fresh URL, or
-                STORE_MISCONFIGURED if the film is not where ingest says that it is.
+                STORE_MISCONFIGURED if it does not have the film.
         """
         failures = 0
         while True:
