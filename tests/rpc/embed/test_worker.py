@@ -139,8 +139,8 @@ async def test_a_stopped_worker_releases_its_job_at_once(
     await until(lambda: "visual 1" in script.computed())
     await stored(embedding_id, 2)
     spawn_worker(**slow, PGAPPNAME="idle")
-    # One for each kind of work.
-    await until(lambda: listening() == 2)
+    # One for each kind of work: any local, local without a turn, and remote.
+    await until(lambda: listening() == 3)
     first.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(first.wait, 10) == 0
     script.allow(5)

@@ -228,14 +228,14 @@ async def test_a_client_that_stops_sending_is_refused(make_ingest, refusal, mess
 
 @pytest.mark.parametrize("method", ["UploadVideo", "UploadPart"])
 async def test_a_client_that_never_sends_is_refused(make_ingest, refusal, method) -> None:
-    ingest = await make_ingest(upload_idle_s=0.2)
+    ingest = await make_ingest(first_message_s=0.2)
 
     async def silent():
         await asyncio.Event().wait()
         yield
 
     error = await refusal(getattr(ingest.stub, method)(silent()))
-    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "FIELD_INVALID")
 
 
 async def test_one_concurrent_upload_too_many_is_refused(make_ingest, refusal, messages) -> None:

@@ -1,6 +1,7 @@
 """The clips of a timeline, and the frames at which they are sampled, decoded with FFmpeg through PyAV."""
 
 import contextlib
+import errno
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -304,6 +305,8 @@ def _decoded(
         try:
             frames = stream.decode(packet)
         except av.error.FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise
             yield _Lost(error, ticks)
             frames = []
         for frame in frames:
