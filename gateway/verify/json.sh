@@ -25,6 +25,7 @@ json CreateUpload '"UPLOAD_STATE_OPEN"' -d "$spec" "$url/v1/uploads"
 upload=$(field upload id)
 json UploadPart '"partNumber":1' -T "$film" "$url/v1/uploads/$upload/parts/1"
 json GetUpload '"partNumber":1' "$url/v1/uploads/$upload"
+json ListUploads "$upload" "$url/v1/uploads?page_size=5"
 json CompleteUpload '"id":"video_[0-9a-f]{32}"' -X POST "$url/v1/uploads/$upload:complete"
 parts_video=$(field video id)
 output=$(http -d "$spec" "$url/v1/uploads")
