@@ -42,7 +42,7 @@ up: setup ## Run the whole stack on localhost:8080 until Ctrl-C (REPLICAS=2: two
 ##@ Check
 
 .PHONY: quick
-quick: setup ## Run the unit and contract tests that start no server, in under a minute
+quick: setup ## Run the unit and contract tests that start no server, in about a minute
 	@pytest --quick -n $(JOBS) --dist loadfile tests/unit tests/contract
 
 .PHONY: test

@@ -9,7 +9,7 @@ import sys
 
 # PyAV would import these when it meets such a track, but then no file can be opened any more.
 import av.subtitles.codeccontext
-import av.subtitles.stream  # noqa: F401
+import av.subtitles.stream  # noqa: F401 - imported for the reason above
 from sage_runtime.process.confined import LENGTH, READY, RemoteFile, confine, forbid_system_calls, read_exactly
 
 from sage_ingest.probing.measure import measure

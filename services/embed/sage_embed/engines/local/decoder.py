@@ -97,8 +97,8 @@ class Decoder:
         The process is reaped when the iterator ends or is closed.
 
         Raises:
-            SageError: PROVIDER_FAILED if the video cannot be decoded within the limits, STORE_UNAVAILABLE if it cannot
-                be read.
+            SageError: PROVIDER_FAILED if the video cannot be decoded within the limits; STORE_UNAVAILABLE,
+                STORE_FORBIDDEN or STORE_MISCONFIGURED if it cannot be read.
             Exception: Any other, after `stop`.
         """
         try:
