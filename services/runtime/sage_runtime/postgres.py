@@ -23,24 +23,33 @@ Pool = psycopg_pool.AsyncConnectionPool[_Connection]
 
 _CONNECT_TIMEOUT_S = 5
 _WAIT_FOR_CONNECTION_S = 5.0
+# The part of that wait which comes after its first end.
+_SECOND_WAIT = 0.2
 # The pool doubles its pause after each failed attempt to connect until this time has passed; the next call then starts
 # over. With the default of 300 s the database could be back for two minutes before the pool noticed.
 _RECONNECT_TIMEOUT_S = 5.0
 _MAX_WAITING = 500
 
 
-class _CancellablePool(Pool):
-    """A pool in which waiting for a connection can be cancelled at any time."""
+class _PatientPool(Pool):
+    """A pool in which waiting for a connection can be cancelled at any time, and outlasts a pause of the process."""
 
     async def getconn(self, timeout: float | None = None) -> _Connection:  # noqa: ASYNC109 - the base class has it
         """See the base class.
 
         It waits with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that arrives together with the
         result. The cancelled task then continues, and code that waits for it to end waits forever.
+
+        It waits in two parts: when a process was stopped for longer than the timeout (a paused virtual machine, a
+        starved node), every timer has expired when it runs again, although the database is there.
         """
         task = asyncio.current_task()
         cancelled_before = task.cancelling() if task else 0
-        connection = await super().getconn(timeout)
+        timeout = self.timeout if timeout is None else timeout
+        try:
+            connection = await super().getconn(timeout * (1 - _SECOND_WAIT))
+        except psycopg_pool.PoolTimeout:
+            connection = await super().getconn(timeout * _SECOND_WAIT)
         if task and task.cancelling() > cancelled_before:
             await self.putconn(connection)
             raise asyncio.CancelledError
@@ -64,7 +73,7 @@ async def open_pool(dsn: str, *, schema: str, min_size: int = 1, max_size: int =
         f"-c search_path={schema} -c statement_timeout=30s -c idle_in_transaction_session_timeout=60s "
         f"{conninfo_to_dict(dsn).get('options') or ''}"
     )
-    pool = _CancellablePool(
+    pool = _PatientPool(
         dsn,
         connection_class=_Connection,
         kwargs={"row_factory": dict_row, "options": options.strip(), "connect_timeout": _CONNECT_TIMEOUT_S},

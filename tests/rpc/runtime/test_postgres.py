@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 
 import psycopg
 import pytest
@@ -191,6 +192,18 @@ async def test_cancellation_while_a_connection_becomes_free_is_not_lost(dsn):
                 f"it continues although it was cancelled {turns} turns of the loop after a connection became free"
             )
         await ping(pool)
+
+
+async def test_a_pause_of_the_process_is_not_an_outage_of_the_database(dsn):
+    async with await open_pool(dsn, schema="ingest", max_size=1) as pool:
+        pool.timeout = 0.5
+        async with pool.connection():
+            waiting = asyncio.create_task(ping(pool))
+            while not pool.get_stats()["requests_waiting"]:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0)
+            time.sleep(1)  # noqa: ASYNC251 - the whole process stands still
+            await asyncio.sleep(0)  # The timers come first.
+        await waiting
 
 
 async def test_pool_recovers_from_lost_connections(dsn):
