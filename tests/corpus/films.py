@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 from corpus.maker import Track, copy_film, make_film, raw_film
-from sage_ingest.videos.model import FieldOrder, FrameRateMode, Timecode
+from sage_ingest.videos.model import FieldOrder, FrameRateMode, PictureArea, Timecode
 from support.small_films import sound_with_cover
 
 HERE = Path(__file__).parent
@@ -184,6 +184,7 @@ CONTAINERS = [
     Film("mp4 with its index in front", _of("mp4", options=[("movflags", "faststart")])),
     Film("mp4 in fragments", _of("mp4", options=FRAGMENTED)),
     Film("mp4 av1", _of("mp4", Track("libsvtav1"))),
+    Film("mp4 in letterbox", _of("mp4", Track(bar=16)), media={"active_picture": PictureArea(0, 16, 96, 32)}),
     Film("mov prores", _of("mov", Track("prores_ks", pix_fmt="yuv422p10le"))),
     Film("mov dnxhr", _of("mov", DNXHR), 0.4, 10),
     Film("mov qtrle", _of("mov", Track("qtrle", pix_fmt="rgb24"))),

@@ -33,6 +33,7 @@ class Track:
         disposition: Names of FFmpeg's dispositions.
         shade: Brightness of the first frame, so that tracks look different.
         noise: Whether pictures are noise, which makes large files.
+        bar: Rows that are black above and below.
     """
 
     codec: str = "libx264"
@@ -47,6 +48,7 @@ class Track:
     disposition: str = ""
     shade: int = 0
     noise: bool = False
+    bar: int = 0
 
     def picture(self, index: int) -> NDArray[np.uint8]:
         """Return the picture of a frame: a bright bar that moves, on a ground that brightens."""
@@ -56,6 +58,7 @@ class Track:
         image = np.full((height, width, 3), (self.shade + 3 * index) % 200, dtype=np.uint8)
         at = index * 7 % width
         image[:, at : at + 8] = 255
+        image[: self.bar] = image[height - self.bar :] = 0
         return image
 
     def ticks(self, tick: Fraction) -> list[int]:

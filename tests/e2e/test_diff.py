@@ -95,6 +95,14 @@ async def test_lost_sound_and_other_channels_are_differences_and_a_dub_is_said_t
     )
 
 
+async def test_black_bars_are_said_to_be_why_all_of_the_picture_differs(sage: Sage, tmp_path: Path) -> None:
+    old = SAMPLES / "old.mp4"
+    letterboxed = re_encode(old, tmp_path / "letterboxed.mp4", crf=20, keep_sound=True, bar=44)
+    run = await sage("diff", str(old), str(letterboxed))
+    assert "Black bars: none in old, letterbox " in run.out, run.out + run.err
+    assert "so pictures differ everywhere." in run.out
+
+
 async def test_the_other_commands_work_one_by_one(sage: Sage) -> None:
     video_id = (await sage("upload", str(SAMPLES / "old.mp4"))).word()
     assert video_id in (await sage("videos")).out

@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 # Fine enough for every frame rate, and coarse enough for MPEG-4, which has 16 bits for it.
@@ -21,6 +22,7 @@ def re_encode(
     start_seconds: float = 0.0,
     times: int = 1,
     keep_sound: bool = False,
+    bar: int = 0,
 ) -> Path:
     """Encode a film's pictures again and return its path.
 
@@ -34,6 +36,7 @@ def re_encode(
         start_seconds: Timestamp of the first frame.
         times: How often it is repeated.
         keep_sound: Whether its sound is copied; otherwise it has none. Not for repeated films.
+        bar: Height in pixels of the black bars above and below, between which the picture is squeezed; a multiple of 4.
     """
     with av.open(target, "w") as out:
         stream = None
@@ -55,7 +58,8 @@ def re_encode(
                     if keep_sound:
                         _copy_sound(source, out, start_seconds)
                 for frame in film.decode(picture):
-                    small = frame.reformat(width=stream.width, height=stream.height, format="yuv420p")
+                    small = frame.reformat(width=stream.width, height=stream.height - 2 * bar, format="yuv420p")
+                    small = _between_bars(small, bar) if bar else small
                     small.time_base = TIME_BASE
                     small.pts = round((Fraction(start_seconds) + offset / rate) / TIME_BASE)
                     small.pict_type = av.video.frame.PictureType.NONE
@@ -64,6 +68,16 @@ def re_encode(
         assert stream is not None
         out.mux(stream.encode(None))
     return target
+
+
+def _between_bars(frame: av.VideoFrame, height: int) -> av.VideoFrame:
+    # Of yuv420p: the rows of luma, then those of both chroma planes, half as long.
+    rows = frame.to_ndarray()
+    luma, chroma = np.split(rows, [frame.height])
+    bar = np.full((height, frame.width), 16, np.uint8)
+    grey = np.full((height // 4, frame.width), 128, np.uint8)
+    u, v = np.split(chroma, 2)
+    return av.VideoFrame.from_ndarray(np.vstack([bar, luma, bar, grey, u, grey, grey, v, grey]), format="yuv420p")
 
 
 def _copy_sound(source: Path, out: av.container.OutputContainer, start_seconds: float) -> None:

@@ -14,6 +14,7 @@ _PRESENTATION: dict[compare_pb2.MediaDifferenceKind.ValueType, tuple[str, str]] 
     compare_pb2.MEDIA_DIFFERENCE_KIND_ASPECT_RATIO: ("Aspect ratio", "; one may be cropped or letterboxed"),
     compare_pb2.MEDIA_DIFFERENCE_KIND_SCAN: ("Scan", ""),
     compare_pb2.MEDIA_DIFFERENCE_KIND_MIRRORING: ("Mirroring", ""),
+    compare_pb2.MEDIA_DIFFERENCE_KIND_BLACK_BARS: ("Black bars", ", so pictures differ everywhere"),
 }
 
 

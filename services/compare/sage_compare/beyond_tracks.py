@@ -16,6 +16,9 @@ PICTURE, SOUND = "visual", "audio"
 # Two conventions for the pixels of standard definition are 2.3% apart, and scaling rounds to whole pixels. 1.78 and
 # 1.85, the closest ratios that films are cropped to, are 4% apart.
 _SAME_ASPECT = Fraction(103, 100)
+# How much of the frame black bars may cover, or differ in, and say nothing: blanking, and the edges that codecs and
+# scalers blur.
+_SAME_SHARE = Fraction(3, 100)
 _UNKNOWN_LANGUAGES = frozenset({"", "und", "mis"})
 # ISO 639-2 has two codes for these languages. Matroska uses the bibliographic one, MP4 the terminological one.
 _TERMINOLOGICAL = {
@@ -35,6 +38,7 @@ class MediaDifferenceKind(Enum):
     ASPECT_RATIO = auto()
     SCAN = auto()
     MIRRORING = auto()
+    BLACK_BARS = auto()
 
 
 _COUNTS_AS_DIFFERENCE = frozenset(
@@ -100,6 +104,8 @@ def find_media_differences(a: Media, b: Media) -> tuple[MediaDifference, ...]:
     if a.interlaced is not None and b.interlaced is not None:
         found += _values(MediaDifferenceKind.SCAN, _scan(a.interlaced), _scan(b.interlaced))
     found += _values(MediaDifferenceKind.MIRRORING, _mirroring(a.mirrored), _mirroring(b.mirrored))
+    if a.active_share and b.active_share and not _same_share(a.active_share, b.active_share):
+        found += _values(MediaDifferenceKind.BLACK_BARS, _bars(a, *a.active_share), _bars(b, *b.active_share))
     return tuple(found)
 
 
@@ -181,6 +187,18 @@ def _language(track: AudioTrack) -> str:
 
 def _aspect(ratio: Fraction) -> str:
     return f"{float(ratio):.2f}:1"
+
+
+def _same_share(a: tuple[Fraction, Fraction], b: tuple[Fraction, Fraction]) -> bool:
+    return all(abs(one - other) <= _SAME_SHARE for one, other in zip(a, b, strict=True))
+
+
+def _bars(media: Media, width: Fraction, height: Fraction) -> str:
+    at_sides, above_and_below = (1 - share >= _SAME_SHARE for share in (width, height))
+    if not at_sides and not above_and_below:
+        return "none"
+    kind = "windowbox" if at_sides and above_and_below else "pillarbox" if at_sides else "letterbox"
+    return f"{kind} {_aspect(media.aspect_ratio * width / height)}" if media.aspect_ratio else kind
 
 
 def _scan(interlaced: bool) -> str:

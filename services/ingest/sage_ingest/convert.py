@@ -20,6 +20,7 @@ from sage_ingest.videos.model import (
     FieldOrder,
     FrameRateMode,
     Media,
+    PictureArea,
     Timecode,
     Video,
     VideoSpec,
@@ -273,6 +274,7 @@ def _from_media(media: Media) -> media_pb2.Media:
         video_track=media.video_track,
         video_tracks=[_from_video_track(track) for track in media.video_tracks],
         timestamps_jump=media.timestamps_jump,
+        active_picture=None if media.active_picture is None else _from_area(media.active_picture),
     )
 
 
@@ -288,6 +290,10 @@ def _from_timecode(timecode: Timecode) -> media_pb2.Timecode:
         frames=timecode.frames,
         drop_frame=timecode.drop_frame,
     )
+
+
+def _from_area(area: PictureArea) -> media_pb2.PictureArea:
+    return media_pb2.PictureArea(left=area.left, top=area.top, width=area.width, height=area.height)
 
 
 def _from_color(color: Color) -> media_pb2.Color:

@@ -45,6 +45,11 @@ async def test_facts_that_the_file_does_not_state_are_unset(ingest) -> None:
         assert not video.media.HasField(field)
 
 
+async def test_the_area_inside_black_bars_is_returned(ingest) -> None:
+    media = (await ingest.upload_film(data=make_film("mp4", Track(bar=16, frames=100)))).media
+    assert media.active_picture == media_pb2.PictureArea(top=16, width=96, height=32)
+
+
 async def test_what_the_file_says_about_its_picture_is_returned(ingest) -> None:
     film = small_film(
         "mov",

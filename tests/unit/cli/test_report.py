@@ -334,6 +334,10 @@ def test_different_audio_tracks_are_a_difference_under_the_same_picture(make_com
         ),
         (("SCAN", "interlaced", "progressive"), "Scan: interlaced in old, progressive in new."),
         (("MIRRORING", "mirrored", "not mirrored"), "Mirroring: mirrored in old, not mirrored in new."),
+        (
+            ("BLACK_BARS", "none", "letterbox 2.39:1"),
+            "Black bars: none in old, letterbox 2.39:1 in new, so pictures differ everywhere.",
+        ),
         (("UNSPECIFIED", "this", "that"), "The files: this in old, that in new."),
     ],
 )

@@ -19,7 +19,8 @@ from sage_compare.inputs.client import to_media
 from sage_compare.inputs.media import AudioTrack, DynamicRange, Media
 
 STEREO = AudioTrack(2, "stereo", "eng")
-FILM = Media((STEREO,), 1, DynamicRange.SDR, Fraction(16, 9), interlaced=False)
+WHOLE = (Fraction(1), Fraction(1))
+FILM = Media((STEREO,), 1, DynamicRange.SDR, Fraction(16, 9), WHOLE, interlaced=False)
 KINDS = MediaDifferenceKind
 
 AUDIO_TRACKS = st.builds(
@@ -34,6 +35,7 @@ MEDIA = st.builds(
     st.integers(0, 2),
     st.sampled_from(DynamicRange),
     st.sampled_from([None, Fraction(16, 9), Fraction(4, 3), Fraction(239, 100)]),
+    st.sampled_from([None, WHOLE, (Fraction(1), Fraction(3, 4)), (Fraction(1, 2), Fraction(3, 4))]),
     st.sampled_from([None, True, False]),
     st.booleans(),
 )
@@ -103,6 +105,9 @@ def test_layouts_with_the_same_number_of_channels_can_differ():
         ({"aspect_ratio": Fraction(185, 100)}, KINDS.ASPECT_RATIO, "1.78:1", "1.85:1"),
         ({"interlaced": True}, KINDS.SCAN, "progressive", "interlaced"),
         ({"mirrored": True}, KINDS.MIRRORING, "not mirrored", "mirrored"),
+        ({"active_share": (Fraction(1), Fraction(3, 4))}, KINDS.BLACK_BARS, "none", "letterbox 2.37:1"),
+        ({"active_share": (Fraction(3, 4), Fraction(1))}, KINDS.BLACK_BARS, "none", "pillarbox 1.33:1"),
+        ({"active_share": (Fraction(4, 5), Fraction(4, 5))}, KINDS.BLACK_BARS, "none", "windowbox 1.78:1"),
     ],
 )
 def test_presentation_is_told_and_does_not_count(change, kind, value, other):
@@ -117,6 +122,8 @@ def test_presentation_is_told_and_does_not_count(change, kind, value, other):
         {"aspect_ratio": Fraction(640, 358)},
         {"aspect_ratio": None},
         {"interlaced": None},
+        {"active_share": None},
+        {"active_share": (Fraction(98, 100), Fraction(97, 100))},
         {"picture_count": 2},
     ],
 )
@@ -127,6 +134,14 @@ def test_rounded_or_unknown_presentation_is_no_difference(change):
 def test_two_conventions_for_the_pixels_of_standard_definition_are_the_same_aspect_ratio():
     a, b = (replace(FILM, aspect_ratio=Fraction(width, 576)) for width in (768, 786))
     assert differences(a, b) == []
+
+
+def test_bars_of_one_kind_differ_by_the_picture_between_them():
+    a, b = (replace(FILM, active_share=(Fraction(1), Fraction(height, 100))) for height in (75, 96))
+    assert differences(a, b) == [(KINDS.BLACK_BARS, "letterbox 2.37:1", "letterbox 1.85:1")]
+    assert differences(a, replace(a, active_share=(Fraction(1), Fraction(74, 100)))) == []
+    unknown = replace(a, aspect_ratio=None)
+    assert differences(FILM, unknown) == [(KINDS.BLACK_BARS, "none", "letterbox")]
 
 
 @given(MEDIA, MEDIA)
@@ -182,6 +197,9 @@ def test_other_tracks_than_the_one_that_is_embedded_are_named():
 
 def test_media_are_read_from_the_message():
     message = media_pb2.Media(
+        width=720,
+        height=576,
+        active_picture=media_pb2.PictureArea(top=72, width=720, height=432),
         audio_tracks=[media_pb2.AudioTrack(codec="ac3", channels=6, layout="5.1(side)", language="fre")],
         video_tracks=[media_pb2.VideoTrack(), media_pb2.VideoTrack(is_cover=True)],
         color=media_pb2.Color(transfer="arib-std-b67"),
@@ -190,7 +208,17 @@ def test_media_are_read_from_the_message():
         field_order=media_pb2.FIELD_ORDER_BOTTOM_FIRST,
         mirrored=True,
     )
-    assert to_media(message) == Media(
-        (AudioTrack(6, "5.1(side)", "fre"),), 1, DynamicRange.HLG, Fraction(16, 9), interlaced=True, mirrored=True
+    letterbox = (Fraction(1), Fraction(3, 4))
+    expected = Media(
+        (AudioTrack(6, "5.1(side)", "fre"),),
+        1,
+        DynamicRange.HLG,
+        Fraction(16, 9),
+        letterbox,
+        interlaced=True,
+        mirrored=True,
     )
+    assert to_media(message) == expected
+    message.rotation_degrees = 90
+    assert to_media(message).active_share == (Fraction(3, 4), Fraction(1))
     assert to_media(media_pb2.Media()) == Media()

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from sage_ingest.probing.measure import measure
 from sage_ingest.probing.ports import UnreadableError
-from sage_ingest.videos.model import AudioTrack, FieldOrder, FrameRateMode, Media, VideoTrack
+from sage_ingest.videos.model import AudioTrack, FieldOrder, FrameRateMode, Media, PictureArea, VideoTrack
 from support.small_films import png, small_film, sound_with_cover
 
 FASTSTART = (("movflags", "faststart"),)
@@ -33,6 +33,7 @@ def test_every_field_is_measured() -> None:
         audio_tracks=(AudioTrack("aac", 2, 48000, "stereo"),),
         video_track=0,
         video_tracks=(VideoTrack("h264", 64, 48, is_default=True, is_cover=False, duration_seconds=2.002),),
+        active_picture=PictureArea(0, 0, 64, 48),
     )
 
 

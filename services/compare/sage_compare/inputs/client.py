@@ -152,9 +152,18 @@ def to_media(message: media_pb2.Media) -> Media:
         picture_count=sum(not track.is_cover for track in message.video_tracks),
         dynamic_range=_DYNAMIC_RANGES.get(message.color.transfer, DynamicRange.SDR),
         aspect_ratio=Fraction(width, height) if width > 0 and height > 0 else None,
+        active_share=_active_share(message),
         interlaced=_INTERLACED.get(message.field_order),
         mirrored=message.mirrored,
     )
+
+
+def _active_share(media: media_pb2.Media) -> tuple[Fraction, Fraction] | None:
+    area = media.active_picture
+    if not (0 < area.width <= media.width and 0 < area.height <= media.height):
+        return None
+    width, height = Fraction(area.width, media.width), Fraction(area.height, media.height)
+    return (height, width) if media.rotation_degrees % 180 else (width, height)
 
 
 def _clock(media: media_pb2.Media) -> FrameClock:

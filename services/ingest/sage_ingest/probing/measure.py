@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from fractions import Fraction
 
 import av
@@ -15,6 +15,7 @@ from sage_film.tracks import NoSuchTrackError, choose_track, picture_tracks, sel
 from sage_runtime.process.confined import BudgetExceededError
 
 from sage_ingest.probing import description
+from sage_ingest.probing.active_picture import find_active_picture
 from sage_ingest.probing.completeness import missing_bytes
 from sage_ingest.probing.encryption import is_file_encrypted, is_track_encrypted
 from sage_ingest.probing.frame_times import BROKEN, CUT_OFF, FrameTimesReader
@@ -31,7 +32,7 @@ _DEFAULT_LIMITS = Limits()
 def measure(
     file: SeekableFile, *, size_bytes: int, video_track: int | None = None, limits: Limits = _DEFAULT_LIMITS
 ) -> Media:
-    """Return the media of a file, after decoding its first frame and finding its end.
+    """Return the media of a file, after decoding a few frames and finding its end.
 
     Args:
         file: The file. It may raise `BudgetExceededError`.
@@ -49,13 +50,15 @@ def measure(
             raise UnreadableError(f"{CUT_OFF}: at least {missing} bytes are missing")
         try:
             with _open(view, limits) as container:
-                return _Measurement(container, view, size_bytes=size_bytes, limits=limits).media(video_track)
+                media = _Measurement(container, view, size_bytes=size_bytes, limits=limits).media(video_track)
         except UnreadableError as error:
             if is_file_encrypted(view.read_at, size_bytes=size_bytes):
                 raise UnreadableError(_ENCRYPTED, detail=error.detail) from error
             raise
     except BudgetExceededError as error:
         raise UnreadableError("too much of it would have to be read to determine its contents") from error
+    area = find_active_picture(file, media, size_bytes=size_bytes, limits=limits)
+    return replace(media, active_picture=area)
 
 
 @contextlib.contextmanager

@@ -53,6 +53,16 @@ class Timecode:
 
 
 @dataclass(frozen=True)
+class PictureArea:
+    """A rectangle in pixels of the coded picture, before rotation."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class Color:
     """How the picture's values map to colors. Names are FFmpeg's for ITU-T H.273; empty if unknown."""
 
@@ -128,6 +138,7 @@ class Media:
         video_track: The picture track that is the film: its index in `video_tracks`.
         video_tracks: In the order of the file, with cover art and tracks that the server cannot decode.
         timestamps_jump: Whether the file's timestamps start again or jump, and so do not tell a frame's place.
+        active_picture: The area inside black bars, the whole frame if there are none; `None` if unknown.
     """
 
     duration_seconds: float
@@ -149,6 +160,7 @@ class Media:
     video_track: int = 0
     video_tracks: tuple[VideoTrack, ...] = ()
     timestamps_jump: bool = False
+    active_picture: PictureArea | None = None
 
     @property
     def display_size(self) -> tuple[int, int]:
@@ -174,7 +186,7 @@ def media_from_json(values: Mapping[str, Any]) -> Media:
     fields = dict(values)
     first_track = fields.pop("audio", None)
     tracks = fields.get("audio_tracks", [first_track] if first_track else [])
-    timecode, color = fields.get("start_timecode"), fields.get("color")
+    timecode, color, area = fields.get("start_timecode"), fields.get("color"), fields.get("active_picture")
     fields |= {
         "frame_rate": Fraction(fields["frame_rate"]),
         "frame_rate_mode": FrameRateMode(fields.get("frame_rate_mode", FrameRateMode.UNSPECIFIED)),
@@ -184,6 +196,7 @@ def media_from_json(values: Mapping[str, Any]) -> Media:
         "color": Color(**{**color, "range": ColorRange(color["range"])}) if color else None,
         "audio_tracks": tuple(AudioTrack(**track) for track in tracks),
         "video_tracks": tuple(VideoTrack(**track) for track in fields.get("video_tracks", ())),
+        "active_picture": PictureArea(**area) if area else None,
     }
     return Media(**fields)
 

@@ -53,6 +53,11 @@ class _MediaDifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_M
     """`interlaced` or `progressive`. Does not count as a difference."""
     MEDIA_DIFFERENCE_KIND_MIRRORING: _MediaDifferenceKind.ValueType  # 7
     """Whether a player mirrors the picture: `mirrored` or `not mirrored`. Does not count as a difference."""
+    MEDIA_DIFFERENCE_KIND_BLACK_BARS: _MediaDifferenceKind.ValueType  # 8
+    """Black bars in the frame: `none`; `letterbox` (above and below), `pillarbox` (left and right) or `windowbox` (both),
+    with the aspect ratio of the picture between them, such as `letterbox 2.39:1`. Told if the widths or heights of the
+    two pictures inside the bars differ by more than 3% of the frame. Does not count as a difference.
+    """
 
 class MediaDifferenceKind(_MediaDifferenceKind, metaclass=_MediaDifferenceKindEnumTypeWrapper):
     """What differs between the media of two files."""
@@ -81,6 +86,11 @@ MEDIA_DIFFERENCE_KIND_SCAN: MediaDifferenceKind.ValueType  # 6
 """`interlaced` or `progressive`. Does not count as a difference."""
 MEDIA_DIFFERENCE_KIND_MIRRORING: MediaDifferenceKind.ValueType  # 7
 """Whether a player mirrors the picture: `mirrored` or `not mirrored`. Does not count as a difference."""
+MEDIA_DIFFERENCE_KIND_BLACK_BARS: MediaDifferenceKind.ValueType  # 8
+"""Black bars in the frame: `none`; `letterbox` (above and below), `pillarbox` (left and right) or `windowbox` (both),
+with the aspect ratio of the picture between them, such as `letterbox 2.39:1`. Told if the widths or heights of the
+two pictures inside the bars differ by more than 3% of the frame. Does not count as a difference.
+"""
 Global___MediaDifferenceKind: _TypeAlias = MediaDifferenceKind  # noqa: Y015
 
 class _NotComparedReason:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asage/ingest/v1/media.proto\x12\x0esage.ingest.v1\"\xd5\x07\n\x05Media\x12)\n\x10\x64uration_seconds\x18\x01 \x01(\x01R\x0f\x64urationSeconds\x12\x30\n\x14start_offset_seconds\x18\x02 \x01(\x01R\x12startOffsetSeconds\x12\x1c\n\tcontainer\x18\x03 \x01(\tR\tcontainer\x12\x1f\n\x0bvideo_codec\x18\x04 \x01(\tR\nvideoCodec\x12\x14\n\x05width\x18\x05 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x06 \x01(\x05R\x06height\x12\x45\n\x13sample_aspect_ratio\x18\x07 \x01(\x0b\x32\x15.sage.ingest.v1.RatioR\x11sampleAspectRatio\x12#\n\rdisplay_width\x18\x08 \x01(\x05R\x0c\x64isplayWidth\x12%\n\x0e\x64isplay_height\x18\t \x01(\x05R\rdisplayHeight\x12)\n\x10rotation_degrees\x18\n \x01(\x05R\x0frotationDegrees\x12\x1a\n\x08mirrored\x18\x0b \x01(\x08R\x08mirrored\x12\x38\n\nframe_rate\x18\x0c \x01(\x0b\x32\x19.sage.ingest.v1.FrameRateR\tframeRate\x12\x45\n\x0f\x66rame_rate_mode\x18\r \x01(\x0e\x32\x1d.sage.ingest.v1.FrameRateModeR\rframeRateMode\x12$\n\x0b\x66rame_count\x18\x0e \x01(\x03H\x00R\nframeCount\x88\x01\x01\x12?\n\x0estart_timecode\x18\x0f \x01(\x0b\x32\x18.sage.ingest.v1.TimecodeR\rstartTimecode\x12;\n\x0b\x66ield_order\x18\x10 \x01(\x0e\x32\x1a.sage.ingest.v1.FieldOrderR\nfieldOrder\x12+\n\x05\x63olor\x18\x11 \x01(\x0b\x32\x15.sage.ingest.v1.ColorR\x05\x63olor\x12=\n\x0c\x61udio_tracks\x18\x12 \x03(\x0b\x32\x1a.sage.ingest.v1.AudioTrackR\x0b\x61udioTracks\x12\x1f\n\x0bvideo_track\x18\x13 \x01(\x05R\nvideoTrack\x12=\n\x0cvideo_tracks\x18\x14 \x03(\x0b\x32\x1a.sage.ingest.v1.VideoTrackR\x0bvideoTracks\x12\'\n\x0ftimestamps_jump\x18\x15 \x01(\x08R\x0etimestampsJumpB\x0e\n\x0c_frame_count\"G\n\x05Ratio\x12\x1c\n\tnumerator\x18\x01 \x01(\x05R\tnumerator\x12 \n\x0b\x64\x65nominator\x18\x02 \x01(\x05R\x0b\x64\x65nominator\"K\n\tFrameRate\x12\x1c\n\tnumerator\x18\x01 \x01(\x05R\tnumerator\x12 \n\x0b\x64\x65nominator\x18\x02 \x01(\x05R\x0b\x64\x65nominator\"\x8b\x01\n\x08Timecode\x12\x14\n\x05hours\x18\x01 \x01(\x05R\x05hours\x12\x18\n\x07minutes\x18\x02 \x01(\x05R\x07minutes\x12\x18\n\x07seconds\x18\x03 \x01(\x05R\x07seconds\x12\x16\n\x06\x66rames\x18\x04 \x01(\x05R\x06\x66rames\x12\x1d\n\ndrop_frame\x18\x05 \x01(\x08R\tdropFrame\"\x8b\x01\n\x05\x43olor\x12\x1c\n\tprimaries\x18\x01 \x01(\tR\tprimaries\x12\x1a\n\x08transfer\x18\x02 \x01(\tR\x08transfer\x12\x16\n\x06matrix\x18\x03 \x01(\tR\x06matrix\x12\x30\n\x05range\x18\x04 \x01(\x0e\x32\x1a.sage.ingest.v1.ColorRangeR\x05range\"\xb5\x01\n\nVideoTrack\x12\x14\n\x05\x63odec\x18\x01 \x01(\tR\x05\x63odec\x12\x14\n\x05width\x18\x02 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x03 \x01(\x05R\x06height\x12\x1d\n\nis_default\x18\x04 \x01(\x08R\tisDefault\x12\x19\n\x08is_cover\x18\x05 \x01(\x08R\x07isCover\x12)\n\x10\x64uration_seconds\x18\x06 \x01(\x01R\x0f\x64urationSeconds\"\x93\x01\n\nAudioTrack\x12\x14\n\x05\x63odec\x18\x01 \x01(\tR\x05\x63odec\x12\x1a\n\x08\x63hannels\x18\x02 \x01(\x05R\x08\x63hannels\x12\x16\n\x06layout\x18\x03 \x01(\tR\x06layout\x12\x1f\n\x0bsample_rate\x18\x04 \x01(\x05R\nsampleRate\x12\x1a\n\x08language\x18\x05 \x01(\tR\x08language*l\n\rFrameRateMode\x12\x1f\n\x1b\x46RAME_RATE_MODE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46RAME_RATE_MODE_CONSTANT\x10\x01\x12\x1c\n\x18\x46RAME_RATE_MODE_VARIABLE\x10\x02*\x7f\n\nFieldOrder\x12\x1b\n\x17\x46IELD_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46IELD_ORDER_PROGRESSIVE\x10\x01\x12\x19\n\x15\x46IELD_ORDER_TOP_FIRST\x10\x02\x12\x1c\n\x18\x46IELD_ORDER_BOTTOM_FIRST\x10\x03*X\n\nColorRange\x12\x1b\n\x17\x43OLOR_RANGE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OLOR_RANGE_LIMITED\x10\x01\x12\x14\n\x10\x43OLOR_RANGE_FULL\x10\x02\x42u\n\x0esage.ingest.v1B\nMediaProtoP\x01Z sage/gen/sage/ingest/v1;ingestv1\xaa\x02\x0eSage.Ingest.V1\xca\x02\x0eSage\\Ingest\\V1\xea\x02\x10Sage::Ingest::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asage/ingest/v1/media.proto\x12\x0esage.ingest.v1\"\x99\x08\n\x05Media\x12)\n\x10\x64uration_seconds\x18\x01 \x01(\x01R\x0f\x64urationSeconds\x12\x30\n\x14start_offset_seconds\x18\x02 \x01(\x01R\x12startOffsetSeconds\x12\x1c\n\tcontainer\x18\x03 \x01(\tR\tcontainer\x12\x1f\n\x0bvideo_codec\x18\x04 \x01(\tR\nvideoCodec\x12\x14\n\x05width\x18\x05 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x06 \x01(\x05R\x06height\x12\x45\n\x13sample_aspect_ratio\x18\x07 \x01(\x0b\x32\x15.sage.ingest.v1.RatioR\x11sampleAspectRatio\x12#\n\rdisplay_width\x18\x08 \x01(\x05R\x0c\x64isplayWidth\x12%\n\x0e\x64isplay_height\x18\t \x01(\x05R\rdisplayHeight\x12)\n\x10rotation_degrees\x18\n \x01(\x05R\x0frotationDegrees\x12\x1a\n\x08mirrored\x18\x0b \x01(\x08R\x08mirrored\x12\x38\n\nframe_rate\x18\x0c \x01(\x0b\x32\x19.sage.ingest.v1.FrameRateR\tframeRate\x12\x45\n\x0f\x66rame_rate_mode\x18\r \x01(\x0e\x32\x1d.sage.ingest.v1.FrameRateModeR\rframeRateMode\x12$\n\x0b\x66rame_count\x18\x0e \x01(\x03H\x00R\nframeCount\x88\x01\x01\x12?\n\x0estart_timecode\x18\x0f \x01(\x0b\x32\x18.sage.ingest.v1.TimecodeR\rstartTimecode\x12;\n\x0b\x66ield_order\x18\x10 \x01(\x0e\x32\x1a.sage.ingest.v1.FieldOrderR\nfieldOrder\x12+\n\x05\x63olor\x18\x11 \x01(\x0b\x32\x15.sage.ingest.v1.ColorR\x05\x63olor\x12=\n\x0c\x61udio_tracks\x18\x12 \x03(\x0b\x32\x1a.sage.ingest.v1.AudioTrackR\x0b\x61udioTracks\x12\x1f\n\x0bvideo_track\x18\x13 \x01(\x05R\nvideoTrack\x12=\n\x0cvideo_tracks\x18\x14 \x03(\x0b\x32\x1a.sage.ingest.v1.VideoTrackR\x0bvideoTracks\x12\'\n\x0ftimestamps_jump\x18\x15 \x01(\x08R\x0etimestampsJump\x12\x42\n\x0e\x61\x63tive_picture\x18\x16 \x01(\x0b\x32\x1b.sage.ingest.v1.PictureAreaR\ractivePictureB\x0e\n\x0c_frame_count\"a\n\x0bPictureArea\x12\x12\n\x04left\x18\x01 \x01(\x05R\x04left\x12\x10\n\x03top\x18\x02 \x01(\x05R\x03top\x12\x14\n\x05width\x18\x03 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x04 \x01(\x05R\x06height\"G\n\x05Ratio\x12\x1c\n\tnumerator\x18\x01 \x01(\x05R\tnumerator\x12 \n\x0b\x64\x65nominator\x18\x02 \x01(\x05R\x0b\x64\x65nominator\"K\n\tFrameRate\x12\x1c\n\tnumerator\x18\x01 \x01(\x05R\tnumerator\x12 \n\x0b\x64\x65nominator\x18\x02 \x01(\x05R\x0b\x64\x65nominator\"\x8b\x01\n\x08Timecode\x12\x14\n\x05hours\x18\x01 \x01(\x05R\x05hours\x12\x18\n\x07minutes\x18\x02 \x01(\x05R\x07minutes\x12\x18\n\x07seconds\x18\x03 \x01(\x05R\x07seconds\x12\x16\n\x06\x66rames\x18\x04 \x01(\x05R\x06\x66rames\x12\x1d\n\ndrop_frame\x18\x05 \x01(\x08R\tdropFrame\"\x8b\x01\n\x05\x43olor\x12\x1c\n\tprimaries\x18\x01 \x01(\tR\tprimaries\x12\x1a\n\x08transfer\x18\x02 \x01(\tR\x08transfer\x12\x16\n\x06matrix\x18\x03 \x01(\tR\x06matrix\x12\x30\n\x05range\x18\x04 \x01(\x0e\x32\x1a.sage.ingest.v1.ColorRangeR\x05range\"\xb5\x01\n\nVideoTrack\x12\x14\n\x05\x63odec\x18\x01 \x01(\tR\x05\x63odec\x12\x14\n\x05width\x18\x02 \x01(\x05R\x05width\x12\x16\n\x06height\x18\x03 \x01(\x05R\x06height\x12\x1d\n\nis_default\x18\x04 \x01(\x08R\tisDefault\x12\x19\n\x08is_cover\x18\x05 \x01(\x08R\x07isCover\x12)\n\x10\x64uration_seconds\x18\x06 \x01(\x01R\x0f\x64urationSeconds\"\x93\x01\n\nAudioTrack\x12\x14\n\x05\x63odec\x18\x01 \x01(\tR\x05\x63odec\x12\x1a\n\x08\x63hannels\x18\x02 \x01(\x05R\x08\x63hannels\x12\x16\n\x06layout\x18\x03 \x01(\tR\x06layout\x12\x1f\n\x0bsample_rate\x18\x04 \x01(\x05R\nsampleRate\x12\x1a\n\x08language\x18\x05 \x01(\tR\x08language*l\n\rFrameRateMode\x12\x1f\n\x1b\x46RAME_RATE_MODE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46RAME_RATE_MODE_CONSTANT\x10\x01\x12\x1c\n\x18\x46RAME_RATE_MODE_VARIABLE\x10\x02*\x7f\n\nFieldOrder\x12\x1b\n\x17\x46IELD_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46IELD_ORDER_PROGRESSIVE\x10\x01\x12\x19\n\x15\x46IELD_ORDER_TOP_FIRST\x10\x02\x12\x1c\n\x18\x46IELD_ORDER_BOTTOM_FIRST\x10\x03*X\n\nColorRange\x12\x1b\n\x17\x43OLOR_RANGE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OLOR_RANGE_LIMITED\x10\x01\x12\x14\n\x10\x43OLOR_RANGE_FULL\x10\x02\x42u\n\x0esage.ingest.v1B\nMediaProtoP\x01Z sage/gen/sage/ingest/v1;ingestv1\xaa\x02\x0eSage.Ingest.V1\xca\x02\x0eSage\\Ingest\\V1\xea\x02\x10Sage::Ingest::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,24 +32,26 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sage.ingest.v1.media_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016sage.ingest.v1B\nMediaProtoP\001Z sage/gen/sage/ingest/v1;ingestv1\252\002\016Sage.Ingest.V1\312\002\016Sage\\Ingest\\V1\352\002\020Sage::Ingest::V1'
-  _globals['_FRAMERATEMODE']._serialized_start=1798
-  _globals['_FRAMERATEMODE']._serialized_end=1906
-  _globals['_FIELDORDER']._serialized_start=1908
-  _globals['_FIELDORDER']._serialized_end=2035
-  _globals['_COLORRANGE']._serialized_start=2037
-  _globals['_COLORRANGE']._serialized_end=2125
+  _globals['_FRAMERATEMODE']._serialized_start=1965
+  _globals['_FRAMERATEMODE']._serialized_end=2073
+  _globals['_FIELDORDER']._serialized_start=2075
+  _globals['_FIELDORDER']._serialized_end=2202
+  _globals['_COLORRANGE']._serialized_start=2204
+  _globals['_COLORRANGE']._serialized_end=2292
   _globals['_MEDIA']._serialized_start=47
-  _globals['_MEDIA']._serialized_end=1028
-  _globals['_RATIO']._serialized_start=1030
-  _globals['_RATIO']._serialized_end=1101
-  _globals['_FRAMERATE']._serialized_start=1103
-  _globals['_FRAMERATE']._serialized_end=1178
-  _globals['_TIMECODE']._serialized_start=1181
-  _globals['_TIMECODE']._serialized_end=1320
-  _globals['_COLOR']._serialized_start=1323
-  _globals['_COLOR']._serialized_end=1462
-  _globals['_VIDEOTRACK']._serialized_start=1465
-  _globals['_VIDEOTRACK']._serialized_end=1646
-  _globals['_AUDIOTRACK']._serialized_start=1649
-  _globals['_AUDIOTRACK']._serialized_end=1796
+  _globals['_MEDIA']._serialized_end=1096
+  _globals['_PICTUREAREA']._serialized_start=1098
+  _globals['_PICTUREAREA']._serialized_end=1195
+  _globals['_RATIO']._serialized_start=1197
+  _globals['_RATIO']._serialized_end=1268
+  _globals['_FRAMERATE']._serialized_start=1270
+  _globals['_FRAMERATE']._serialized_end=1345
+  _globals['_TIMECODE']._serialized_start=1348
+  _globals['_TIMECODE']._serialized_end=1487
+  _globals['_COLOR']._serialized_start=1490
+  _globals['_COLOR']._serialized_end=1629
+  _globals['_VIDEOTRACK']._serialized_start=1632
+  _globals['_VIDEOTRACK']._serialized_end=1813
+  _globals['_AUDIOTRACK']._serialized_start=1816
+  _globals['_AUDIOTRACK']._serialized_end=1963
 # @@protoc_insertion_point(module_scope)

@@ -122,6 +122,7 @@ class Media(_message.Message):
     VIDEO_TRACK_FIELD_NUMBER: _builtins.int
     VIDEO_TRACKS_FIELD_NUMBER: _builtins.int
     TIMESTAMPS_JUMP_FIELD_NUMBER: _builtins.int
+    ACTIVE_PICTURE_FIELD_NUMBER: _builtins.int
     duration_seconds: _builtins.float
     """Length of the picture's timeline in seconds, from its first frame to the end of its last frame."""
     start_offset_seconds: _builtins.float
@@ -178,6 +179,12 @@ class Media(_message.Message):
     def video_tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___VideoTrack]:
         """Picture tracks in the order of the file, with cover art and tracks that the server cannot decode."""
 
+    @_builtins.property
+    def active_picture(self) -> Global___PictureArea:
+        """The area of the frame inside its black bars, as in a letterboxed film; the whole frame if it has none. It is found by
+        looking at a few frames from all over the film. Unset if they do not tell.
+        """
+
     def __init__(
         self,
         *,
@@ -202,16 +209,51 @@ class Media(_message.Message):
         video_track: _builtins.int = ...,
         video_tracks: _abc.Iterable[Global___VideoTrack] | None = ...,
         timestamps_jump: _builtins.bool = ...,
+        active_picture: Global___PictureArea | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count", "color", b"color", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "sample_aspect_ratio", b"sample_aspect_ratio", "start_timecode", b"start_timecode"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count", "active_picture", b"active_picture", "color", b"color", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "sample_aspect_ratio", b"sample_aspect_ratio", "start_timecode", b"start_timecode"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count", "audio_tracks", b"audio_tracks", "color", b"color", "container", b"container", "display_height", b"display_height", "display_width", b"display_width", "duration_seconds", b"duration_seconds", "field_order", b"field_order", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "frame_rate_mode", b"frame_rate_mode", "height", b"height", "mirrored", b"mirrored", "rotation_degrees", b"rotation_degrees", "sample_aspect_ratio", b"sample_aspect_ratio", "start_offset_seconds", b"start_offset_seconds", "start_timecode", b"start_timecode", "timestamps_jump", b"timestamps_jump", "video_codec", b"video_codec", "video_track", b"video_track", "video_tracks", b"video_tracks", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count", "active_picture", b"active_picture", "audio_tracks", b"audio_tracks", "color", b"color", "container", b"container", "display_height", b"display_height", "display_width", b"display_width", "duration_seconds", b"duration_seconds", "field_order", b"field_order", "frame_count", b"frame_count", "frame_rate", b"frame_rate", "frame_rate_mode", b"frame_rate_mode", "height", b"height", "mirrored", b"mirrored", "rotation_degrees", b"rotation_degrees", "sample_aspect_ratio", b"sample_aspect_ratio", "start_offset_seconds", b"start_offset_seconds", "start_timecode", b"start_timecode", "timestamps_jump", b"timestamps_jump", "video_codec", b"video_codec", "video_track", b"video_track", "video_tracks", b"video_tracks", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frame_count: _TypeAlias = _typing.Literal["frame_count"]  # noqa: Y015
     _WhichOneofArgType__frame_count: _TypeAlias = _typing.Literal["_frame_count", b"_frame_count"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__frame_count) -> _WhichOneofReturnType__frame_count | None: ...
 
 Global___Media: _TypeAlias = Media  # noqa: Y015
+
+@_typing.final
+class PictureArea(_message.Message):
+    """A rectangle in pixels of the coded picture, before rotation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    left: _builtins.int
+    """Columns to the left of it."""
+    top: _builtins.int
+    """Rows above it."""
+    width: _builtins.int
+    """Width in pixels."""
+    height: _builtins.int
+    """Height in pixels."""
+    def __init__(
+        self,
+        *,
+        left: _builtins.int = ...,
+        top: _builtins.int = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "left", b"left", "top", b"top", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PictureArea: _TypeAlias = PictureArea  # noqa: Y015
 
 @_typing.final
 class Ratio(_message.Message):

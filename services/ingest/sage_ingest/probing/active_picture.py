@@ -1,0 +1,183 @@
+"""Finds the active picture: what is left of a frame without black bars, as in a letterboxed film."""
+
+import contextlib
+import io
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from sage_film.container import SeekableFile, open_film
+from sage_film.tracks import select_track
+from sage_runtime.process.confined import BudgetExceededError
+
+from sage_ingest.probing.jumps import can_sample
+from sage_ingest.probing.ports import Limits
+from sage_ingest.videos.model import Media, PictureArea
+
+# Places in the film at which a keyframe is looked at.
+_PLACES = 8
+# Fewer frames with a picture say nothing: a night sky or a title may be black above and below.
+_MIN_FRAMES = 3
+# A film with too few keyframes is decoded from its beginning: so many frames, of which each tenth is looked at.
+_DECODED_FRAMES, _EVERY = 250, 10
+# Mean luma, of 255, up to which a line is black. Video black is 16, and compression adds noise. FFmpeg's `cropdetect`
+# has the same limit.
+_BLACK = 24
+# Lines are as long as this after scaling.
+_LINE_PIXELS = 64
+# Opposite bars differ by less than this share of the frame. A dark floor is no bar.
+_MAX_UNEVEN = 0.02
+# A smaller share of the width or height is a title. A vertical film in a wide frame has 0.32 of the width.
+_MIN_SHARE = 0.3
+# What this may cost, because no film is refused for it. A slow store or a large picture ends it early.
+_MAX_BYTES = 64 * 1024**2
+_MAX_PACKETS = 600
+_MAX_CPU_S = 5.0
+_MAX_S = 20.0
+
+
+def find_active_picture(file: SeekableFile, media: Media, *, size_bytes: int, limits: Limits) -> PictureArea | None:
+    """Return the area of the frame inside its black bars, which is the whole frame if there are none.
+
+    A line belongs to a bar if it is black in every frame that is looked at. Entirely black frames say nothing.
+
+    Args:
+        file: The film.
+        media: What else is known of it.
+        size_bytes: Size of the file.
+        limits: The largest picture that is decoded.
+
+    Returns:
+        The area in pixels of the coded picture; `None` if too few frames with a picture were found.
+    """
+    lines, budget = _Lines(media.width, media.height), _Budget()
+    try:
+        with open_film(_BudgetedFile(file, budget), max_pixels=limits.max_pixels) as container:
+            stream = select_track(container, media.video_track)
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+            for frame in _keyframes(container, stream, media, size_bytes=size_bytes):
+                lines.add(frame)
+                budget.check()
+            if lines.count < _MIN_FRAMES:
+                for number, frame in enumerate(_first_frames(container, stream, media), start=1):
+                    if number % _EVERY == 0:
+                        lines.add(frame)
+                    budget.check()
+    except (av.error.FFmpegError, ValueError, BudgetExceededError):
+        # What has been seen until then may be enough.
+        pass
+    return lines.area()
+
+
+class _Budget:
+    """What may still be read and how long it may take."""
+
+    def __init__(self) -> None:
+        self._left_bytes = _MAX_BYTES
+        self._until, self._cpu_until = time.monotonic() + _MAX_S, time.process_time() + _MAX_CPU_S
+
+    def check(self, *, read_bytes: int = 0) -> None:
+        """Count bytes that were read.
+
+        Raises:
+            BudgetExceededError: They, or the time, are too much.
+        """
+        self._left_bytes -= read_bytes
+        if self._left_bytes < 0 or time.monotonic() > self._until or time.process_time() > self._cpu_until:
+            raise BudgetExceededError
+
+
+class _BudgetedFile:
+    """A file that is read within a budget."""
+
+    def __init__(self, file: SeekableFile, budget: _Budget) -> None:
+        self._file = file
+        self._budget = budget
+
+    def read(self, size: int, /) -> bytes:
+        data = self._file.read(size)
+        self._budget.check(read_bytes=len(data))
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _keyframes(
+    container: InputContainer, stream: VideoStream, media: Media, *, size_bytes: int
+) -> Iterator[VideoFrame]:
+    """Yield keyframes from all over the film."""
+    seen = set[int | None]()
+    for place in range(_PLACES):
+        share = (place + 0.5) / _PLACES
+        # Damage in one place is none in the others.
+        with contextlib.suppress(av.error.FFmpegError):
+            if can_sample(container):
+                container.seek(int(share * size_bytes), unsupported_byte_offset=True)
+            else:
+                seconds = media.start_offset_seconds + share * media.duration_seconds
+                container.seek(int(seconds * av.time_base))
+            packets = itertools.islice(container.demux(stream), _MAX_PACKETS)
+            packet = next((packet for packet in packets if packet.is_keyframe and packet.size), None)
+            if packet is not None and packet.dts not in seen:
+                seen.add(packet.dts)
+                yield from [*stream.decode(packet), *stream.decode(None)]
+
+
+def _first_frames(container: InputContainer, stream: VideoStream, media: Media) -> Iterator[VideoFrame]:
+    container.seek(int(media.start_offset_seconds * av.time_base))
+    return itertools.islice(container.decode(stream), _DECODED_FRAMES)
+
+
+class _Lines:
+    """Which rows and columns were not black in any frame."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._size = (width, height)
+        self._columns = (width, 0)
+        self._rows = (height, 0)
+        self.count = 0
+
+    def add(self, frame: VideoFrame) -> None:
+        if (frame.width, frame.height) != self._size:
+            return
+        rows = _lit(_rows(frame.reformat(width=_LINE_PIXELS, height=frame.height, format="gray")))
+        columns = _lit(_columns(frame.reformat(width=frame.width, height=_LINE_PIXELS, format="gray")))
+        if rows and columns:
+            self.count += 1
+            self._rows = (min(self._rows[0], rows[0]), max(self._rows[1], rows[-1] + 1))
+            self._columns = (min(self._columns[0], columns[0]), max(self._columns[1], columns[-1] + 1))
+
+    def area(self) -> PictureArea | None:
+        if self.count < _MIN_FRAMES:
+            return None
+        (left, right), (top, bottom) = (
+            ends if abs(ends[0] - (size - ends[1])) < _MAX_UNEVEN * size else (0, size)
+            for ends, size in zip((self._columns, self._rows), self._size, strict=True)
+        )
+        area = PictureArea(left=left, top=top, width=right - left, height=bottom - top)
+        large_enough = area.width >= _MIN_SHARE * self._size[0] and area.height >= _MIN_SHARE * self._size[1]
+        return area if large_enough else None
+
+
+def _rows(picture: VideoFrame) -> Sequence[memoryview]:
+    data, stride = memoryview(picture.planes[0]), picture.planes[0].line_size
+    return [data[row * stride : row * stride + picture.width] for row in range(picture.height)]
+
+
+def _columns(picture: VideoFrame) -> Sequence[memoryview]:
+    data, stride = memoryview(picture.planes[0]), picture.planes[0].line_size
+    return [data[column : picture.height * stride : stride] for column in range(picture.width)]
+
+
+def _lit(lines: Sequence[memoryview]) -> Sequence[int]:
+    """Return the indexes of the lines that are not black."""
+    return [index for index, line in enumerate(lines) if sum(line) > _BLACK * _LINE_PIXELS]
