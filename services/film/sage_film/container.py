@@ -5,6 +5,8 @@ from typing import Protocol
 import av
 from av.container import InputContainer
 
+from sage_film.programs import one_program
+
 # FFmpeg tries no other format. Apart from images and text, this excludes playlists (HLS, DASH, concat), which make it
 # open addresses and files of the uploader's choice.
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,dv,nut,rm,ivf,yuv4mpegpipe"
@@ -44,6 +46,7 @@ def open_film(
         FFmpegError: It is in none of the formats.
         ValueError: It is in none of the formats.
     """
+    file = one_program(file)
     file.seek(0)
     options = {"format_whitelist": formats}
     if max_pixels is not None:
