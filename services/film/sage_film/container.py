@@ -32,7 +32,12 @@ class SeekableFile(Protocol):
 
 
 def open_film(
-    file: SeekableFile, *, formats: str = FORMATS, max_pixels: int | None = None, buffer_bytes: int = _BUFFER_BYTES
+    file: SeekableFile,
+    *,
+    formats: str = FORMATS,
+    max_pixels: int | None = None,
+    buffer_bytes: int = _BUFFER_BYTES,
+    finds_fragments: bool = True,
 ) -> InputContainer:
     """Open a film from its first byte. FFmpeg decides by content what it is.
 
@@ -41,6 +46,7 @@ def open_film(
         formats: FFmpeg's names of the formats to try.
         max_pixels: FFmpeg decodes no picture with more pixels, also while it looks for the film's properties.
         buffer_bytes: How much is read at once.
+        finds_fragments: Whether the headers of all fragments of an MP4 are read at once, so that it can be sought in.
 
     Raises:
         FFmpegError: It is in none of the formats.
@@ -51,4 +57,6 @@ def open_film(
     options = {"format_whitelist": formats}
     if max_pixels is not None:
         options["max_pixels"] = str(max_pixels)
+    if not finds_fragments:
+        options["fflags"] = "+ignidx"
     return av.open(file, mode="r", options=options, metadata_errors="ignore", buffer_size=buffer_bytes)

@@ -21,6 +21,7 @@ from sage_ingest.probing.encryption import SAMPLE_AES, is_file_encrypted, is_pid
 from sage_ingest.probing.frame_times import BROKEN, CUT_OFF, FrameTimesReader
 from sage_ingest.probing.limits import check_length, check_picture
 from sage_ingest.probing.ports import Limits, UnreadableError
+from sage_ingest.probing.structure import has_boxes
 from sage_ingest.probing.timing import FrameTimes, timing
 from sage_ingest.probing.views import PartialFile, hide_middle, sample_ranges
 from sage_ingest.videos.model import Media, VideoTrack
@@ -53,7 +54,9 @@ def measure(
             raise UnreadableError(f"{CUT_OFF}: at least {missing} bytes are missing")
         try:
             film = one_program(view)
-            with _open(film, limits) as container:
+            # There may be thousands of fragments, of which only the first and the last ones matter.
+            skips_fragments = size_bytes > limits.whole_bytes and has_boxes(view.read_at(0, 16))
+            with _open(film, limits, finds_fragments=not skips_fragments) as container:
                 return _Measurement(container, view, film, size_bytes=size_bytes, limits=limits).media(video_track)
         except UnreadableError as error:
             if is_file_encrypted(view.read_at, size_bytes=size_bytes):
@@ -64,9 +67,9 @@ def measure(
 
 
 @contextlib.contextmanager
-def _open(file: SeekableFile, limits: Limits) -> Iterator[InputContainer]:
+def _open(file: SeekableFile, limits: Limits, *, finds_fragments: bool = True) -> Iterator[InputContainer]:
     try:
-        container = open_film(file, max_pixels=limits.max_pixels)
+        container = open_film(file, max_pixels=limits.max_pixels, finds_fragments=finds_fragments)
     except (av.error.FFmpegError, ValueError) as error:
         raise UnreadableError(_unsupported(file), detail=str(error)) from error
     with container:
