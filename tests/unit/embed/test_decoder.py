@@ -110,8 +110,9 @@ def test_a_picture_that_is_too_large_takes_no_more_memory_than_a_small_one(kind:
     assert why in _failure(make(), seconds, decoder_memory_bytes=512 * 1024**2)
 
 
-def test_a_film_that_takes_too_long_for_its_length_fails() -> None:
-    why = _failure(slow_film(frames=500), 1.0, decoder_cpu_s=0.1, decoder_cpu_s_per_second=0.1)
+@pytest.mark.parametrize("seconds", [1.0, 1000.0], ids=["whole", "its beginning"])
+def test_a_film_that_takes_too_long_for_its_length_fails(seconds: float) -> None:
+    why = _failure(slow_film(frames=500), seconds, decoder_cpu_s=0.1, decoder_cpu_s_per_second=0.1)
     assert why == "it takes too long to decode for its length"
 
 
