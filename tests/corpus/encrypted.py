@@ -123,16 +123,17 @@ def mxf_framework() -> bytes:
     return bytes(film)
 
 
-def transport(film: bytes = b"", *, in_packets: bool) -> bytes:
+def transport(film: bytes = b"", *, in_packets: bool, pid: int = _PICTURE_PID) -> bytes:
     """Return a transport stream whose picture is scrambled.
 
     Args:
         film: The stream; empty: a new one.
         in_packets: Whether packets are marked; otherwise pictures are.
+        pid: Of its picture.
     """
     changed = bytearray(film or make_film("mpegts"))
     for at in range(0, len(changed), 188):
-        if int.from_bytes(changed[at + 1 : at + 3], "big") & 0x1FFF != _PICTURE_PID:
+        if int.from_bytes(changed[at + 1 : at + 3], "big") & 0x1FFF != pid:
             continue
         start = at + 4 + (1 + changed[at + 4] if changed[at + 3] & 0x20 else 0)
         if in_packets:

@@ -12,6 +12,7 @@ from corpus.maker import Track, make_film
 from fakes.ingest import BytesSource
 from numpy.typing import NDArray
 from sage_embed.engines.local.frames import ClipGrid, FrameReader, Sample
+from sage_film.programs import one_program
 from sage_ingest.probing.measure import measure
 from sage_ingest.probing.ports import Limits, UnreadableError
 from sage_ingest.probing.prober import PyAVProber
@@ -109,10 +110,32 @@ def test_parts_in_different_codecs_are_refused(track: Track, whole_bytes: int) -
 
 
 def test_an_encrypted_second_part_is_refused() -> None:
-    second = _part(SMALL, ("mpegts_start_pid", "256"), *OTHER_PROGRAM)
-    film = _part(SMALL)[: 20 * 188] + encrypted.transport(second, in_packets=True)
+    film = _part(SMALL)[: 20 * 188] + encrypted.transport(_part(SMALL, *OTHER_PIDS), in_packets=True, pid=600)
     with pytest.raises(UnreadableError, match="encrypted"):
         _measured(film)
+
+
+def test_no_packet_is_shown_for_another_track_after_seeking() -> None:
+    """The second part has its tracks on each other's PIDs, and after seeking it is unknown which part this is."""
+    tracks = (SMALL, Track("mpeg2video", start=Fraction(5)))
+    first, second = make_film("mpegts", *tracks), make_film("mpegts", *reversed(tracks))
+    file = one_program(io.BytesIO(first + second))
+    file.seek(0)
+    while file.read(10_000):
+        pass
+    for start, part in ((0, first), (len(first), second)):
+        at = next(at for at in range(0, len(part), 188) if at > 10_000 and part[at + 1] & 0x40 == 0)
+        file.seek(start + at)
+        assert _pid(file.read(188)) == 0x1FFF
+    file.seek(len(first))
+    shown = file.read(len(second))
+    types = {(_pid(shown[at:]), _pid(second[at:])) for at in range(0, len(shown), 188)}
+    assert {(256, 257), (257, 256)} <= types
+    assert not {(256, 256), (257, 257)} & types
+
+
+def _pid(packet: bytes) -> int:
+    return int.from_bytes(packet[1:3], "big") & 0x1FFF
 
 
 async def test_the_confined_prober_follows_the_tables() -> None:
