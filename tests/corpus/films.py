@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from corpus import encrypted
 from corpus.maker import Track, copy_film, make_film, raw_film
 from sage_ingest.videos.model import FieldOrder, FrameRateMode, PictureArea, Timecode
 from support.small_films import sound_with_cover
@@ -30,11 +31,6 @@ SHORT = Track(frames=10, size=(160, 96), shade=90)
 SMALL = Track(size=(64, 48), shade=90)
 PAL = (720, 576)
 DNXHR = Track("dnxhd", frames=10, size=(256, 128), pix_fmt="yuv422p", options=(("profile", "dnxhr_lb"),))
-CENC = (
-    ("encryption_scheme", "cenc-aes-ctr"),
-    ("encryption_key", "0123456789abcdef0123456789abcdef"),
-    ("encryption_kid", "00112233445566778899aabbccddeeff"),
-)
 
 
 @dataclass(frozen=True)
@@ -102,47 +98,6 @@ def _edited(*, hide_seconds: float = 0.0, seconds: float = 2.0) -> Callable[[], 
     return make
 
 
-def _scrambled_ts() -> bytes:
-    film = bytearray(make_film("mpegts"))
-    for at in range(0, len(film), 188):
-        if film[at + 1] & 0x1F == 1 and film[at + 2] == 0:
-            film[at + 3] |= 0x80
-            film[at + 30 : at + 188] = bytes(byte ^ 0x5A for byte in film[at + 30 : at + 188])
-    return bytes(film)
-
-
-def _scrambled_vob() -> bytes:
-    film, at = bytearray(make_film("vob", Track("mpeg2video"))), 0
-    while (at := film.find(b"\0\0\1\xe0", at)) >= 0:
-        film[at + 6] |= 0x30
-        at += 4
-    return bytes(film)
-
-
-def _encrypted_matroska() -> bytes:
-    """Return a Matroska file whose track has a ContentEncodings element of type encryption."""
-
-    def sized(kind: bytes, content: bytes) -> bytes:
-        return kind + (len(content) | 1 << 56).to_bytes(8, "big") + content
-
-    film = make_film("matroska", options=[("live", "1")])
-    encryption = sized(b"\x50\x35", sized(b"\x47\xe1", b"\5") + sized(b"\x47\xe2", bytes(16)))
-    encoding = sized(b"\x62\x40", b"\x50\x31\x81\0" + b"\x50\x32\x81\1" + b"\x50\x33\x81\1" + encryption)
-    encodings = sized(b"\x6d\x80", encoding)
-    tracks = film.index(b"\x16\x54\xae\x6b")
-    entry = film.index(b"\xae\1\0\0\0\0\0", tracks + 4)
-
-    def content_of(start: int) -> tuple[int, int]:
-        length = 9 - film[start].bit_length()
-        value = int.from_bytes(film[start : start + length], "big") & ((1 << 7 * length) - 1)
-        return start + length, start + length + value
-
-    _, tracks_end = content_of(tracks + 4)
-    start, end = content_of(entry + 1)
-    changed = sized(b"\x16\x54\xae\x6b", sized(b"\xae", film[start:end] + encodings))
-    return film[:tracks] + changed + film[tracks_end:]
-
-
 def _damaged(make: Callable[[], bytes], start: float, end: float) -> Callable[[], bytes]:
     def damaged() -> bytes:
         film = bytearray(make())
@@ -205,6 +160,11 @@ CONTAINERS = [
     Film("avi copied from a transport stream", lambda: copy_film(make_film("mpegts"), "avi")),
     Film("mpegts mpeg2", _of("mpegts", Track("mpeg2video", options=B_FRAMES))),
     Film("mpegts hevc", _of("mpegts", Track("libx265"))),
+    # Recorders that decrypt leave it.
+    Film(
+        "mpegts with a descriptor of encryption, in the clear",
+        encrypted.transport_map(encrypted.with_access_descriptor),
+    ),
     Film("vob", _of("vob", Track("mpeg2video", options=B_FRAMES))),
     Film("mpeg1", _of("mpeg", Track("mpeg1video", options=B_FRAMES))),
     Film("flv sorenson", _of("flv", Track("flv"))),
@@ -391,11 +351,25 @@ REFUSED = [
     Film(
         "mxf that is cut at 97%", _cut(_of("mxf", Track("mpeg2video", size=PAL, frames=12)), 0.97), refusal="incomplete"
     ),
-    Film("encrypted mp4", _of("mp4", options=CENC), refusal="encrypted"),
-    Film("encrypted mp4 in fragments", _of("mp4", options=(*CENC, *FRAGMENTED)), refusal="encrypted"),
-    Film("encrypted matroska", _encrypted_matroska, refusal="encrypted"),
-    Film("scrambled transport stream", _scrambled_ts, refusal="encrypted"),
-    Film("scrambled program stream", _scrambled_vob, refusal="encrypted"),
+    *(
+        Film(f"encrypted {name}", make, refusal="it is encrypted")
+        for name, make in {
+            "mp4": _of("mp4", options=encrypted.CENC),
+            "mp4 in fragments": _of("mp4", options=(*encrypted.CENC, *FRAGMENTED)),
+            "mp4 of apple's store": encrypted.fairplay,
+            "matroska": encrypted.matroska,
+            "asf": encrypted.asf("2211b3fb-bd23-11d2-b4b7-00a0c955fc6e"),
+            "asf, extended": encrypted.asf("298ae614-2622-4c17-b935-dae07ee9289c"),
+            "asf, advanced": encrypted.asf("43058533-6981-49e6-9b74-ad12cb86d58c", in_extension=True),
+            "mxf": encrypted.mxf,
+            "mxf by its metadata": encrypted.mxf_framework,
+            "transport packets": lambda: encrypted.transport(in_packets=True),
+            "pictures in a transport stream": lambda: encrypted.transport(in_packets=False),
+            "samples of http live streaming": encrypted.transport_map(encrypted.as_sample_aes),
+            "program stream": encrypted.program,
+            "flv": encrypted.flv,
+        }.items()
+    ),
     Film("frames that are all not implemented", _unsupported(range(50)), refusal="its picture cannot be decoded"),
     Film("raw h264", lambda: raw_film("libx264"), refusal="it is H.264 video without a container"),
     Film("raw hevc", lambda: raw_film("libx265"), refusal="it is HEVC video without a container"),

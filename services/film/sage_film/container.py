@@ -5,6 +5,8 @@ from typing import Protocol
 import av
 from av.container import InputContainer
 
+from sage_film.programs import one_program
+
 # FFmpeg tries no other format. Apart from images and text, this excludes playlists (HLS, DASH, concat), which make it
 # open addresses and files of the uploader's choice.
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,gxf,dv,nut,rm,ivf,yuv4mpegpipe"
@@ -30,7 +32,12 @@ class SeekableFile(Protocol):
 
 
 def open_film(
-    file: SeekableFile, *, formats: str = FORMATS, max_pixels: int | None = None, buffer_bytes: int = _BUFFER_BYTES
+    file: SeekableFile,
+    *,
+    formats: str = FORMATS,
+    max_pixels: int | None = None,
+    buffer_bytes: int = _BUFFER_BYTES,
+    finds_fragments: bool = True,
 ) -> InputContainer:
     """Open a film from its first byte. FFmpeg decides by content what it is.
 
@@ -39,13 +46,17 @@ def open_film(
         formats: FFmpeg's names of the formats to try.
         max_pixels: FFmpeg decodes no picture with more pixels, also while it looks for the film's properties.
         buffer_bytes: How much is read at once.
+        finds_fragments: Whether the headers of all fragments of an MP4 are read at once, so that it can be sought in.
 
     Raises:
         FFmpegError: It is in none of the formats.
         ValueError: It is in none of the formats.
     """
+    file = one_program(file)
     file.seek(0)
     options = {"format_whitelist": formats}
     if max_pixels is not None:
         options["max_pixels"] = str(max_pixels)
+    if not finds_fragments:
+        options["fflags"] = "+ignidx"
     return av.open(file, mode="r", options=options, metadata_errors="ignore", buffer_size=buffer_bytes)

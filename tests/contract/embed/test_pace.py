@@ -126,14 +126,25 @@ async def test_before_a_refusal_requests_only_keep_the_minimum_interval(provider
 
 @pytest.mark.parametrize("retry_after", [True, False])
 async def test_after_the_first_refusal_no_window_exceeds_the_limit(provider, retry_after):
+    """Without a stated rest, a second refusal confirms the first."""
     provider.retry_after = retry_after
     for number in range(130):
         await provider.ask(number % 2)
-    assert len(provider.refused) == 1
+    assert len(provider.refused) == (1 if retry_after else 2)
     after = [at for at in provider.passed if at > provider.refused[0]]
     assert all(sum(at <= other < at + OPTIONS.window_s for other in after) <= provider.limit for at in after)
     # Nor is it too cautious: eight tenths of the limit are used.
     assert after[-1] - after[0] <= len(after) * OPTIONS.window_s / (0.8 * provider.limit)
+
+
+@pytest.mark.parametrize("early", [2, 12, 37])
+async def test_one_early_refusal_costs_a_rest_and_no_more(provider, early):
+    """36 videos, with four requests each."""
+    assert await time_for(provider, requests=early) <= early * 2 * OPTIONS.min_interval_s
+    await provider.paces[0].limited(KEY, retry_after_s=None)
+    provider.limit = 1000
+    most = OPTIONS.first_rest_s + 144 * 2 * OPTIONS.min_interval_s
+    assert await time_for(provider, requests=144) <= most
 
 
 async def test_a_refusal_stops_every_worker_for_the_stated_time(provider):
@@ -200,7 +211,9 @@ async def test_old_keys_are_deleted(postgres_provider, pool):
 async def test_the_rate_grows_after_a_long_time_without_a_refusal(provider):
     for _ in range(10):
         assert await provider.ask()
-    await provider.paces[0].limited(KEY, retry_after_s=None)
+    for _ in range(2):
+        await provider.paces[0].limited(KEY, retry_after_s=None)
+        await provider.paces[0].wait_turn(KEY, in_use=yes)
     slow = await time_for(provider, requests=12)
     await move(provider, OPTIONS.relax_after_s + 20 * OPTIONS.window_s)
     assert await time_for(provider, requests=12) < slow / 5

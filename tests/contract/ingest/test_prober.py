@@ -46,11 +46,17 @@ async def test_only_the_ends_of_a_large_film_are_read() -> None:
     assert source.read_bytes < 4 * MIB
 
 
+# A fragment for each frame: thousands of them in a few minutes.
+MANY_FRAGMENTS = (("movflags", "frag_every_frame+empty_moov+default_base_moof"),)
 LARGE = Track(frames=300, options=(("qp", "4"), ("preset", "ultrafast")), noise=True)
 LIVE = {
     "matroska": lambda: make_film("matroska", LARGE, options=[("live", "1")]),
     "fragments": lambda: make_film("mov", LARGE, options=FRAGMENTED),
     "fragments without their index": lambda: (film := make_film("mov", LARGE, options=FRAGMENTED))[
+        : film.rindex(b"mfra") - 4
+    ],
+    "many fragments": lambda: make_film("mov", LARGE, options=MANY_FRAGMENTS),
+    "many fragments without their index": lambda: (film := make_film("mov", LARGE, options=MANY_FRAGMENTS))[
         : film.rindex(b"mfra") - 4
     ],
 }

@@ -205,16 +205,25 @@ class TestTurns:
                 assert (await self.state(embed, long)).state != COMPLETED
 
     async def test_a_place_is_kept_for_videos_that_had_no_turn(
-        self, embed, create, start_worker, finish, until, engine, long_video, database_url
+        self, embed, create, start_worker, finish, until, engine, long_video
     ):
-        """Even if the long one cannot make way."""
-        long = await create(model="local", video_id=long_video)
-        with psycopg.connect(database_url, options="-c search_path=embed") as connection:
-            connection.execute("UPDATE procrastinate_jobs SET queue_name = 'local-later'")
+        """Even if the long ones cannot make way."""
+        engine.running.set()
+        longs = [await create(model="local", video_id=long_video) for _ in range(2)]
+
+        async def both_had_a_turn() -> bool:
+            states = [await self.state(embed, long) for long in longs]
+            return all(any(track.segment_count for track in state.tracks) for state in states)
+
+        async with start_worker(concurrency=1, turn_s=0):
+            await until(both_had_a_turn)
+        engine.running.clear()
+        begun = len(engine.urls)
         async with start_worker(concurrency=2):
-            await until(lambda: engine.urls)
+            await until(lambda: len(engine.urls) > begun)
             assert (await finish((await create(model="local")).id)).state == COMPLETED
-            assert (await self.state(embed, long)).state == embed_pb2.EMBEDDING_STATE_PROCESSING
+            assert len(engine.urls) == begun + 2
+            assert COMPLETED not in [(await self.state(embed, long)).state for long in longs]
 
     async def test_a_video_that_made_way_is_resumed_without_losing_a_segment(
         self, embed, create, start_worker, finish, engine, ingest, script

@@ -6,12 +6,13 @@ import signal
 import sys
 import threading
 from asyncio.subprocess import DEVNULL
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
+from corpus.maker import Track, make_film
 from sage_embed.config import LocalSettings
 from sage_embed.engines.local import decoder
 from sage_embed.engines.local.decoder import Decoder, Picture
@@ -19,7 +20,7 @@ from sage_embed.engines.local.engine import LocalEngine
 from sage_embed.engines.local.frames import End
 from sage_runtime.errors import Reason, SageError
 from support.file_server import FileServer
-from support.hostile_films import slow_film, standing_film, vast_film
+from support.hostile_films import claiming_film, png_film, slow_film, standing_film, vast_film
 from support.moving_films import moving_film
 from support.processes import runs
 from support.waiting import until
@@ -80,11 +81,38 @@ def test_a_film_that_takes_too_much_memory_fails() -> None:
 
 def test_a_frame_with_too_many_pixels_fails() -> None:
     why = _failure(vast_film(width=2000, height=1000), 1.0, decoder_max_pixels=1_000_000)
-    assert why == "its picture has 2000x1000 pixels, and at most 1,000,000 are decoded"
+    assert why == "its picture cannot be decoded, or has more than 1,000,000 pixels"
 
 
-def test_a_film_that_takes_too_long_for_its_length_fails() -> None:
-    why = _failure(slow_film(frames=500), 1.0, decoder_cpu_s=0.1, decoder_cpu_s_per_second=0.1)
+# The sizes of pictures that FFmpeg would decode in gigabytes, and a gap that takes years to embed.
+HOSTILE: dict[str, tuple[Callable[[], bytes], float, str]] = {
+    "png": (lambda: png_film(width=16_000, height=16_000), 1.0, "more than 67,108,864 pixels"),
+    "rle": (lambda: claiming_film(width=16_000, height=16_000), 1.0, "more than 67,108,864 pixels"),
+    "gap": (
+        lambda: make_film("matroska", Track(times=(0, 0.04, 1e9))),
+        1e9 + 1,
+        "it shows one frame for more than 3600 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_films_that_cost_too_much_fail_at_once_within_the_default_limits(kind: str) -> None:
+    make, seconds, why = HOSTILE[kind]
+    film = make()
+    assert len(film) < 1_000_000
+    assert why in _failure(film, seconds)
+
+
+@pytest.mark.parametrize("kind", ["png", "rle"])
+def test_a_picture_that_is_too_large_takes_no_more_memory_than_a_small_one(kind: str) -> None:
+    make, seconds, why = HOSTILE[kind]
+    assert why in _failure(make(), seconds, decoder_memory_bytes=512 * 1024**2)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 1000.0], ids=["whole", "its beginning"])
+def test_a_film_that_takes_too_long_for_its_length_fails(seconds: float) -> None:
+    why = _failure(slow_film(frames=500), seconds, decoder_cpu_s=0.1, decoder_cpu_s_per_second=0.1)
     assert why == "it takes too long to decode for its length"
 
 

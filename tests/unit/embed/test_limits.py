@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 from fakes.embed import MODEL
+from sage_embed.config import LocalSettings
 from sage_embed.embeddings.model import Video
 from sage_embed.engines.engine import ModelInfo, check_limits
+from sage_embed.engines.local.engine import LocalEngine
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.errors.catalogue import public_text
 
@@ -76,3 +78,11 @@ def test_a_model_without_limits_accepts_everything():
 def test_the_local_model_does_not_recommend_itself():
     local = replace(LIMITED, name="local", provider="local")
     assert "instead" not in refused(replace(FITTING, duration_seconds=1.0), local)
+
+
+async def test_the_local_model_accepts_a_day() -> None:
+    (local,) = await LocalEngine(LocalSettings()).models()
+    check_limits(replace(FITTING, duration_seconds=86_400.0), local)
+    assert "it is 86401 s long; model local accepts at most 86400 s" in refused(
+        replace(FITTING, duration_seconds=86_401.0), local
+    )

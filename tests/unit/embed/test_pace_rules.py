@@ -30,9 +30,21 @@ def state(
     )
 
 
-def test_the_first_refusal_sets_the_allowance_below_the_limit():
-    known, rest_s = after_refusal(state(), OPTIONS, retry_after_s=None)
-    assert (known.allowance, rest_s) == (54, 2.0)
+def test_a_refusal_that_states_a_rest_sets_the_allowance_below_the_limit():
+    known, rest_s = after_refusal(state(), OPTIONS, retry_after_s=40.0)
+    assert (known.allowance, rest_s) == (54, 40.0)
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 0.0, 1.0])
+@pytest.mark.parametrize("sent", [2, 12, 37, 61])
+def test_one_refusal_only_causes_a_rest_until_the_next_request_is_refused_too(retry_after_s, sent):
+    """It may come from a proxy, or other users of the account used up the limit for a moment."""
+    known, _ = after_refusal(state(sent=sent), OPTIONS, retry_after_s=retry_after_s)
+    assert known.allowance is None
+    later = replace(known, sent_since_hold=100)
+    assert after_refusal(later, OPTIONS, retry_after_s=retry_after_s)[0].allowance is None
+    again, rest_s = after_refusal(replace(known, sent_since_hold=1), OPTIONS, retry_after_s=None)
+    assert (again.allowance, rest_s) == (max(5, int(0.9 * (sent - 1))), 4.0)
 
 
 def test_refusals_during_a_rest_lower_the_allowance_but_do_not_extend_the_rest():
@@ -70,18 +82,14 @@ def test_a_rest_of_hours_leaves_the_allowance_unknown():
     assert after_refusal(state(), OPTIONS, retry_after_s=11382.0)[0].allowance is None
 
 
-def test_one_early_refusal_only_causes_a_rest():
-    """It may come from a proxy, or other users of the account used up the limit for a moment."""
-    known, rest_s = after_refusal(state(sent=2), OPTIONS, retry_after_s=None)
-    assert (known.allowance, rest_s) == (None, 2.0)
-
-
 def test_the_first_allowance_has_a_minimum_and_counts_as_measured_only_after_many_requests():
-    known, _ = after_refusal(state(sent=2, holds=1, sent_since_hold=9), OPTIONS, retry_after_s=None)
-    assert (known.allowance, known.measured) == (5, False)
-    known, _ = after_refusal(state(sent=21), OPTIONS, retry_after_s=None)
-    assert (known.allowance, known.measured) == (18, False)
-    assert after_refusal(state(sent=61), OPTIONS, retry_after_s=None)[0].measured
+    def learned(sent: int) -> tuple[int | None, bool]:
+        known, _ = after_refusal(state(sent=sent, holds=1, sent_since_hold=1), OPTIONS, retry_after_s=None)
+        return known.allowance, known.measured
+
+    assert learned(2) == (5, False)
+    assert learned(21) == (18, False)
+    assert learned(61) == (54, True)
 
 
 def test_a_refusal_far_below_the_allowance_halves_it_until_it_is_measured_again():

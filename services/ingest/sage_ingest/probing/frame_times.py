@@ -154,8 +154,9 @@ class FrameTimesReader:
         unknown = self._note_first()
         self._read_rest()
         read = self._shown(self._shift_of_end)
-        ticks = read[unknown:] or read or [self.start]
-        return FrameTimes(self._tick, ticks, self._last_length, is_whole=False)
+        if not read:
+            raise UnreadableError("its end cannot be found")
+        return FrameTimes(self._tick, read[unknown:] or read, self._last_length, is_whole=False)
 
     def times_after(self, start: int) -> FrameTimes:
         """Return when the frames of the rest of the file are shown, without decoding any.

@@ -66,7 +66,10 @@ class ClockSamples:
     def end(self) -> SteadyPackets:
         """Seek to where the last seconds begin, and return the packets from there."""
         bytes_of_end = int(JUMP_AHEAD_SECONDS / 2 / self._tick / self._speed) if self._speed > 0 else 0
-        self._seek(max(0, self._size_bytes - max(_BEHIND_BYTES, min(bytes_of_end, 16 * _BEHIND_BYTES))))
+        start = self._size_bytes - max(_BEHIND_BYTES, min(bytes_of_end, 16 * _BEHIND_BYTES))
+        # Nothing but padding may follow the last place that has a clock.
+        last = self._samples[-1][0] if self._samples else 0
+        self._seek(max(0, min(start, last)))
         return SteadyPackets(self._container, self._stream)
 
     def _read_samples(self) -> None:

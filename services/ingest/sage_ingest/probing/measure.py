@@ -11,21 +11,26 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from sage_film.container import RAW_FORMATS, SeekableFile, open_film
 from sage_film.orientation import orientation
+from sage_film.programs import OneProgramFile, one_program
 from sage_film.tracks import NoSuchTrackError, choose_track, picture_tracks, select_track
 from sage_runtime.process.confined import BudgetExceededError
 
 from sage_ingest.probing import description
 from sage_ingest.probing.active_picture import find_active_picture
 from sage_ingest.probing.completeness import missing_bytes
-from sage_ingest.probing.encryption import is_file_encrypted, is_track_encrypted
+from sage_ingest.probing.encryption import SAMPLE_AES, is_file_encrypted, is_pid_encrypted, is_track_encrypted
 from sage_ingest.probing.frame_times import BROKEN, CUT_OFF, FrameTimesReader
 from sage_ingest.probing.limits import check_length, check_picture
 from sage_ingest.probing.ports import Limits, UnreadableError
+from sage_ingest.probing.structure import has_boxes
 from sage_ingest.probing.timing import FrameTimes, timing
 from sage_ingest.probing.views import PartialFile, hide_middle, sample_ranges
 from sage_ingest.videos.model import Media, VideoTrack
 
 _ENCRYPTED = "it is encrypted; only films without copy protection can be read"
+_DIFFERENT_PARTS = "it joins recordings whose picture tracks differ; convert them to the same format first"
+# With more pictures in a row in other tracks, a part of the film is missing in the chosen one.
+_MAX_OTHER_PICTURES = 25
 _DEFAULT_LIMITS = Limits()
 
 
@@ -49,8 +54,12 @@ def measure(
         if missing:
             raise UnreadableError(f"{CUT_OFF}: at least {missing} bytes are missing")
         try:
-            with _open(view, limits) as container:
-                media = _Measurement(container, view, size_bytes=size_bytes, limits=limits).media(video_track)
+            film = one_program(view)
+            # There may be thousands of fragments, of which only the first and the last ones matter.
+            skips_fragments = size_bytes > limits.whole_bytes and has_boxes(view.read_at(0, 16))
+            with _open(film, limits, finds_fragments=not skips_fragments) as container:
+                measurement = _Measurement(container, view, film, size_bytes=size_bytes, limits=limits)
+                media = measurement.media(video_track)
         except UnreadableError as error:
             if is_file_encrypted(view.read_at, size_bytes=size_bytes):
                 raise UnreadableError(_ENCRYPTED, detail=error.detail) from error
@@ -62,9 +71,9 @@ def measure(
 
 
 @contextlib.contextmanager
-def _open(file: SeekableFile, limits: Limits) -> Iterator[InputContainer]:
+def _open(file: SeekableFile, limits: Limits, *, finds_fragments: bool = True) -> Iterator[InputContainer]:
     try:
-        container = open_film(file, max_pixels=limits.max_pixels)
+        container = open_film(file, max_pixels=limits.max_pixels, finds_fragments=finds_fragments)
     except (av.error.FFmpegError, ValueError) as error:
         raise UnreadableError(_unsupported(file), detail=str(error)) from error
     with container:
@@ -83,9 +92,12 @@ def _unsupported(file: SeekableFile) -> str:
 class _Measurement:
     """The measurement of one open file."""
 
-    def __init__(self, container: InputContainer, view: PartialFile, *, size_bytes: int, limits: Limits) -> None:
+    def __init__(
+        self, container: InputContainer, view: PartialFile, film: SeekableFile, *, size_bytes: int, limits: Limits
+    ) -> None:
         self._container = container
         self._view = view
+        self._film = film
         self._size_bytes = size_bytes
         self._limits = limits
         self._name = container.format.name
@@ -98,7 +110,8 @@ class _Measurement:
         except NoSuchTrackError as error:
             raise UnreadableError(str(error)) from error
         stream = select_track(container, chosen)
-        if is_track_encrypted(container, stream, self._view.read_at, size_bytes=self._size_bytes):
+        is_sample_aes = isinstance(self._film, OneProgramFile) and self._film.stream_type(stream.id) == SAMPLE_AES
+        if is_sample_aes or is_track_encrypted(container, stream, self._view.read_at, size_bytes=self._size_bytes):
             raise UnreadableError(_ENCRYPTED)
         context = stream.codec_context
         check_picture(context.width, context.height, self._limits)
@@ -109,6 +122,7 @@ class _Measurement:
             first, start, times, jumps = self._read(stream)
         except av.error.FFmpegError as error:
             raise UnreadableError(BROKEN, detail=str(error)) from error
+        self._check_parts(stream)
         timed = timing(stream, times)
         duration = timed.end - start
         if duration <= 0:
@@ -136,6 +150,16 @@ class _Measurement:
             video_tracks=tuple(VideoTrack(*astuple(track)[:6]) for track in tracks),
             timestamps_jump=jumps,
         )
+
+    def _check_parts(self, stream: VideoStream) -> None:
+        """Check the parts of a transport stream whose tables change on the way."""
+        if not isinstance(self._film, OneProgramFile):
+            return
+        if self._film.longest_run_of_others(stream.id) > _MAX_OTHER_PICTURES:
+            raise UnreadableError(_DIFFERENT_PARTS)
+        for pid in self._film.pids_in_file(stream.id) - {stream.id}:
+            if is_pid_encrypted(self._view.read_at, pid=pid, size_bytes=self._size_bytes):
+                raise UnreadableError(_ENCRYPTED)
 
     def _read(self, stream: VideoStream) -> tuple[VideoFrame, Fraction, FrameTimes, bool]:
         """Return the first frame, its time, the times of all frames or of those at the end, and whether they jump."""

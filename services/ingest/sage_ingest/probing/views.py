@@ -3,6 +3,7 @@
 import io
 
 from sage_film.container import SeekableFile
+from sage_film.timeline import MAX_REORDERED
 
 from sage_ingest.probing.structure import (
     CLUSTER_ID,
@@ -144,7 +145,9 @@ def _near_end(file: PartialFile, first: int, *, size_bytes: int, is_mp4: bool) -
 
 
 def _last_indexed_fragment(file: PartialFile, size_bytes: int) -> int | None:
-    """Return the offset of the last fragment of an index at the end of the file, if there is one.
+    """Return the offset of one of the last fragments of an index at the end of the file, if there is one.
+
+    Not of the very last: a fragment may be a single frame, which others are shown after.
 
     Source: ISO/IEC 14496-12, sections 8.8.9 to 8.8.11 (`mfra`, `tfra`, `mfro`).
     """
@@ -153,16 +156,18 @@ def _last_indexed_fragment(file: PartialFile, size_bytes: int) -> int | None:
     mfra = next(boxes(file.read_at, start, size_bytes), None) if tail[4:8] == b"mfro" and start > 0 else None
     if mfra is None or mfra.kind != b"mfra":
         return None
-    offsets = list[int]()
+    offsets = set[int]()
     for tfra in boxes(file.read_at, mfra.content, size_bytes):
         if tfra.kind != b"tfra" or tfra.end is None:
             continue
         header = file.read_at(tfra.content, 16)
         width = 8 if header[0] else 4
         numbers = sum(((header[11] >> shift) & 3) + 1 for shift in (4, 2, 0))
-        entry = file.read_at(tfra.end - 2 * width - numbers, 2 * width)
-        offsets.append(int.from_bytes(entry[width:], "big"))
-    last = max(offsets, default=0)
+        size = 2 * width + numbers
+        first = max(tfra.content + 16, tfra.end - (MAX_REORDERED + 1) * size)
+        for at in range(first, tfra.end - size + 1, size):
+            offsets.add(int.from_bytes(file.read_at(at + width, width), "big"))
+    last = min(sorted(offsets)[-MAX_REORDERED - 1 :], default=0)
     moof = next(boxes(file.read_at, last, size_bytes), None)
     states_time = moof is not None and b"tfdt" in file.read_at(last, (moof.end or last) - last)
     return last if moof is not None and moof.kind == b"moof" and states_time else None

@@ -20,11 +20,10 @@ import av
 # PyAV would import these when it meets a subtitle track, but then no file can be opened any more.
 import av.subtitles.codeccontext
 import av.subtitles.stream
-from av.video.frame import VideoFrame
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.process.confined import LENGTH, READY, RemoteFile, confine, forbid_system_calls, read_exactly
 
-from sage_embed.engines.local.frames import ClipGrid, End, FrameReader
+from sage_embed.engines.local.frames import ClipGrid, End, FrameReader, check_size
 from sage_embed.engines.local.pictures import PictureConverter
 
 # The messages besides requests for bytes: a picture follows its clip's index; the end of the frames; and a failure, as
@@ -120,10 +119,11 @@ def _messages(film: RemoteFile, request: DecodeRequest) -> Iterator[bytes]:
         threads=request.threads,
         video_track=request.video_track,
         timestamps_jump=request.timestamps_jump,
+        max_pixels=request.max_pixels,
     )
     converter = PictureConverter()
-    shown: VideoFrame | None = None
     shown_since, picture = 0.0, b""
+    shown = None
     _allow_cpu(request, grid.start(request.first_clip))
     for sample in reader.samples(grid, first_clip=request.first_clip):
         if isinstance(sample, End):
@@ -132,17 +132,12 @@ def _messages(film: RemoteFile, request: DecodeRequest) -> Iterator[bytes]:
         now = grid.start(sample.clip)
         if sample.frame is not shown:
             shown, shown_since = sample.frame, now
-            _check_size(shown, request.max_pixels)
+            check_size(shown.width, shown.height, request.max_pixels)
             picture = converter.convert(shown).tobytes()
         elif now - shown_since > request.max_still_seconds:
             raise _failed(f"it shows one frame for more than {request.max_still_seconds:g} s")
         _allow_cpu(request, grid.end(sample.clip))
         yield PICTURE + CLIP.pack(sample.clip) + picture
-
-
-def _check_size(frame: VideoFrame, max_pixels: int) -> None:
-    if frame.width * frame.height > max_pixels:
-        raise _failed(f"its picture has {frame.width}x{frame.height} pixels, and at most {max_pixels:,} are decoded")
 
 
 def _allow_cpu(request: DecodeRequest, until_seconds: float) -> None:

@@ -118,6 +118,7 @@ class FrameReader:
         threads: Threads that decode.
         video_track: The picture track that is the film; `None`: chosen as ingest does.
         timestamps_jump: Whether the timestamps jump. Where a frame belongs is then known only from the start.
+        max_pixels: Pixels of a frame; `None`: any number.
     """
 
     def __init__(
@@ -128,12 +129,14 @@ class FrameReader:
         threads: int,
         video_track: int | None = None,
         timestamps_jump: bool = False,
+        max_pixels: int | None = None,
     ) -> None:
         self._source = source
         self._origin = start_offset_seconds
         self._threads = threads
         self._video_track = video_track
         self._timestamps_jump = timestamps_jump
+        self._max_pixels = max_pixels
 
     def samples(self, grid: ClipGrid, *, first_clip: int) -> Generator[Sample | End, None, None]:
         """Yield the samples of all clips starting with `first_clip`, then the end.
@@ -171,7 +174,7 @@ class FrameReader:
         moment = grid.samples(first_clip)[0]
         for back in _SEEK_BACK_SECONDS if first_clip and not self._timestamps_jump else _NO_SEEK:
             # Reopened for every attempt, because a demuxer may not recover from a failed seek.
-            with self._translated(), open_film(self._source, buffer_bytes=_BUFFER_BYTES) as container:
+            with self._translated(), self._open() as container:
                 stream = self._picture(container)
                 stream.codec_context.thread_type = "AUTO"
                 stream.codec_context.thread_count = self._threads
@@ -222,15 +225,27 @@ class FrameReader:
             yield start, length, shown
         if end is not None:
             _check_loss(lost, end, duration)
+        elif not sought and not stream.codec_context.width and self._max_pixels is not None:
+            # What FFmpeg says of a picture that is too large for it to look at.
+            raise _failed(f"its picture cannot be decoded, or has more than {self._max_pixels:,} pixels")
         elif not sought:
             raise _failed("no frame could be decoded")
 
+    def _open(self) -> InputContainer:
+        return open_film(self._source, max_pixels=self._max_pixels, buffer_bytes=_BUFFER_BYTES)
+
     def _picture(self, container: InputContainer) -> VideoStream:
         try:
-            return select_track(container, choose_track(picture_tracks(container), self._video_track))
+            stream = select_track(container, choose_track(picture_tracks(container), self._video_track))
         except NoSuchTrackError as error:
             why = "the video has no picture track that can be decoded"
             raise _failed(why, detail=str(error)) from error
+        context = stream.codec_context
+        if self._max_pixels is not None:
+            check_size(context.width, context.height, self._max_pixels)
+            # Also if the size changes later.
+            context.options = {"max_pixels": str(self._max_pixels)}
+        return stream
 
     @staticmethod
     @contextlib.contextmanager
@@ -239,6 +254,16 @@ class FrameReader:
             yield
         except av.error.FFmpegError as error:
             raise _failed("the video cannot be read", detail=str(error)) from error
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Check the size of a picture.
+
+    Raises:
+        SageError: PROVIDER_FAILED if it is too large.
+    """
+    if width * height > max_pixels:
+        raise _failed(f"its picture has {width}x{height} pixels, and at most {max_pixels:,} are decoded")
 
 
 def _seek(container: InputContainer, stream: VideoStream, timestamp: float) -> bool:

@@ -6,9 +6,10 @@ more than nine tenths of that number, evenly spaced, whichever workers send the 
 refusal, the allowance grows again, a tenth at a time. Until the first refusal, requests are spaced only far enough
 apart that few are in flight when it arrives.
 
-A refusal after only a few requests says little: the account may have other users, or a proxy refused it. The first one
-of these only causes a rest. An allowance that is based on few requests doubles with every window, until a refusal
-confirms it.
+A single refusal says little: the account may have other users for a moment, or a proxy refused it. If it states no
+rest, or only the shortest, nothing is learned from it. If it came from a limit, the window is still full after the
+rest, and the next request is refused as well. An allowance that is based on few requests doubles with every window,
+until a refusal confirms it.
 """
 
 import asyncio
@@ -204,11 +205,16 @@ def after_refusal(state: PaceState, options: PaceOptions, *, retry_after_s: floa
         allowance = state.base and max(1 if state.measured else _MIN_FIRST_ALLOWANCE, state.base - 1)
         return replace(state, allowance=allowance, base=allowance), stated_s or 0.0
     holds, learned = state.holds + 1, replace(state, allowance=state.base)
+    # A longer rest means a limit per hour or day, which says nothing about a window.
+    of_a_window = stated_s is None or stated_s <= 2 * options.window_s
     if state.holds == 0 or state.sent_since_hold > _PROBES:
         holds = 1
-        # A longer rest means a limit per hour or day, which says nothing about a window.
-        if stated_s is None or stated_s <= 2 * options.window_s:
-            learned = _learned(state)
+        is_repeated = state.base is not None or (stated_s or 0.0) > options.min_rest_s
+    else:
+        # The rest was too short. That confirms the limit if nothing was learned from the refusal before it.
+        is_repeated = state.base is None
+    if of_a_window and is_repeated:
+        learned = _learned(state)
     rest_s = min(options.max_rest_s, options.first_rest_s * 2.0 ** min(holds - 1, 30))
     return replace(learned, holds=holds), rest_s if stated_s is None else stated_s
 
