@@ -11,6 +11,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from sage_film.container import SeekableFile, open_film
+from sage_film.timeline import picture_packets
 from sage_film.tracks import select_track
 from sage_runtime.process.confined import BudgetExceededError
 
@@ -125,7 +126,7 @@ def _keyframes(
             else:
                 seconds = media.start_offset_seconds + share * media.duration_seconds
                 container.seek(int(seconds * av.time_base))
-            packets = itertools.islice(container.demux(stream), _MAX_PACKETS)
+            packets = itertools.islice(picture_packets(container, stream), _MAX_PACKETS)
             packet = next((packet for packet in packets if packet.is_keyframe and packet.size), None)
             if packet is not None and packet.dts not in seen:
                 seen.add(packet.dts)
@@ -134,7 +135,8 @@ def _keyframes(
 
 def _first_frames(container: InputContainer, stream: VideoStream, media: Media) -> Iterator[VideoFrame]:
     container.seek(int(media.start_offset_seconds * av.time_base))
-    return itertools.islice(container.decode(stream), _DECODED_FRAMES)
+    frames = (frame for packet in picture_packets(container, stream) for frame in stream.decode(packet))
+    return itertools.islice(frames, _DECODED_FRAMES)
 
 
 class _Lines:
