@@ -28,6 +28,7 @@ _NO_LENGTHS = {"avi", "asf", "flv", "gxf", "mpeg", "mpegts", "rm"}
 # clock jumped. Up to then, time passed, or the container rounded.
 JUMP_AHEAD_SECONDS = 10
 _BACK_SECONDS = Fraction(1, 10)
+_INDEX_ENTRY_BYTES = 16
 # Frames that may be decoded before others that are displayed earlier: the most that H.264 and H.265 allow.
 MAX_REORDERED = 16
 
@@ -54,6 +55,8 @@ class SteadyPackets:
         self._may_jump_ahead = bool(container.format.flags & _TS_DISCONT)
         tick = stream.time_base or Fraction(1)
         self._usual_length = usual_length(stream)
+        # FFmpeg guesses lengths from what may be damaged. A frame may be shown for up to two fields more.
+        self._longest = None if states_lengths(container) else 2 * self._usual_length
         self._far_ticks = int(JUMP_AHEAD_SECONDS / tick)
         self._back_ticks = int(_BACK_SECONDS / tick) + self._usual_length
         # The longest that a frame may wait for others after it is decoded.
@@ -71,7 +74,7 @@ class SteadyPackets:
         while (packet := self._next()) is not None:
             if self._may_jump:
                 self._check(packet)
-            length = packet.duration or self._usual_length
+            length = self._length(packet)
             if packet.dts is not None:
                 self._last_dts = packet.dts + length
             if packet.pts is not None and not packet.is_discard:
@@ -94,18 +97,23 @@ class SteadyPackets:
     def _next(self) -> PicturePacket | None:
         return self._ahead.popleft() if self._ahead else next(self._source, None)
 
+    def _length(self, packet: PicturePacket) -> int:
+        length = packet.duration or self._usual_length
+        return length if self._longest is None else min(length, self._longest)
+
     def _is_stray(self, packet: PicturePacket) -> bool:
-        """Whether a packet has a time far from those around it, which is damage and no jump."""
-        if not self._is_far(packet):
+        """Whether a packet has a time off those around it, which is damage and no jump."""
+        if packet.dts is None or self._last_dts is None:
+            return False
+        late = packet.dts - self._last_dts
+        if -self._back_ticks <= late <= self._length(packet):
             return False
         if not self._ahead and (following := next(self._source, None)) is not None:
             self._ahead.append(following)
-        return bool(self._ahead) and self._ahead[0].dts is not None and not self._is_far(self._ahead[0])
-
-    def _is_far(self, packet: PicturePacket) -> bool:
-        if packet.dts is None or self._last_dts is None:
+        if not self._ahead or (following_dts := self._ahead[0].dts) is None:
             return False
-        return abs(packet.dts - self._last_dts) > self._far_ticks
+        continues = -self._usual_length <= following_dts - self._last_dts <= self._far_ticks
+        return continues and (late < 0 or following_dts < packet.dts)
 
     def _put_in_place(self, packet: PicturePacket) -> None:
         if packet.dts is not None and self._last_dts is not None:
@@ -140,7 +148,7 @@ class SteadyPackets:
 
 def picture_packets(container: InputContainer, stream: VideoStream) -> Iterator[PicturePacket]:
     """Yield the packets of a track as the file has them."""
-    packets = container.demux(stream)
+    packets, is_avi = container.demux(stream), container.format.name == "avi"
     while True:
         try:
             packet = next(packets, None)
@@ -150,7 +158,7 @@ def picture_packets(container: InputContainer, stream: VideoStream) -> Iterator[
             return
         if packet is None:
             return
-        if not _is_flush(packet):
+        if not _is_flush(packet) and not (is_avi and _is_index_entry(packet)):
             yield packet
 
 
@@ -189,6 +197,16 @@ def frame_ticks(frame: VideoFrame, *, only_decoding_times: bool) -> int | None:
     if only_decoding_times:
         return frame.dts
     return frame.pts if frame.pts is not None else frame.dts
+
+
+def _is_index_entry(packet: PicturePacket) -> bool:
+    """Whether a packet is two entries of the index, which FFmpeg reads as chunks if it is not where the file says.
+
+    An entry is the chunk's identifier, flags (16 for a keyframe), offset and size, of four bytes each. Read as a chunk, the
+    flags are its size, and its content ends with the beginning of the next entry.
+    Source: Microsoft, AVI RIFF file reference, AVIOLDINDEX.
+    """
+    return packet.size == _INDEX_ENTRY_BYTES and bytes(packet)[10:12] in (b"dc", b"db")
 
 
 def _is_flush(packet: PicturePacket) -> bool:

@@ -1,4 +1,7 @@
-"""Damaged files end in a description that the decoder agrees with, or are refused in words."""
+"""Damaged files end in a description that the decoder agrees with, or are refused in words.
+
+A damaged film may be shorter than it was: what is lost is not there. It is longer only by frames that are there twice.
+"""
 
 import io
 import random
@@ -60,3 +63,7 @@ def test_a_damaged_film_is_described_as_it_decodes_or_refused(film: Film) -> Non
             continue
         assert isinstance(end, End)
         assert media.duration_seconds - LOST_SECONDS - 0.1 <= end.at_seconds <= media.duration_seconds, seed
+        longer_s = media.duration_seconds - film.seconds - LOST_SECONDS
+        if longer_s > 0:
+            doubled = sum(1 for _ in reader._frames(grid, first_clip=0)) - film.frames
+            assert longer_s <= doubled / film.rate, seed
