@@ -22,6 +22,8 @@ FRAGMENTED = (("movflags", "frag_keyframe+empty_moov+default_base_moof"),)
 VP8 = (("auto-alt-ref", "1"), ("lag-in-frames", "16"), ("b", "100k"))
 VP9 = (("deadline", "realtime"), ("cpu-used", "8"))
 B_FRAMES = (("bf", "2"),)
+PYRAMID = (("bf", "8"), ("x264-params", "b-adapt=0:b-pyramid=normal"))
+ULTRAFAST = (("preset", "ultrafast"), ("bf", "0"))
 INTERLACED = (("x264-params", "interlaced=1"),)
 UNEVEN = (0, 0.04, 0.08, 0.2, 0.24, 0.5, 0.9, 1.0)
 # Damage may hide packets.
@@ -158,6 +160,8 @@ CONTAINERS = [
     Film("avi mjpeg", _of("avi", Track("mjpeg", pix_fmt="yuvj420p"))),
     # As copying without encoding makes it: a slot every 1/50 s, half of them empty.
     Film("avi copied from a transport stream", lambda: copy_film(make_film("mpegts"), "avi")),
+    # Its decoder does not say that frames wait, and FFmpeg guesses their times as if they did.
+    Film("avi copied, without B-frames", lambda: copy_film(make_film("mpegts", Track(options=ULTRAFAST)), "avi")),
     Film("mpegts mpeg2", _of("mpegts", Track("mpeg2video", options=B_FRAMES))),
     Film("mpegts hevc", _of("mpegts", Track("libx265"))),
     # Recorders that decrypt leave it.
@@ -284,6 +288,28 @@ JUMPS = [
         _joined(*(_of("mpegts", Track(start=Fraction(start), shade=start % 100)) for start in (1000, 20, 500))),
         6.0,
         150,
+        media={"timestamps_jump": True},
+    ),
+    Film(
+        "ogg vp8, joined",
+        _joined(_of("ogg", Track("libvpx")), _of("ogg", Track("libvpx", shade=90))),
+        4.0,
+        100,
+        media={"timestamps_jump": True},
+    ),
+    Film(
+        "ogg theora, joined",
+        lambda: 2 * (HERE / "still.ogv").read_bytes(),
+        122 / 24,
+        122,
+        Fraction(24),
+        media={"timestamps_jump": True},
+    ),
+    Film(
+        "matroska with frames far out of order, joined",
+        _joined(*(_of("matroska", Track(options=PYRAMID, shade=shade)) for shade in (0, 90))),
+        4.0,
+        100,
         media={"timestamps_jump": True},
     ),
     # FFmpeg finds the second picture track of the second part in the middle.

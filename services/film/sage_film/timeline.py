@@ -60,7 +60,9 @@ class SteadyPackets:
         self._far_ticks = int(JUMP_AHEAD_SECONDS / tick)
         self._back_ticks = int(_BACK_SECONDS / tick) + self._usual_length
         # The longest that a frame may wait for others after it is decoded.
-        self._longest_wait = max(self._far_ticks, (MAX_REORDERED + 1) * self._usual_length)
+        self._reordered_ticks = (MAX_REORDERED + 1) * self._usual_length
+        self._longest_wait = max(self._far_ticks, self._reordered_ticks)
+        self._reorders = bool(stream.codec_context.has_b_frames)
         self._source = picture_packets(container, stream)
         # Read ahead after a jump.
         self._ahead: deque[PicturePacket] = deque()
@@ -106,7 +108,7 @@ class SteadyPackets:
         if packet.dts is None or self._last_dts is None:
             return False
         late = packet.dts - self._last_dts
-        if -self._back_ticks <= late <= self._length(packet):
+        if -self._may_go_back(packet) <= late <= self._reordered_ticks:
             return False
         if not self._ahead and (following := next(self._source, None)) is not None:
             self._ahead.append(following)
@@ -115,6 +117,12 @@ class SteadyPackets:
         continues = -self._usual_length <= following_dts - self._last_dts <= self._far_ticks
         return continues and (late < 0 or following_dts < packet.dts)
 
+    def _may_go_back(self, packet: PicturePacket) -> int:
+        """Return how far decoding times go back without a jump."""
+        # FFmpeg does not know the decoding times in joined Matroska files and takes the presentation times.
+        unknown = self._reorders and packet.dts == packet.pts
+        return max(self._back_ticks, self._reordered_ticks) if unknown else self._back_ticks
+
     def _put_in_place(self, packet: PicturePacket) -> None:
         if packet.dts is not None and self._last_dts is not None:
             reordered = packet.pts - packet.dts if packet.pts is not None else 0
@@ -122,7 +130,7 @@ class SteadyPackets:
 
     def _jumps_at(self, packet: PicturePacket) -> bool:
         if packet.dts is not None and self._last_dts is not None:
-            delta, allowed = packet.dts - self._last_dts, self._back_ticks
+            delta, allowed = packet.dts - self._last_dts, self._may_go_back(packet)
         elif packet.pts is not None and self._end is not None and packet.dts is None:
             delta, allowed = packet.pts - self._end, self._longest_wait
         else:
@@ -148,7 +156,7 @@ class SteadyPackets:
 
 def picture_packets(container: InputContainer, stream: VideoStream) -> Iterator[PicturePacket]:
     """Yield the packets of a track as the file has them."""
-    packets, is_avi = container.demux(stream), container.format.name == "avi"
+    packets, is_noise = container.demux(stream), _NOISE.get(container.format.name, _is_flush)
     while True:
         try:
             packet = next(packets, None)
@@ -158,7 +166,7 @@ def picture_packets(container: InputContainer, stream: VideoStream) -> Iterator[
             return
         if packet is None:
             return
-        if not _is_flush(packet) and not (is_avi and _is_index_entry(packet)):
+        if not _is_flush(packet) and not is_noise(packet):
             yield packet
 
 
@@ -174,7 +182,7 @@ def has_only_decoding_times(container: InputContainer, stream: VideoStream) -> b
     A frame is then shown when the packet is decoded that makes the decoder return it: the order and the distances are
     right. Containers that may have both are treated alike, because that is right for them, too.
     """
-    return container.format.name in _DECODING_TIMES and bool(stream.codec_context.has_b_frames)
+    return container.format.name in _DECODING_TIMES
 
 
 def states_lengths(container: InputContainer) -> bool:
@@ -202,11 +210,24 @@ def frame_ticks(frame: VideoFrame, *, only_decoding_times: bool) -> int | None:
 def _is_index_entry(packet: PicturePacket) -> bool:
     """Whether a packet is two entries of the index, which FFmpeg reads as chunks if it is not where the file says.
 
-    An entry is the chunk's identifier, flags (16 for a keyframe), offset and size, of four bytes each. Read as a chunk, the
-    flags are its size, and its content ends with the beginning of the next entry.
+    An entry is the chunk's identifier, flags (16 for a keyframe), offset and size, of four bytes each. Read as a chunk,
+    the flags are its size, and its content ends with the beginning of the next entry.
     Source: Microsoft, AVI RIFF file reference, AVIOLDINDEX.
     """
     return packet.size == _INDEX_ENTRY_BYTES and bytes(packet)[10:12] in (b"dc", b"db")
+
+
+def _is_ogg_header(packet: PicturePacket) -> bool:
+    """Whether a packet is a header of a film that was appended. FFmpeg takes those of the first film only.
+
+    Sources: Theora specification, section 6.1; `libavformat/oggparsevp8.c`.
+    """
+    first = bytes(memoryview(packet)[:5])
+    return first == b"OVP80" or (packet.stream.codec_context.name == "theora" and first[:1] >= b"\x80")
+
+
+# What FFmpeg returns of a container as packets of the picture and what is none.
+_NOISE = {"avi": _is_index_entry, "ogg": _is_ogg_header}
 
 
 def _is_flush(packet: PicturePacket) -> bool:
