@@ -30,9 +30,10 @@ def state(
     )
 
 
-def test_a_refusal_that_states_a_rest_sets_the_allowance_below_the_limit():
-    known, rest_s = after_refusal(state(), OPTIONS, retry_after_s=40.0)
-    assert (known.allowance, rest_s) == (54, 40.0)
+@pytest.mark.parametrize("retry_after_s", [0.0, 1.0, 40.0])
+def test_a_refusal_that_states_a_rest_sets_the_allowance_below_the_limit(retry_after_s):
+    known, rest_s = after_refusal(state(), OPTIONS, retry_after_s=retry_after_s)
+    assert (known.allowance, rest_s) == (54, max(1.0, retry_after_s))
 
 
 @pytest.mark.parametrize("sent", [2, 12, 37, 61])

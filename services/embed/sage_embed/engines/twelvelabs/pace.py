@@ -8,8 +8,8 @@ apart that few are in flight when it arrives.
 
 A single refusal that does not state when to try again says little: the account may have other users for a moment, or a
 proxy refused it. It only causes a rest. If it came from a limit, the window is still full after the rest, and the next
-request is refused as well. An allowance that is based on few requests doubles with every window,
-until a refusal confirms it.
+request is refused as well. An allowance that is based on few requests doubles with every window, until a refusal
+confirms it.
 """
 
 import asyncio
