@@ -30,19 +30,19 @@ def state(
     )
 
 
-def test_a_refusal_that_states_a_rest_sets_the_allowance_below_the_limit():
-    known, rest_s = after_refusal(state(), OPTIONS, retry_after_s=40.0)
-    assert (known.allowance, rest_s) == (54, 40.0)
+@pytest.mark.parametrize("retry_after_s", [0.0, 1.0, 40.0])
+def test_a_refusal_that_states_a_rest_sets_the_allowance_below_the_limit(retry_after_s):
+    known, rest_s = after_refusal(state(), OPTIONS, retry_after_s=retry_after_s)
+    assert (known.allowance, rest_s) == (54, max(1.0, retry_after_s))
 
 
-@pytest.mark.parametrize("retry_after_s", [None, 0.0, 1.0])
 @pytest.mark.parametrize("sent", [2, 12, 37, 61])
-def test_one_refusal_only_causes_a_rest_until_the_next_request_is_refused_too(retry_after_s, sent):
+def test_a_refusal_that_states_no_rest_teaches_nothing_until_the_next_request_is_refused_too(sent):
     """It may come from a proxy, or other users of the account used up the limit for a moment."""
-    known, _ = after_refusal(state(sent=sent), OPTIONS, retry_after_s=retry_after_s)
+    known, _ = after_refusal(state(sent=sent), OPTIONS, retry_after_s=None)
     assert known.allowance is None
     later = replace(known, sent_since_hold=100)
-    assert after_refusal(later, OPTIONS, retry_after_s=retry_after_s)[0].allowance is None
+    assert after_refusal(later, OPTIONS, retry_after_s=None)[0].allowance is None
     again, rest_s = after_refusal(replace(known, sent_since_hold=1), OPTIONS, retry_after_s=None)
     assert (again.allowance, rest_s) == (max(5, int(0.9 * (sent - 1))), 4.0)
 

@@ -90,9 +90,18 @@ async def test_a_rate_limit_is_reported_as_progress():
     assert "The rate limit of TwelveLabs was reached" in outcome.said[1]
 
 
-async def test_a_hold_is_told_with_its_end(monkeypatch):
+@pytest.mark.parametrize(
+    ("held_s", "told"),
+    [
+        (93.0, "The rate limit of TwelveLabs holds this work back until 00:01:33 UTC."),
+        (0.0, "Waiting for a turn: requests to TwelveLabs are spaced to stay within its rate limit."),
+    ],
+    ids=["hold", "long turn"],
+)
+async def test_what_holds_a_request_back_is_told(monkeypatch, held_s, told):
     """By every embedding that it holds back."""
     monkeypatch.setattr(session, "_NOTICE_S", 0.001)
+    monkeypatch.setattr(session, "_LONG_TURN_S", 0.0)
     turns = asyncio.Semaphore(0)
 
     class Holding(CountingPace):
@@ -100,10 +109,10 @@ async def test_a_hold_is_told_with_its_end(monkeypatch):
             await turns.acquire()
 
     marengo = Marengo(polls_before_ready=0)
-    marengo.pace = Holding(held=93.0)
+    marengo.pace = Holding(held=held_s)
     running = asyncio.create_task(run(marengo))
     await until_turned(lambda: marengo.reported)
     for _ in range(9):
         turns.release()
     await running
-    assert set(marengo.reported) == {"The rate limit of TwelveLabs holds this work back until 00:01:33 UTC."}
+    assert set(marengo.reported) == {told}

@@ -6,10 +6,10 @@ more than nine tenths of that number, evenly spaced, whichever workers send the 
 refusal, the allowance grows again, a tenth at a time. Until the first refusal, requests are spaced only far enough
 apart that few are in flight when it arrives.
 
-A single refusal says little: the account may have other users for a moment, or a proxy refused it. If it states no
-rest, or only the shortest, nothing is learned from it. If it came from a limit, the window is still full after the
-rest, and the next request is refused as well. An allowance that is based on few requests doubles with every window,
-until a refusal confirms it.
+A single refusal that does not state when to try again says little: the account may have other users for a moment, or a
+proxy refused it. It only causes a rest. If it came from a limit, the window is still full after the rest, and the next
+request is refused as well. An allowance that is based on few requests doubles with every window, until a refusal
+confirms it.
 """
 
 import asyncio
@@ -209,7 +209,7 @@ def after_refusal(state: PaceState, options: PaceOptions, *, retry_after_s: floa
     of_a_window = stated_s is None or stated_s <= 2 * options.window_s
     if state.holds == 0 or state.sent_since_hold > _PROBES:
         holds = 1
-        is_repeated = state.base is not None or (stated_s or 0.0) > options.min_rest_s
+        is_repeated = state.base is not None or stated_s is not None
     else:
         # The rest was too short. That confirms the limit if nothing was learned from the refusal before it.
         is_repeated = state.base is None
