@@ -21,6 +21,8 @@ class Boxed(Track):
 
     Attributes:
         left, top, right, bottom: Black columns and rows.
+        subtitle: Rows within the lower bar that are bright in the middle.
+        vignette: How much darker each column is than the next one, from both sides.
         black: Frames that are black as a whole.
         opened: Frames without black.
     """
@@ -32,6 +34,8 @@ class Boxed(Track):
     top: int = 0
     right: int = 0
     bottom: int = 0
+    subtitle: range = range(0)
+    vignette: int = 0
     black: range = range(0)
     opened: range = range(0)
 
@@ -44,7 +48,9 @@ class Boxed(Track):
         if index not in self.black:
             rows, columns = slice(self.top, height - self.bottom), slice(self.left, width - self.right)
             inside[rows, columns] = image[rows, columns]
-        return inside
+            inside[self.subtitle, width // 4 : -width // 4] = 235
+        from_sides = np.minimum(np.arange(width), np.arange(width)[::-1])[:, np.newaxis]
+        return np.minimum(inside, from_sides * self.vignette).astype(np.uint8) if self.vignette else inside
 
 
 LETTERBOX = Boxed(top=16, bottom=16)
@@ -66,6 +72,9 @@ def measured(track: Track, container: str = "mp4") -> Media:
         pytest.param(Boxed(left=24, right=24, top=16, bottom=16), PictureArea(24, 16, 112, 64), id="windowbox"),
         pytest.param(replace(LETTERBOX, black=range(60)), WITHIN_LETTERBOX, id="it fades in"),
         pytest.param(replace(LETTERBOX, opened=range(40, 60)), WHOLE, id="a scene without bars"),
+        pytest.param(replace(LETTERBOX, subtitle=range(84, 90)), WITHIN_LETTERBOX, id="subtitles in a bar"),
+        pytest.param(Boxed(vignette=2), WHOLE, id="a vignette"),
+        pytest.param(Boxed(top=32, bottom=32), None, id="a band of 5:1"),
         pytest.param(Boxed(bottom=32), WHOLE, id="a dark floor"),
         pytest.param(Boxed(left=60, right=60), None, id="nothing but a small title"),
         pytest.param(Boxed(black=range(100)), None, id="nothing but black"),

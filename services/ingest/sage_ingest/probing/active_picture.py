@@ -32,8 +32,11 @@ _BLACK = 24
 _LINE_PIXELS = 64
 # Opposite bars differ by less than this share of the frame. A dark floor is no bar.
 _MAX_UNEVEN = 0.02
-# A smaller share of the width or height is a title. A vertical film in a wide frame has 0.32 of the width.
-_MIN_SHARE = 0.3
+# A smaller share of the width or height is a title on black. A vertical film in a wide frame has 0.32 of the width, and
+# the widest films, of 2.76:1, have 0.48 of the height of 4:3.
+_MIN_WIDTH, _MIN_HEIGHT = 0.3, 0.45
+# How much brighter the picture becomes within these lines at its edge.
+_EDGE, _EDGE_LINES = 12, 2
 # What this may cost, because no film is refused for it. A slow store or a large picture ends it early.
 _MAX_BYTES = 64 * 1024**2
 _MAX_PACKETS = 600
@@ -44,7 +47,8 @@ _MAX_S = 20.0
 def find_active_picture(file: SeekableFile, media: Media, *, size_bytes: int, limits: Limits) -> PictureArea | None:
     """Return the area of the frame inside its black bars, which is the whole frame if there are none.
 
-    A line belongs to a bar if it is black in every frame that is looked at. Entirely black frames say nothing.
+    A line belongs to a bar if it is black in every frame that is looked at. Entirely black frames say nothing. Bars are
+    as wide on both sides, and the picture begins at a sharp edge.
 
     Args:
         file: The film.
@@ -140,34 +144,61 @@ def _first_frames(container: InputContainer, stream: VideoStream, media: Media) 
 
 
 class _Lines:
-    """Which rows and columns were not black in any frame."""
+    """How bright each row and column was at most, over all frames."""
 
     def __init__(self, width: int, height: int) -> None:
         self._size = (width, height)
-        self._columns = (width, 0)
-        self._rows = (height, 0)
+        self._columns, self._rows = [0.0] * width, [0.0] * height
         self.count = 0
 
     def add(self, frame: VideoFrame) -> None:
         if (frame.width, frame.height) != self._size:
             return
-        rows = _lit(_rows(frame.reformat(width=_LINE_PIXELS, height=frame.height, format="gray")))
-        columns = _lit(_columns(frame.reformat(width=frame.width, height=_LINE_PIXELS, format="gray")))
-        if rows and columns:
-            self.count += 1
-            self._rows = (min(self._rows[0], rows[0]), max(self._rows[1], rows[-1] + 1))
-            self._columns = (min(self._columns[0], columns[0]), max(self._columns[1], columns[-1] + 1))
+        rows = _brightness(_rows(frame.reformat(width=_LINE_PIXELS, height=frame.height, format="gray")))
+        if max(rows) <= _BLACK:
+            return
+        columns = _brightness(_columns(frame.reformat(width=frame.width, height=_LINE_PIXELS, format="gray")))
+        self.count += 1
+        self._rows = list(map(max, self._rows, rows))
+        self._columns = list(map(max, self._columns, columns))
 
     def area(self) -> PictureArea | None:
         if self.count < _MIN_FRAMES:
             return None
-        (left, right), (top, bottom) = (
-            ends if abs(ends[0] - (size - ends[1])) < _MAX_UNEVEN * size else (0, size)
-            for ends, size in zip((self._columns, self._rows), self._size, strict=True)
-        )
+        left, right = _between_bars(self._columns)
+        top, bottom = _between_bars(self._rows)
         area = PictureArea(left=left, top=top, width=right - left, height=bottom - top)
-        large_enough = area.width >= _MIN_SHARE * self._size[0] and area.height >= _MIN_SHARE * self._size[1]
-        return area if large_enough else None
+        is_title = area.width < _MIN_WIDTH * self._size[0] or area.height < _MIN_HEIGHT * self._size[1]
+        return None if is_title else area
+
+
+def _between_bars(brightness: Sequence[float]) -> tuple[int, int]:
+    """Return the first line between two bars and the one behind the last; all lines if there are no bars.
+
+    What is lit within a bar, such as subtitles, does not end it.
+    """
+    count = len(brightness)
+    start, end = _longest_run([value > _BLACK for value in brightness])
+    even = abs(start - (count - end)) < _MAX_UNEVEN * count
+    sharp = _is_edge(brightness, outside=start - 1, inside=start) and _is_edge(brightness, outside=end, inside=end - 1)
+    return (start, end) if even and sharp else (0, count)
+
+
+def _longest_run(lit: Sequence[bool]) -> tuple[int, int]:
+    """Return where the longest run of lit lines begins and ends."""
+    start, longest = 0, (0, 0)
+    for index, one in enumerate([*lit, False]):
+        if not one:
+            longest = max(longest, (start, index), key=lambda run: run[1] - run[0])
+            start = index + 1
+    return longest
+
+
+def _is_edge(brightness: Sequence[float], outside: int, inside: int) -> bool:
+    """Whether two lines are at the edge of a picture, which becomes bright over a few lines. A vignette does not."""
+    step, last = inside - outside, len(brightness) - 1
+    near, far = inside + _EDGE_LINES * step, outside - _EDGE_LINES * step
+    return brightness[min(max(near, 0), last)] - brightness[min(max(far, 0), last)] >= _EDGE
 
 
 def _rows(picture: VideoFrame) -> Sequence[memoryview]:
@@ -180,6 +211,6 @@ def _columns(picture: VideoFrame) -> Sequence[memoryview]:
     return [data[column : picture.height * stride : stride] for column in range(picture.width)]
 
 
-def _lit(lines: Sequence[memoryview]) -> Sequence[int]:
-    """Return the indexes of the lines that are not black."""
-    return [index for index, line in enumerate(lines) if sum(line) > _BLACK * _LINE_PIXELS]
+def _brightness(lines: Sequence[memoryview]) -> Sequence[float]:
+    """Return the mean luma of each line."""
+    return [sum(line) / _LINE_PIXELS for line in lines]
