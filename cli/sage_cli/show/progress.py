@@ -220,14 +220,13 @@ class ProgressLog:
 
 
 def _log_line(task: Task) -> str:
-    parts = [f"{printable(task.fields['full_label'])}: {task.description}"]
+    line = f"{printable(task.fields['full_label'])}: {task.description}"
     if task.total is not None:
-        parts[0] += f" {task.percentage:.0f}%"
+        line += f" {task.percentage:.0f}%"
     if task.fields["counts_bytes"]:
-        parts.append(size_of(task.completed, task.total or 0))
-    elif task.fields["message"]:
-        parts.append(task.fields["message"])
-    return ", ".join(parts)
+        return f"{line}, {size_of(task.completed, task.total or 0)}"
+    # The server's sentence.
+    return f"{line}. {message}" if (message := task.fields["message"]) else line
 
 
 def shorten(text: str, width: int) -> str:

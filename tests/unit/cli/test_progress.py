@@ -35,7 +35,7 @@ def test_film_has_a_line_every_half_minute_even_if_nothing_moves(films):
     """An embedding may wait for hours, and its server may send nothing for longer than that."""
     film = films.add("old.mp4")
     films.progress.update(film, completed=0.02, message="Waiting for a worker.")
-    line = ["old.mp4: embedding 2%, Waiting for a worker."]
+    line = ["old.mp4: embedding 2%. Waiting for a worker."]
     assert [films.look(now) for now in (9, 10, 39, 40, 69, 70)] == [[], line, [], line, [], line]
 
 
@@ -74,7 +74,7 @@ def test_board_writes_to_stderr_if_that_is_no_terminal(capsys, monkeypatch):
         board.log.look()
     out, err = capsys.readouterr()
     assert out == ""
-    assert "old.mp4: embedding 25%, TwelveLabs rejected the API key. Set a valid one with `sage key set`.\n" in err
+    assert "old.mp4: embedding 25%. TwelveLabs rejected the API key. Set a valid one with `sage key set`.\n" in err
 
 
 @pytest.mark.parametrize("quiet", [True, False])
