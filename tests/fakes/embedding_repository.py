@@ -22,7 +22,7 @@ from sage_embed.embeddings.model import (
     states_before,
 )
 from sage_embed.embeddings.ports import ChangeFeed, EmbeddingRepository, Subscription, WorkRepository
-from sage_embed.embeddings.postgres import clean
+from sage_embed.embeddings.rows import clean
 from sage_embed.errors import TaskTakenError, request_id_reused
 from sage_runtime.errors import Reason, SageError
 

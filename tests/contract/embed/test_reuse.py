@@ -19,7 +19,8 @@ from sage_embed.config import SCHEMA
 from sage_embed.embeddings.lifecycle import CreateRequest, create
 from sage_embed.embeddings.model import Embedding, Failure, Video
 from sage_embed.embeddings.ports import EmbeddingRepository
-from sage_embed.embeddings.postgres import PostgresEmbeddingRepository, to_embedding
+from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
+from sage_embed.embeddings.rows import to_embedding
 from sage_embed.engines.engine import Engines
 from sage_embed.jobs.queue import JobQueue, migrate_all
 from sage_runtime.api import new_id
