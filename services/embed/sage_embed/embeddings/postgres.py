@@ -1,5 +1,8 @@
 """Embeddings in PostgreSQL, as the API uses them."""
 
+from collections.abc import Collection
+from datetime import timedelta
+
 import psycopg
 from sage_runtime.postgres import Pool, ping, store_errors
 
@@ -89,8 +92,27 @@ UPDATE embedding_requests SET withdrawn = true WHERE request_id = %(request_id)s
 _STILL_WANTED = """
 SELECT requested_without_id OR EXISTS (
     SELECT FROM embedding_requests WHERE embedding_id = %(id)s AND NOT withdrawn
+) OR EXISTS (
+    SELECT FROM embedding_watches WHERE embedding_id = %(id)s AND expire_time > now()
 ) AS wanted
 FROM embeddings WHERE id = %(id)s
+"""
+
+# A withdrawal in progress is waited for. If it cancels the embedding, there is nothing left to wait for.
+_KEEP_WATCHES = """
+INSERT INTO embedding_watches (embedding_id, replica, expire_time)
+SELECT id, %(replica)s, now() + %(valid_for)s FROM embeddings
+WHERE id = ANY(%(embedding_ids)s) AND state IN ('PENDING', 'PROCESSING') FOR KEY SHARE
+ON CONFLICT (embedding_id, replica) DO UPDATE SET expire_time = EXCLUDED.expire_time
+"""
+
+# Rows that another replica is deleting are skipped, or the two could wait for each other.
+_DROP_WATCHES = """
+DELETE FROM embedding_watches WHERE (embedding_id, replica) IN (
+    SELECT embedding_id, replica FROM embedding_watches
+    WHERE (replica = %(replica)s AND embedding_id = ANY(%(embedding_ids)s)) OR expire_time < now()
+    FOR UPDATE SKIP LOCKED
+)
 """
 
 _FIND_REQUEST = """
@@ -260,6 +282,18 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                     await self._queue.drop(connection, row["job_id"])
                 return await _get(connection, embedding_id)
 
+    async def keep_watches(self, replica: str, embedding_ids: Collection[str], *, valid_for: timedelta) -> None:
+        row = {"replica": replica, "embedding_ids": list(embedding_ids), "valid_for": valid_for}
+        with store_errors():
+            async with self._pool.connection() as connection:
+                await connection.execute(_KEEP_WATCHES, row)
+
+    async def drop_watches(self, replica: str, embedding_ids: Collection[str]) -> None:
+        row = {"replica": replica, "embedding_ids": list(embedding_ids)}
+        with store_errors():
+            async with self._pool.connection() as connection:
+                await connection.execute(_DROP_WATCHES, row)
+
     async def delete(self, embedding_id: str) -> bool:
         query = "DELETE FROM embeddings WHERE id = %s RETURNING job_id"
         with store_errors():
@@ -289,7 +323,7 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
 
 
 async def _wanted_without(connection: Connection, embedding_id: str, request_id: str) -> bool:
-    """Withdraw a request, and return whether another one received the embedding."""
+    """Withdraw a request, and return whether another one received the embedding, or anyone else watches it."""
     parameters = {"id": embedding_id, "request_id": request_id}
     await connection.execute(_WITHDRAW, parameters)
     row = await (await connection.execute(_STILL_WANTED, parameters)).fetchone()
