@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -56,6 +56,7 @@ class FakeSage:
         beyond_tracks: What every comparison says about the media of the files, and about what was not compared.
         working: Set when an embedding is watched for the first time.
         received: The IDs of the requests that received an embedding, by its ID.
+        watched: How many watches without a request ID an embedding has, by its ID.
         cancelled: Set when an embedding is cancelled, by its ID.
         keys: The keys that were set or checked.
         key: Description of the key in use.
@@ -93,6 +94,7 @@ class FakeSage:
     beyond_tracks: compare_pb2.CompareEmbeddingsResponse = field(default_factory=compare_pb2.CompareEmbeddingsResponse)
     working: asyncio.Event = field(default_factory=asyncio.Event)
     received: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    watched: Counter[str] = field(default_factory=Counter)
     cancelled: defaultdict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     keys: list[str] = field(default_factory=list)
     key: api_key_pb2.ApiKey = field(default_factory=lambda: api_key_pb2.ApiKey(provider="twelvelabs"))
@@ -204,16 +206,15 @@ class FakeIngestService(ingest_pb2_grpc.IngestServiceServicer):
             if message.HasField("spec"):
                 spec = message.spec
                 self._sage.request_ids.append(message.request_id)
-                if self._sage.store_is_full:
-                    await abort(
-                        context, SageError(Reason.STORE_FULL, store="video store", why="0 bytes are free on its disk")
-                    )
                 if self._sage.refuse_uploads and not lost:
                     await abort(
                         context, SageError(Reason.VIDEO_UNREADABLE, filename=spec.filename, why="it is a picture")
                     )
             digest.update(message.content.data)
             size += len(message.content.data)
+        # Refused at the end: a call that is refused while it writes may lose its status, and is then repeated.
+        if self._sage.store_is_full:
+            await abort(context, SageError(Reason.STORE_FULL, store="video store", why="0 bytes are free on its disk"))
         if lost:
             await context.abort(grpc.StatusCode.INTERNAL, "Internal error from Core")
         if (spec.size_bytes, spec.sha256) != (size, digest.hexdigest()):
@@ -330,7 +331,11 @@ class FakeEmbedService(embed_pb2_grpc.EmbedServiceServicer):
                 sage.break_watches -= 1
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "connection reset")
             if sage.hang_embeddings:
-                await sage.cancelled[embedding.id].wait()
+                sage.watched[embedding.id] += not request.request_id
+                try:
+                    await sage.cancelled[embedding.id].wait()
+                finally:
+                    sage.watched[embedding.id] -= not request.request_id
         if embedding.state not in FINAL:
             embedding.revision += 1
             if sage.fail_embeddings:
@@ -347,7 +352,8 @@ class FakeEmbedService(embed_pb2_grpc.EmbedServiceServicer):
         embedding = await self._find(request.embedding_id, context)
         requests = self._sage.received[embedding.id]
         requests.discard(request.request_id)
-        if request.request_id and (requests or embedding.state in FINAL):
+        watched = self._sage.watched[embedding.id] > 0
+        if request.request_id and (requests or watched or embedding.state in FINAL):
             return embed_pb2.CancelEmbeddingResponse(embedding=embedding)
         if embedding.state == embed_pb2.EMBEDDING_STATE_COMPLETED:
             await abort(context, SageError(Reason.EMBEDDING_FINISHED, embedding_id=embedding.id, state="COMPLETED"))

@@ -1,7 +1,7 @@
 """Fakes of embed's repositories and of its feed of changes."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from sage_embed.embeddings.model import (
     states_before,
 )
 from sage_embed.embeddings.ports import ChangeFeed, EmbeddingRepository, Subscription, WorkRepository
-from sage_embed.embeddings.postgres import clean
+from sage_embed.embeddings.rows import clean
 from sage_embed.errors import TaskTakenError, request_id_reused
 from sage_runtime.errors import Reason, SageError
 
@@ -60,6 +60,7 @@ class _Record:
     job_id: int
     reusable: bool = True
     requested_without_id: bool = False
+    watched: dict[str, datetime] = field(default_factory=dict)
     chunks: dict[str, list[StoredSegments]] = field(default_factory=dict)
 
 
@@ -177,11 +178,25 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
         if withdrawing:
             self.withdrawn.add(withdrawing)
             received = {request_id for request_id, (_, id_) in self.requests.items() if id_ == embedding_id}
-            if record.requested_without_id or received - self.withdrawn:
+            watched = any(expire_time > datetime.now(UTC) for expire_time in record.watched.values())
+            if record.requested_without_id or received - self.withdrawn or watched:
                 return record.embedding
         if record.embedding.state in states_before(State.CANCELLED):
             self._finish(record, State.CANCELLED, cancelled_message(record.embedding))
         return record.embedding
+
+    async def keep_watches(self, replica: str, embedding_ids: Collection[str], *, valid_for: timedelta) -> None:
+        self._check()
+        for embedding_id in embedding_ids:
+            record = self.records.get(embedding_id)
+            if record and not record.embedding.finished:
+                record.watched[replica] = datetime.now(UTC) + valid_for
+
+    async def drop_watches(self, replica: str, embedding_ids: Collection[str]) -> None:
+        self._check()
+        for embedding_id in embedding_ids:
+            if record := self.records.get(embedding_id):
+                record.watched.pop(replica, None)
 
     async def delete(self, embedding_id: str) -> bool:
         return self.records.pop(embedding_id, None) is not None

@@ -169,7 +169,7 @@ class Client:
             request.page_token = page.next_page_token
 
     async def cancel_embedding(self, embedding_id: str, *, request_id: str = "") -> embed_pb2.Embedding:
-        """Cancel an embedding; with a request ID, only if no other request has received it."""
+        """Cancel an embedding; with a request ID, only if no other client waits for it."""
         request = embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id, request_id=request_id)
         return (await _repeatable(self.embed.CancelEmbedding, request)).embedding
 

@@ -257,7 +257,8 @@ class Preparation:
         """
         if embedding.state not in FINAL_STATES:
             line.begin_work("embedding")
-            async for embedding in watch(self._client, embedding.id):  # noqa: B020 - each is the newer state of it
+            changes = watch(self._client, embedding.id, request_id=self._requests.get(embedding.id, ""))
+            async for embedding in changes:
                 line.report(embedding.progress.fraction, embedding.progress.message)
         self._requests.pop(embedding.id, None)
         if embedding.state == embed_pb2.EMBEDDING_STATE_FAILED:
@@ -277,7 +278,7 @@ class Preparation:
     async def interrupted(self) -> str:
         """Withdraw the requests for unfinished embeddings, and return what became of these as sentences for people.
 
-        SAGE cancels an embedding only if no other request has received it.
+        SAGE cancels an embedding only if no other request has received it and no other client watches it.
         """
         cancelled = continued = 0
         for embedding_id, request_id in sorted(self._requests.items()):
@@ -294,7 +295,7 @@ class Preparation:
         if cancelled:
             note += " One embedding was cancelled." if cancelled == 1 else f" {cancelled} embeddings were cancelled."
         if continued == 1:
-            note += " One embedding continues, because someone else requested it too."
+            note += " One embedding continues, because someone else waits for it too."
         elif continued:
-            note += f" {continued} embeddings continue, because someone else requested them too."
+            note += f" {continued} embeddings continue, because someone else waits for them too."
         return note

@@ -21,10 +21,15 @@ FINAL_STATES = frozenset(
 )
 
 
-async def watch(client: Client, embedding_id: str) -> AsyncIterator[embed_pb2.Embedding]:
+async def watch(client: Client, embedding_id: str, *, request_id: str = "") -> AsyncIterator[embed_pb2.Embedding]:
     """Yield the current state of an embedding, then the state after each change. The last one is in a final state.
 
     A broken stream is reopened after the last revision that was seen.
+
+    Args:
+        client: The client of the server.
+        embedding_id: The embedding.
+        request_id: The request for it that this command can withdraw; empty if there is none.
 
     Raises:
         grpc.RpcError: There is no such embedding, or SAGE could not be reached for too long.
@@ -33,7 +38,9 @@ async def watch(client: Client, embedding_id: str) -> AsyncIterator[embed_pb2.Em
     revision = 0
     attempts = Attempts(WATCH)
     while True:
-        request = embed_pb2.WatchEmbeddingRequest(embedding_id=embedding_id, after_revision=revision)
+        request = embed_pb2.WatchEmbeddingRequest(
+            embedding_id=embedding_id, after_revision=revision, request_id=request_id
+        )
         call = client.embed.WatchEmbedding(request)
         failure: grpc.RpcError | TimeoutError = TimeoutError()
         silent_s = 0.0

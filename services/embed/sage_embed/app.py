@@ -24,6 +24,7 @@ from sage_embed.embeddings.ports import WorkRepository
 from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
 from sage_embed.embeddings.videos import IngestVideoCatalog
 from sage_embed.embeddings.watch import WatchTimes
+from sage_embed.embeddings.watch_leases import WatchLeases
 from sage_embed.engines.engine import Engine, Engines
 from sage_embed.jobs.postgres import PostgresWorkRepository
 from sage_embed.jobs.queue import FIRST_TURN_QUEUES, LOCAL_QUEUES, REMOTE_QUEUES, JobQueue, QueueWorker, quiet_queue
@@ -71,9 +72,11 @@ async def api_services(
     ):
         api_keys, current_key = open_keys(pool, settings)
         repository = PostgresEmbeddingRepository(pool, JobQueue())
+        leases = WatchLeases(repository, lease_s=settings.watch_lease_s)
         embeddings = EmbedServicer(
             repository=repository,
             feed=feed,
+            leases=leases,
             videos=IngestVideoCatalog(channel, url_validity_s=settings.url_validity_s),
             engines=Engines(make_engines(pool, settings, current_key)),
             watch_times=WatchTimes(heartbeat_s=settings.heartbeat_s, poll_s=settings.watch_poll_s),
@@ -82,7 +85,7 @@ async def api_services(
         keys = ApiKeyServicer(repository=api_keys, checker=checker, current=current_key)
         add_embeddings = partial(embed_pb2_grpc.add_EmbedServiceServicer_to_server, embeddings)
         add_keys = partial(api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server, keys)
-        async with feed.running():
+        async with feed.running(), leases.running():
             yield [
                 ServiceRegistration(name=SERVICE_NAME, add=add_embeddings, check=repository.check, drain=feed.close),
                 ServiceRegistration(name=API_KEY_SERVICE_NAME, add=add_keys, check=repository.check),

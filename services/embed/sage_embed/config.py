@@ -58,6 +58,8 @@ class ApiSettings(EmbedSettings):
         listen: HOST:PORT to serve on.
         heartbeat_s: Seconds without a change after which a watch sends a heartbeat. The contract promises 15.
         watch_poll_s: Seconds after which a watch reads the database even if no change was announced.
+        watch_lease_s: Seconds for which a watch still counts as someone who waits for the embedding after the process
+            that served it was killed.
         max_watches: Maximum number of concurrent watches; more are refused with LIMIT_EXCEEDED. A watch uses 40 KB.
         max_concurrent_calls: Maximum number of concurrent calls, including watches; more are refused with
             RESOURCE_EXHAUSTED. Health calls and calls that have not sent their first message do not count.
@@ -67,6 +69,7 @@ class ApiSettings(EmbedSettings):
     listen: ListenAddress = Field(default="127.0.0.1:50052", validation_alias="SAGE_EMBED_LISTEN")
     heartbeat_s: float = Field(default=10.0, gt=0, le=15, validation_alias="SAGE_EMBED_HEARTBEAT_SECONDS")
     watch_poll_s: float = Field(default=5.0, gt=0, le=60, validation_alias="SAGE_EMBED_WATCH_POLL_SECONDS")
+    watch_lease_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_EMBED_WATCH_LEASE_SECONDS")
     max_watches: int = Field(default=2000, ge=1, validation_alias="SAGE_EMBED_MAX_WATCHES")
     max_concurrent_calls: int = Field(default=3000, ge=1, validation_alias="SAGE_MAX_CONCURRENT_CALLS")
     max_unfinished: int = Field(default=1000, ge=1, validation_alias="SAGE_EMBED_MAX_UNFINISHED")

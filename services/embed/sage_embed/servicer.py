@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Any
 
 import grpc
@@ -11,6 +11,7 @@ from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_gr
 from sage_embed import convert
 from sage_embed.embeddings import lifecycle, watch
 from sage_embed.embeddings.ports import ChangeFeed, EmbeddingRepository, VideoCatalog
+from sage_embed.embeddings.watch_leases import WatchLeases
 from sage_embed.engines.engine import Engines
 from sage_embed.keys import api_keys
 from sage_embed.keys.api_keys import CurrentKey
@@ -30,6 +31,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
     Args:
         repository: The embeddings.
         feed: Reports changes to them.
+        leases: Keeps them from being cancelled while they are watched.
         videos: The videos.
         engines: The engines.
         watch_times: How long a watch waits.
@@ -41,6 +43,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         *,
         repository: EmbeddingRepository,
         feed: ChangeFeed,
+        leases: WatchLeases,
         videos: VideoCatalog,
         engines: Engines,
         watch_times: watch.WatchTimes,
@@ -48,6 +51,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
     ) -> None:
         self._repository = repository
         self._feed = feed
+        self._leases = leases
         self._videos = videos
         self._engines = engines
         self._watch_times = watch_times
@@ -108,7 +112,9 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             feed=self._feed,
             times=self._watch_times,
         )
-        async with aclosing(changes):
+        # The watch of a request must not keep alive what that request withdraws.
+        lease = nullcontext() if request.request_id else self._leases.hold(request.embedding_id)
+        async with lease, aclosing(changes):
             async for embedding in changes:
                 yield convert.to_watch_response(embedding)
 

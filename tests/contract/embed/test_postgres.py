@@ -13,7 +13,8 @@ from psycopg.rows import dict_row
 from sage_embed.config import SCHEMA
 from sage_embed.embeddings.changes import PostgresChangeFeed
 from sage_embed.embeddings.model import Plan, StoredSegments, Video
-from sage_embed.embeddings.postgres import PostgresEmbeddingRepository, to_embedding
+from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
+from sage_embed.embeddings.rows import to_embedding
 from sage_embed.jobs import queue as schema
 from sage_embed.jobs.queue import FIRST_TURN_QUEUES, LOCAL_QUEUES, REMOTE_QUEUES, JobQueue
 from sage_runtime.api import new_id

@@ -17,9 +17,10 @@ from sage.ingest.v1 import media_pb2
 from sage_embed import convert
 from sage_embed.config import SCHEMA
 from sage_embed.embeddings.lifecycle import CreateRequest, create
-from sage_embed.embeddings.model import Embedding, Failure, Video
+from sage_embed.embeddings.model import Embedding, Failure, State, Video
 from sage_embed.embeddings.ports import EmbeddingRepository
-from sage_embed.embeddings.postgres import PostgresEmbeddingRepository, to_embedding
+from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
+from sage_embed.embeddings.rows import to_embedding
 from sage_embed.engines.engine import Engines
 from sage_embed.jobs.queue import JobQueue, migrate_all
 from sage_runtime.api import new_id
@@ -180,6 +181,28 @@ async def test_deleting_an_embedding_frees_every_request_id_that_received_it(req
     await finish(first, "delete")
     second, reused = await request_embedding(request_id="second", clip_seconds=3.0)
     assert (second.plan.clip_seconds, reused) == (3.0, False)
+
+
+async def test_a_watched_embedding_is_cancelled_only_once_no_replica_serves_watches_of_it(
+    repositories, request_embedding
+):
+    first, _ = await request_embedding(request_id="r")
+    minute, past = timedelta(minutes=1), timedelta(minutes=-1)
+
+    async def withdrawn() -> State:
+        withdrawn = await repositories.api.cancel(first.id, withdrawing="r")
+        assert withdrawn is not None
+        return withdrawn.state
+
+    for replica in ("one", "other"):
+        await repositories.api.keep_watches(replica, [first.id, new_id("embed")], valid_for=minute)
+    assert await withdrawn() is State.PENDING
+    await repositories.api.drop_watches("one", [first.id])
+    assert await withdrawn() is State.PENDING
+    await repositories.api.keep_watches("other", [first.id], valid_for=past)
+    assert await withdrawn() is State.CANCELLED
+    await repositories.api.keep_watches("one", [first.id], valid_for=minute)
+    assert await withdrawn() is State.CANCELLED
 
 
 async def test_concurrent_requests_through_two_processes_make_one_embedding_and_one_job(

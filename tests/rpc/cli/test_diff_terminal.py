@@ -68,10 +68,40 @@ async def test_interrupt_leaves_what_another_command_waits_for(environ, fake, fi
     await until_turned(lambda: len(fake.embeddings) == 2, timeout_s=60)
     second = await start()
     await until_turned(lambda: {len(ids) for ids in fake.received.values()} == {2}, timeout_s=60)
-    assert await interrupt(first) == ("Interrupted. 2 embeddings continue, because someone else requested them too.")
+    assert await interrupt(first) == ("Interrupted. 2 embeddings continue, because someone else waits for them too.")
     assert {one.state for one in fake.embeddings.values()} == {embed_pb2.EMBEDDING_STATE_PROCESSING}
     assert await interrupt(second) == "Interrupted. 2 embeddings were cancelled."
     assert {one.state for one in fake.embeddings.values()} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
+
+
+async def test_interrupt_leaves_what_another_command_watches(environ, fake, films, tmp_path):
+    """The watch that the interrupted command has itself does not count."""
+    fake.hang_embeddings = True
+
+    async def start(*arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sage_cli", *arguments),
+            cwd=tmp_path,
+            env=environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    first = await start("diff", *films)
+    await until_turned(lambda: fake.watches == 2, timeout_s=60)
+    watched, other = fake.embeddings.values()
+    watching = await start("watch", watched.id)
+    await until_turned(lambda: fake.watched[watched.id] == 1, timeout_s=60)
+    first.send_signal(signal.SIGINT)
+    _, err = await first.communicate()
+    assert err.decode().strip() == (
+        "Interrupted. One embedding was cancelled. One embedding continues, because someone else waits for it too."
+    )
+    states = [watched.state, other.state]
+    assert states == [embed_pb2.EMBEDDING_STATE_PROCESSING, embed_pb2.EMBEDDING_STATE_CANCELLED]
+    watching.send_signal(signal.SIGINT)
+    _, err = await watching.communicate()
+    assert b"The work continues." in err
 
 
 async def test_characters_that_the_encoding_lacks_are_escaped(sage, films, tmp_path):

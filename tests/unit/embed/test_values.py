@@ -27,7 +27,7 @@ from sage_embed.embeddings.model import (
     max_segments,
     states_before,
 )
-from sage_embed.embeddings.postgres import from_segments, join_segments
+from sage_embed.embeddings.rows import from_segments, join_segments
 from sage_embed.engines.engine import Engines, Segments
 from sage_embed.errors import RETRYABLE, encryption_key_missing
 from sage_runtime.api import new_id

@@ -185,8 +185,8 @@ async def list_page(
 async def cancel(embedding_id: str, *, withdrawing: str, repository: EmbeddingRepository) -> Embedding:
     """Cancel an embedding and return it. Cancelling it again returns it unchanged.
 
-    With a request ID to withdraw, it is cancelled only if no other request has received it, and finished ones are
-    returned as they are.
+    With a request ID to withdraw, it is cancelled only if no other request has received it and no client watches it;
+    finished ones are returned as they are.
 
     Raises:
         SageError: EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED, STORE_UNAVAILABLE.

@@ -1,6 +1,6 @@
 """Ports of embed: what its use cases require from adapters."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol
@@ -98,9 +98,20 @@ class EmbeddingRepository(Protocol):
         Args:
             embedding_id: The embedding.
             withdrawing: A request ID: that request is withdrawn, and the embedding stays as it is if another request,
-                with or without an ID, has received it. A reuse at the same time receives it or makes a new one, but
-                never receives it cancelled.
+                with or without an ID, has received it, or if a replica serves watches of it. A reuse at the same time
+                receives it or makes a new one, but never receives it cancelled.
         """
+        ...
+
+    async def keep_watches(self, replica: str, embedding_ids: Collection[str], *, valid_for: timedelta) -> None:
+        """Record that a replica serves watches of these embeddings, for `valid_for` from now.
+
+        Finished and unknown embeddings are skipped.
+        """
+        ...
+
+    async def drop_watches(self, replica: str, embedding_ids: Collection[str]) -> None:
+        """Record that a replica serves watches of these embeddings no longer. Expired records are deleted, too."""
         ...
 
     async def delete(self, embedding_id: str) -> bool:

@@ -1,29 +1,23 @@
 """Embeddings in PostgreSQL, as the API uses them."""
 
-from typing import Any
+from collections.abc import Collection
+from datetime import timedelta
 
-import numpy as np
 import psycopg
-from sage.ingest.v1 import media_pb2
-from sage_runtime.errors import Reason
 from sage_runtime.postgres import Pool, ping, store_errors
 
 from sage_embed.embeddings.model import (
     Embedding,
-    Failure,
     Filter,
     Plan,
-    Progress,
     Recipe,
     State,
     StoredSegments,
-    Track,
-    Video,
     cancelled_message,
     states_before,
 )
-from sage_embed.embeddings.pictures import picture_of
 from sage_embed.embeddings.ports import EmbeddingRepository
+from sage_embed.embeddings.rows import from_plan, from_recipe, join_segments, to_embedding
 from sage_embed.errors import request_id_reused
 from sage_embed.jobs.queue import Connection, JobQueue
 
@@ -98,8 +92,27 @@ UPDATE embedding_requests SET withdrawn = true WHERE request_id = %(request_id)s
 _STILL_WANTED = """
 SELECT requested_without_id OR EXISTS (
     SELECT FROM embedding_requests WHERE embedding_id = %(id)s AND NOT withdrawn
+) OR EXISTS (
+    SELECT FROM embedding_watches WHERE embedding_id = %(id)s AND expire_time > now()
 ) AS wanted
 FROM embeddings WHERE id = %(id)s
+"""
+
+# A withdrawal in progress is waited for. If it cancels the embedding, there is nothing left to wait for.
+_KEEP_WATCHES = """
+INSERT INTO embedding_watches (embedding_id, replica, expire_time)
+SELECT id, %(replica)s, now() + %(valid_for)s FROM embeddings
+WHERE id = ANY(%(embedding_ids)s) AND state IN ('PENDING', 'PROCESSING') FOR KEY SHARE
+ON CONFLICT (embedding_id, replica) DO UPDATE SET expire_time = EXCLUDED.expire_time
+"""
+
+# Rows that another replica is deleting are skipped, or the two could wait for each other.
+_DROP_WATCHES = """
+DELETE FROM embedding_watches WHERE (embedding_id, replica) IN (
+    SELECT embedding_id, replica FROM embedding_watches
+    WHERE (replica = %(replica)s AND embedding_id = ANY(%(embedding_ids)s)) OR expire_time < now()
+    FOR UPDATE SKIP LOCKED
+)
 """
 
 _FIND_REQUEST = """
@@ -269,6 +282,18 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                     await self._queue.drop(connection, row["job_id"])
                 return await _get(connection, embedding_id)
 
+    async def keep_watches(self, replica: str, embedding_ids: Collection[str], *, valid_for: timedelta) -> None:
+        row = {"replica": replica, "embedding_ids": list(embedding_ids), "valid_for": valid_for}
+        with store_errors():
+            async with self._pool.connection() as connection:
+                await connection.execute(_KEEP_WATCHES, row)
+
+    async def drop_watches(self, replica: str, embedding_ids: Collection[str]) -> None:
+        row = {"replica": replica, "embedding_ids": list(embedding_ids)}
+        with store_errors():
+            async with self._pool.connection() as connection:
+                await connection.execute(_DROP_WATCHES, row)
+
     async def delete(self, embedding_id: str) -> bool:
         query = "DELETE FROM embeddings WHERE id = %s RETURNING job_id"
         with store_errors():
@@ -298,7 +323,7 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
 
 
 async def _wanted_without(connection: Connection, embedding_id: str, request_id: str) -> bool:
-    """Withdraw a request, and return whether another one received the embedding."""
+    """Withdraw a request, and return whether another one received the embedding, or anyone else watches it."""
     parameters = {"id": embedding_id, "request_id": request_id}
     await connection.execute(_WITHDRAW, parameters)
     row = await (await connection.execute(_STILL_WANTED, parameters)).fetchone()
@@ -319,110 +344,3 @@ async def _get(connection: Connection, embedding_id: str) -> Embedding | None:
     cursor = await connection.execute("SELECT * FROM embeddings_with_tracks WHERE id = %s", (embedding_id,))
     row = await cursor.fetchone()
     return None if row is None else to_embedding(row)
-
-
-Row = dict[str, Any]
-
-
-def to_embedding(row: Row) -> Embedding:
-    """Return the embedding of a row of `embeddings_with_tracks`."""
-    reason = row["failure_reason"]
-    return Embedding(
-        id=row["id"],
-        plan=Plan(
-            video=Video(
-                id=row["video_id"],
-                duration_seconds=row["video_duration_seconds"],
-                start_offset_seconds=row["video_start_offset_seconds"],
-                has_audio=row["video_has_audio"],
-                size_bytes=row["video_size_bytes"],
-                width=row["video_width"],
-                height=row["video_height"],
-                picture=picture_of(media_pb2.Media.FromString(bytes(row["video_media"]))),
-                media=bytes(row["video_media"]),
-            ),
-            model=row["model"],
-            model_revision=row["model_revision"],
-            provider=row["provider"],
-            dimensions=row["dimensions"],
-            clip_seconds=row["clip_seconds"],
-            tracks=tuple(row["requested_tracks"]),
-        ),
-        state=State(row["state"]),
-        progress=Progress(row["progress"], row["progress_message"]),
-        tracks=tuple(Track(*track) for track in row["tracks"]),
-        provider_task_id=row["provider_task_id"],
-        failure=None if reason is None else Failure(Reason(reason), row["failure_message"]),
-        create_time=row["create_time"],
-        start_time=row["start_time"],
-        finish_time=row["finish_time"],
-        revision=row["revision"],
-        attempts=row["attempts"],
-        submitted_url=row["submitted_url"],
-        submitted_key=row["submitted_key"],
-        submitted_at=row["submitted_at"],
-        task_adopted=row["task_adopted"],
-        claim_time=row.get("claim_time"),
-    )
-
-
-def from_plan(plan: Plan) -> Row:
-    """Return the columns of a plan."""
-    return {
-        **from_recipe(plan.recipe),
-        "video_duration_seconds": plan.video.duration_seconds,
-        "video_start_offset_seconds": plan.video.start_offset_seconds,
-        "video_has_audio": plan.video.has_audio,
-        "video_size_bytes": plan.video.size_bytes,
-        "video_width": plan.video.width,
-        "video_height": plan.video.height,
-        "video_media": plan.video.media,
-        "provider": plan.provider,
-        "dimensions": plan.dimensions,
-    }
-
-
-def from_recipe(recipe: Recipe) -> Row:
-    """Return the columns of a recipe, which the index `embeddings_by_recipe` covers."""
-    return {
-        "video_id": recipe.video_id,
-        "model": recipe.model,
-        "model_revision": recipe.model_revision,
-        "clip_seconds": recipe.clip_seconds,
-        "requested_tracks": list(recipe.tracks),
-    }
-
-
-def from_segments(chunk: StoredSegments) -> Row:
-    """Return the columns of a chunk."""
-    return {
-        "first_index": chunk.first_index,
-        "segment_count": len(chunk),
-        "start_seconds": chunk.start_seconds.astype("<f8").tobytes(),
-        "end_seconds": chunk.end_seconds.astype("<f8").tobytes(),
-        "vectors": chunk.vectors,
-    }
-
-
-def join_segments(rows: list[Row], *, first_index: int, max_segments: int) -> StoredSegments | None:
-    """Return at most `max_segments` segments of consecutive chunks from `first_index`, or `None` if there are none."""
-    if not rows:
-        return None
-    count = sum(row["segment_count"] for row in rows)
-    vectors = b"".join(row["vectors"] for row in rows)
-    row_bytes = len(vectors) // count
-    begin = first_index - rows[0]["first_index"]
-    end = min(count, begin + max_segments)
-    if not 0 <= begin < end:
-        return None
-    return StoredSegments(
-        first_index=first_index,
-        start_seconds=np.frombuffer(b"".join(row["start_seconds"] for row in rows), "<f8")[begin:end],
-        end_seconds=np.frombuffer(b"".join(row["end_seconds"] for row in rows), "<f8")[begin:end],
-        vectors=vectors[begin * row_bytes : end * row_bytes],
-    )
-
-
-def clean(text: str) -> str:
-    """Return a text that PostgreSQL can store: without NUL and lone surrogates, both of which JSON may contain."""
-    return text.replace("\0", "").encode(errors="replace").decode()

@@ -23,7 +23,8 @@ from sage_embed.embeddings.model import (
     states_before,
 )
 from sage_embed.embeddings.ports import WorkRepository
-from sage_embed.embeddings.postgres import clean, drop_segments, from_segments, to_embedding
+from sage_embed.embeddings.postgres import drop_segments
+from sage_embed.embeddings.rows import clean, from_segments, to_embedding
 from sage_embed.errors import TaskTakenError
 from sage_embed.jobs.queue import Connection, JobQueue
 from sage_embed.keys.model import PROVIDER

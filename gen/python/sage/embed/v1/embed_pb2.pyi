@@ -596,21 +596,27 @@ class WatchEmbeddingRequest(_message.Message):
 
     EMBEDDING_ID_FIELD_NUMBER: _builtins.int
     AFTER_REVISION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     embedding_id: _builtins.str
     """ID of the embedding. Required."""
     after_revision: _builtins.int
     """The last revision that the client has seen: states up to it are not sent again, except for a final state, which is
     always sent. Zero: start with the current state.
     """
+    request_id: _builtins.str
+    """The `request_id` of the CreateEmbedding call that received this embedding. The request keeps the embedding alive
+    until it is withdrawn with CancelEmbedding, and this watch does not. Empty: the watch itself does, like a request.
+    """
     def __init__(
         self,
         *,
         embedding_id: _builtins.str = ...,
         after_revision: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "embedding_id", b"embedding_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_revision", b"after_revision", "embedding_id", b"embedding_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -681,7 +687,8 @@ class CancelEmbeddingRequest(_message.Message):
     """ID of the embedding. Required."""
     request_id: _builtins.str
     """The `request_id` of a CreateEmbedding call that received this embedding: that request is withdrawn, and the
-    embedding is cancelled only if no other call has received it. A call without a `request_id` cannot be withdrawn.
+    embedding is cancelled only if no other call has received it and no watch without a `request_id` is open, nor was
+    on a server that crashed up to a minute ago. A call without a `request_id` cannot be withdrawn.
     Empty: it is cancelled even if others wait for it.
     """
     def __init__(

@@ -132,6 +132,8 @@ class EmbedServiceServicer:
         state. If a stream ends without it, the connection was lost: watch again with `after_revision`. Any replica can
         serve it. If several changes follow quickly, some states may be skipped, but never the final one.
 
+        While it is watched without a `request_id`, an embedding is not cancelled by withdrawing the requests for it.
+
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also if it is deleted while watched), LIMIT_EXCEEDED (too many
         watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
         """
@@ -141,7 +143,7 @@ class EmbedServiceServicer:
 
     def CancelEmbedding(self, request, context):
         """Cancels an embedding for everyone who waits for it, or withdraws one request for it and cancels it only if there is
-        no other. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
+        no other request and no watch without a `request_id`. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
         has started cannot be stopped and may still be billed; `progress.message` then says so.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed, and no `request_id` is

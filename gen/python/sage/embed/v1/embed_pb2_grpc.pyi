@@ -71,12 +71,14 @@ class EmbedServiceStub:
     state. If a stream ends without it, the connection was lost: watch again with `after_revision`. Any replica can
     serve it. If several changes follow quickly, some states may be skipped, but never the final one.
 
+    While it is watched without a `request_id`, an embedding is not cancelled by withdrawing the requests for it.
+
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also if it is deleted while watched), LIMIT_EXCEEDED (too many
     watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
     """
     CancelEmbedding: _grpc.UnaryUnaryMultiCallable[_embed_pb2.CancelEmbeddingRequest, _embed_pb2.CancelEmbeddingResponse]
     """Cancels an embedding for everyone who waits for it, or withdraws one request for it and cancels it only if there is
-    no other. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
+    no other request and no watch without a `request_id`. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
     has started cannot be stopped and may still be billed; `progress.message` then says so.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed, and no `request_id` is
@@ -134,12 +136,14 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     state. If a stream ends without it, the connection was lost: watch again with `after_revision`. Any replica can
     serve it. If several changes follow quickly, some states may be skipped, but never the final one.
 
+    While it is watched without a `request_id`, an embedding is not cancelled by withdrawing the requests for it.
+
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also if it is deleted while watched), LIMIT_EXCEEDED (too many
     watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
     """
     CancelEmbedding: _aio.UnaryUnaryMultiCallable[_embed_pb2.CancelEmbeddingRequest, _embed_pb2.CancelEmbeddingResponse]  # type: ignore[assignment]
     """Cancels an embedding for everyone who waits for it, or withdraws one request for it and cancels it only if there is
-    no other. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
+    no other request and no watch without a `request_id`. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
     has started cannot be stopped and may still be billed; `progress.message` then says so.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed, and no `request_id` is
@@ -224,6 +228,8 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         state. If a stream ends without it, the connection was lost: watch again with `after_revision`. Any replica can
         serve it. If several changes follow quickly, some states may be skipped, but never the final one.
 
+        While it is watched without a `request_id`, an embedding is not cancelled by withdrawing the requests for it.
+
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND (also if it is deleted while watched), LIMIT_EXCEEDED (too many
         watches), STORE_UNAVAILABLE, SERVICE_UNAVAILABLE (the server is about to stop).
         """
@@ -235,7 +241,7 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embed_pb2.CancelEmbeddingResponse, _abc.Awaitable[_embed_pb2.CancelEmbeddingResponse]]:
         """Cancels an embedding for everyone who waits for it, or withdraws one request for it and cancels it only if there is
-        no other. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
+        no other request and no watch without a `request_id`. If it is CANCELLED when the call returns, the worker stops soon after. Idempotent. A provider's task that
         has started cannot be stopped and may still be billed; `progress.message` then says so.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_FINISHED (it has completed or failed, and no `request_id` is
