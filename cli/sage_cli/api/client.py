@@ -9,7 +9,7 @@ from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_gr
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
 from sage_cli.api.channel import open_channel
-from sage_cli.api.retries import QUICK, retry
+from sage_cli.api.retries import PATIENT, QUICK, retry
 from sage_cli.api.sign_in import Credentials
 
 if TYPE_CHECKING:
@@ -22,16 +22,6 @@ PAGE_SIZE = 200
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-
-
-async def _repeatable(
-    method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
-    request: Request,
-    *,
-    timeout_s: float = CALL_TIMEOUT_S,
-) -> Response:
-    """Make a call that may be repeated: it changes nothing, has a request ID, or is idempotent."""
-    return await retry(lambda: method(request, timeout=timeout_s), QUICK)
 
 
 class Client:
@@ -52,6 +42,7 @@ class Client:
         Raises:
             CommandError: The address is malformed, or the token would go to another machine unencrypted.
         """
+        self._rule = QUICK
         self._channel = open_channel(address, credentials or Credentials())
         self.ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
         self.embed = embed_pb2_grpc.EmbedServiceStub(self._channel)
@@ -66,15 +57,29 @@ class Client:
     ) -> None:
         await self._channel.close()
 
+    def be_patient(self) -> None:
+        """Let further calls outlast a restart of SAGE: a failure would now waste work."""
+        self._rule = PATIENT
+
+    async def _repeatable(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> Response:
+        """Make a call that may be repeated: it changes nothing, has a request ID, or is idempotent."""
+        return await retry(lambda: method(request, timeout=timeout_s), self._rule)
+
     async def get_video(self, video_id: str) -> ingest_pb2.Video:
         """Return one video."""
-        return (await _repeatable(self.ingest.GetVideo, ingest_pb2.GetVideoRequest(video_id=video_id))).video
+        return (await self._repeatable(self.ingest.GetVideo, ingest_pb2.GetVideoRequest(video_id=video_id))).video
 
     async def videos_with(self, sha256: str) -> AsyncIterator[ingest_pb2.Video]:
         """Yield the videos with these bytes, whatever their names, newest first. Pages are fetched as needed."""
         request = ingest_pb2.ListVideosRequest(sha256=sha256)
         while True:
-            page = await _repeatable(self.ingest.ListVideos, request)
+            page = await self._repeatable(self.ingest.ListVideos, request)
             for video in page.videos:
                 yield video
             if not page.next_page_token:
@@ -87,7 +92,7 @@ class Client:
         found: list[ingest_pb2.Video] = []
         while len(found) < limit:
             request.page_size = min(limit - len(found), PAGE_SIZE)
-            page = await _repeatable(self.ingest.ListVideos, request)
+            page = await self._repeatable(self.ingest.ListVideos, request)
             found += page.videos
             request.page_token = page.next_page_token
             if not page.next_page_token:
@@ -100,7 +105,7 @@ class Client:
         found: list[ingest_pb2.Upload] = []
         while len(found) < limit:
             request.page_size = min(limit - len(found), PAGE_SIZE)
-            page = await _repeatable(self.ingest.ListUploads, request)
+            page = await self._repeatable(self.ingest.ListUploads, request)
             found += page.uploads
             request.page_token = page.next_page_token
             if not page.next_page_token:
@@ -109,7 +114,7 @@ class Client:
 
     async def abort_upload(self, upload_id: str) -> None:
         """Drop an open upload and its parts."""
-        await _repeatable(self.ingest.AbortUpload, ingest_pb2.AbortUploadRequest(upload_id=upload_id))
+        await self._repeatable(self.ingest.AbortUpload, ingest_pb2.AbortUploadRequest(upload_id=upload_id))
 
     async def delete_video(self, video_id: str) -> None:
         """Delete a video. Not repeated: a second call would fail with VIDEO_NOT_FOUND."""
@@ -119,11 +124,11 @@ class Client:
         """Return a URL that plays a video for a number of seconds."""
         request = ingest_pb2.GetPlaybackUrlRequest(video_id=video_id)
         request.validity.FromSeconds(validity_s)
-        return (await _repeatable(self.ingest.GetPlaybackUrl, request)).url
+        return (await self._repeatable(self.ingest.GetPlaybackUrl, request)).url
 
     async def list_models(self) -> Sequence[embed_pb2.Model]:
         """Return the models, the best usable one first."""
-        return (await _repeatable(self.embed.ListModels, embed_pb2.ListModelsRequest())).models
+        return (await self._repeatable(self.embed.ListModels, embed_pb2.ListModelsRequest())).models
 
     async def create_embedding(
         self,
@@ -144,12 +149,12 @@ class Client:
             request_id=request_id,
             force=force,
         )
-        return await _repeatable(self.embed.CreateEmbedding, request)
+        return await self._repeatable(self.embed.CreateEmbedding, request)
 
     async def get_embedding(self, embedding_id: str) -> embed_pb2.Embedding:
         """Return one embedding."""
         request = embed_pb2.GetEmbeddingRequest(embedding_id=embedding_id)
-        return (await _repeatable(self.embed.GetEmbedding, request)).embedding
+        return (await self._repeatable(self.embed.GetEmbedding, request)).embedding
 
     async def list_embeddings(
         self,
@@ -161,7 +166,7 @@ class Client:
         """Yield embeddings, newest first. Pages are fetched as needed."""
         request = embed_pb2.ListEmbeddingsRequest(page_size=PAGE_SIZE, video_id=video_id, model=model, state=state)
         while True:
-            page = await _repeatable(self.embed.ListEmbeddings, request)
+            page = await self._repeatable(self.embed.ListEmbeddings, request)
             for embedding in page.embeddings:
                 yield embedding
             if not page.next_page_token:
@@ -171,7 +176,7 @@ class Client:
     async def cancel_embedding(self, embedding_id: str, *, request_id: str = "") -> embed_pb2.Embedding:
         """Cancel an embedding; with a request ID, only if no other client waits for it."""
         request = embed_pb2.CancelEmbeddingRequest(embedding_id=embedding_id, request_id=request_id)
-        return (await _repeatable(self.embed.CancelEmbedding, request)).embedding
+        return (await self._repeatable(self.embed.CancelEmbedding, request)).embedding
 
     async def delete_embedding(self, embedding_id: str) -> None:
         """Delete an embedding. Not repeated: a second call would fail with EMBEDDING_NOT_FOUND."""
@@ -186,16 +191,16 @@ class Client:
             validate_only: Whether to check the key without storing it.
         """
         request = api_key_pb2.SetApiKeyRequest(key=key, validate_only=validate_only)
-        return (await _repeatable(self._api_keys.SetApiKey, request)).api_key
+        return (await self._repeatable(self._api_keys.SetApiKey, request)).api_key
 
     async def get_api_key(self) -> api_key_pb2.ApiKey:
         """Return the description of the TwelveLabs key."""
-        return (await _repeatable(self._api_keys.GetApiKey, api_key_pb2.GetApiKeyRequest())).api_key
+        return (await self._repeatable(self._api_keys.GetApiKey, api_key_pb2.GetApiKeyRequest())).api_key
 
     async def delete_api_key(self) -> None:
         """Delete the TwelveLabs key, if one is stored."""
-        await _repeatable(self._api_keys.DeleteApiKey, api_key_pb2.DeleteApiKeyRequest())
+        await self._repeatable(self._api_keys.DeleteApiKey, api_key_pb2.DeleteApiKeyRequest())
 
     async def compare(self, request: compare_pb2.CompareEmbeddingsRequest) -> compare_pb2.CompareEmbeddingsResponse:
         """Compare two embeddings."""
-        return await _repeatable(self._compare.CompareEmbeddings, request, timeout_s=COMPARE_TIMEOUT_S)
+        return await self._repeatable(self._compare.CompareEmbeddings, request, timeout_s=COMPARE_TIMEOUT_S)

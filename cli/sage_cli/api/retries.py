@@ -3,14 +3,17 @@
 | Rule          | Used for                              | What is retried                        | For how long     |
 | ------------- | ------------------------------------- | -------------------------------------- | ---------------- |
 | `QUICK`       | unary calls that may be repeated      | UNAVAILABLE                            | 2 times in 0.3 s |
+| `PATIENT`     | the same, after work of minutes       | UNAVAILABLE                            | 60 s of pauses   |
 | `WATCH`       | watching an embedding                 | broken streams, and silence            | 60 s of silence  |
 | `UPLOAD`      | resumable uploads, except their parts | broken connections, a busy server      | 60 s of pauses   |
 | `PART`        | the parts of resumable uploads        | the same, and bytes damaged in transit | 60 s of pauses   |
+| `AWAY`        | streamed uploads                      | UNAVAILABLE with a reason              | 60 s of pauses   |
 | `LOST_STATUS` | streamed uploads                      | INTERNAL without a reason              | 2 times, at once |
 
 Why: a person waits for a unary call, so only a connection that was closed while idle is worth a second try. A restart
-of the server takes less than a minute, and hours of embedding or uploading must survive it. A streamed upload starts
-from the beginning, so it is repeated only if its result was lost.
+of the server takes less than a minute, and hours of embedding or uploading must survive it, as must the calls that use
+their result. A streamed upload starts from the beginning, so it is repeated only if its result was lost, or if SAGE
+says that its database or store is away.
 
 An error with a SAGE reason is the result of the call, and is retried only if SAGE says that it may change. An error
 without one comes from the connection or a proxy.
@@ -71,6 +74,7 @@ QUICK = Rule(
     longest_pause_s=0.3,
     max_attempts=3,
 )
+PATIENT = replace(QUICK, patience_s=60.0, first_pause_s=0.25, longest_pause_s=5.0, max_attempts=None)
 WATCH = Rule(codes=_BROKEN, reasons=_AWAY, patience_s=60.0, first_pause_s=0.25, longest_pause_s=5.0)
 UPLOAD = Rule(
     codes=_BROKEN | {_Code.ABORTED, _Code.RESOURCE_EXHAUSTED},
@@ -80,6 +84,7 @@ UPLOAD = Rule(
     longest_pause_s=10.0,
 )
 PART = replace(UPLOAD, reasons=UPLOAD.reasons | {"SIZE_MISMATCH", "CHECKSUM_MISMATCH"})
+AWAY = Rule(codes=frozenset(), reasons=_AWAY, patience_s=60.0, first_pause_s=0.5, longest_pause_s=10.0)
 # A call that is refused while it writes may lose its status in grpcio: https://github.com/grpc/grpc/issues/36066.
 LOST_STATUS = Rule(
     codes=frozenset({_Code.INTERNAL}),

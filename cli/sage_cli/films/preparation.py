@@ -181,6 +181,7 @@ class Preparation:
         media_type = self.media_type(target)
         line.begin_bytes("reading", target.size_bytes)
         check = await checksum(target.path, advance=line.advance)
+        self._client.be_patient()
         async with self._locks[f"{check.sha256}:{target.video_track}"]:
             video = await find_stored(self._client, check.sha256, video_track=target.video_track)
             if video is None:
@@ -257,6 +258,7 @@ class Preparation:
         """
         if embedding.state not in FINAL_STATES:
             line.begin_work("embedding")
+            self._client.be_patient()
             changes = watch(self._client, embedding.id, request_id=self._requests.get(embedding.id, ""))
             async for embedding in changes:
                 line.report(embedding.progress.fraction, embedding.progress.message)

@@ -102,7 +102,7 @@ class _ResumableUpload:
             except grpc.RpcError as error:
                 if reason_of(error) != "PART_MISSING":
                     raise
-            self._arrived = {part.part_number for part in (await self._get()).parts}
+            self._arrived = {part.part_number for part in (await retry(self._get, UPLOAD)).parts}
         await self._send_missing()
         return await self._complete()
 

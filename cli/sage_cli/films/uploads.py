@@ -14,7 +14,7 @@ from google.api import httpbody_pb2
 from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.api.client import Client
-from sage_cli.api.retries import LOST_STATUS, Attempts
+from sage_cli.api.retries import AWAY, LOST_STATUS, Attempts
 from sage_cli.films.resumable_uploads import file_got_shorter, upload_resumable
 from sage_cli.films.targets import unreadable
 from sage_cli.show.progress import Line
@@ -121,12 +121,14 @@ async def upload(
         return await upload_resumable(client, path, spec, line=line)
     # The server recognises a repeated upload by its request ID.
     first = ingest_pb2.UploadVideoRequest(spec=spec, request_id=f"sage-cli-{uuid.uuid4().hex}")
-    attempts = Attempts(LOST_STATUS)
+    lost, away = Attempts(LOST_STATUS), Attempts(AWAY)
     while True:
         try:
-            return await _stream(client, path, first, listen_s=_LISTEN_S if attempts.count else 0.0, line=line)
+            return await _stream(
+                client, path, first, listen_s=_LISTEN_S if lost.count or away.count else 0.0, line=line
+            )
         except grpc.RpcError as error:
-            await attempts.failed(error)
+            await (away if AWAY.covers(error) else lost).failed(error)
 
 
 async def _stream(

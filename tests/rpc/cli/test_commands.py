@@ -324,8 +324,8 @@ async def test_video_shows_what_its_file_holds(sage, fake):
 async def test_call_that_may_be_repeated_survives_a_broken_connection(sage, fake):
     """Two failures are retried; the third is final."""
     video = fake.add_video()
-    fake.unavailable = 2
+    fake.unavailable["GetVideo"] = 2
     assert (await sage("video", video.id)).code == 0
-    fake.unavailable = 3
+    fake.unavailable["GetVideo"] = 3
     assert (await sage("video", video.id)).code == 2
-    assert fake.unavailable == 0
+    assert fake.unavailable["GetVideo"] == 0

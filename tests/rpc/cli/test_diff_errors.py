@@ -131,6 +131,15 @@ async def test_upload_whose_status_got_lost_is_repeated_under_the_same_request_i
     assert len(set(fake.request_ids)) == 1
 
 
+@pytest.mark.parametrize("method", ["ListVideos", "UploadVideo", "CreateEmbedding", "CompareEmbeddings"])
+async def test_diff_outlasts_a_short_outage_once_it_has_begun(sage, fake, films, method):
+    """A call that a person waits for is tried three times; one that follows work, for a minute."""
+    fake.unavailable[method] = 5
+    outcome = await sage("diff", *films)
+    assert outcome.code == 1, outcome.err
+    assert fake.unavailable[method] == 0
+
+
 async def test_upload_is_repeated_twice_at_most(sage, fake, films):
     fake.lose_statuses = 9
     outcome = await sage("upload", films[0])

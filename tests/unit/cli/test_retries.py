@@ -6,7 +6,7 @@ import grpc
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
-from sage_cli.api.retries import LOST_STATUS, PART, QUICK, UPLOAD, WATCH, Attempts, Rule, retry
+from sage_cli.api.retries import AWAY, LOST_STATUS, PART, PATIENT, QUICK, UPLOAD, WATCH, Attempts, Rule, retry
 
 Code = grpc.StatusCode
 
@@ -45,6 +45,9 @@ class Call:
     [
         (QUICK, make_error(Code.UNAVAILABLE)),
         (QUICK, make_error(Code.UNAVAILABLE, "STORE_UNAVAILABLE")),
+        (PATIENT, make_error(Code.UNAVAILABLE)),
+        (PATIENT, make_error(Code.UNAVAILABLE, "STORE_UNAVAILABLE")),
+        (AWAY, make_error(Code.UNAVAILABLE, "STORE_UNAVAILABLE")),
         (WATCH, make_error(Code.INTERNAL)),
         (WATCH, make_error(Code.UNAVAILABLE, "SERVICE_UNAVAILABLE")),
         (UPLOAD, make_error(Code.UNAVAILABLE)),
@@ -69,6 +72,8 @@ async def test_errors_that_may_pass_are_retried(rule, error) -> None:
     [
         (QUICK, make_error(Code.INTERNAL)),
         (QUICK, make_error(Code.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")),
+        (PATIENT, make_error(Code.INTERNAL)),
+        (AWAY, make_error(Code.UNAVAILABLE)),
         (WATCH, make_error(Code.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")),
         (WATCH, make_error(Code.NOT_FOUND, "EMBEDDING_NOT_FOUND")),
         (UPLOAD, make_error(Code.INTERNAL, "INTERNAL")),
