@@ -330,6 +330,14 @@ JUMPS = [
         even=False,
     ),
     Film(
+        "asf with a long still before its last frame",
+        _of("asf", Track("wmv2", times=(0, 0.04, 0.08, 0.12, 30))),
+        30.04,
+        5,
+        Fraction(5) / Fraction("30.04"),
+        even=False,
+    ),
+    Film(
         "matroska with a long still",
         _of("matroska", Track(times=(0, 0.04, 0.08, 60, 60.04))),
         60.08,

@@ -1,6 +1,7 @@
 """Makes small films of any container, codec and timing with PyAV."""
 
 import io
+import random
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -145,6 +146,26 @@ def raw_film(codec: str) -> bytes:
         for packet in _encode(stream, track):
             container.mux(packet)
     return out.getvalue()
+
+
+def mutated(content: bytes, seed: int) -> bytes:
+    """Return a film with bytes flipped, replaced, cut out and doubled at places that the seed chooses."""
+    chance, film = random.Random(seed), bytearray(content)
+    for _ in range(chance.choice((1, 3, 30))):
+        match chance.randrange(4):
+            case 0:
+                film[chance.randrange(len(film))] ^= 1 << chance.randrange(8)
+            case 1:
+                film[chance.randrange(len(film))] = chance.randrange(256)
+            case 2:
+                at = chance.randrange(len(film))
+                del film[at : at + chance.randrange(1, 200)]
+            case _:
+                at = chance.randrange(len(film))
+                film[at:at] = film[at : at + chance.randrange(1, 2000)]
+        if len(film) < 10:
+            break
+    return bytes(film)
 
 
 def _add(out: av.container.OutputContainer, track: Track) -> av.video.stream.VideoStream:

@@ -208,7 +208,7 @@ def frame_ticks(frame: VideoFrame, *, only_decoding_times: bool) -> int | None:
 
 
 def _is_index_entry(packet: PicturePacket) -> bool:
-    """Whether a packet is two entries of the index, which FFmpeg reads as chunks if it is not where the file says.
+    """Whether a packet is two entries of the index, which FFmpeg reads as chunks if other bytes moved it.
 
     An entry is the chunk's identifier, flags (16 for a keyframe), offset and size, of four bytes each. Read as a chunk,
     the flags are its size, and its content ends with the beginning of the next entry.
@@ -218,7 +218,7 @@ def _is_index_entry(packet: PicturePacket) -> bool:
 
 
 def _is_ogg_header(packet: PicturePacket) -> bool:
-    """Whether a packet is a header of a film that was appended. FFmpeg takes those of the first film only.
+    """Whether a packet is a header of a film that was appended. FFmpeg knows those of the first film only.
 
     Sources: Theora specification, section 6.1; `libavformat/oggparsevp8.c`.
     """

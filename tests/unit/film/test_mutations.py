@@ -4,10 +4,10 @@ A damaged film may be shorter than it was: what is lost is not there. It is long
 """
 
 import io
-import random
 
 import pytest
 from corpus.films import CONTAINERS, Film
+from corpus.maker import mutated
 from sage_embed.engines.local.frames import ClipGrid, End, FrameReader
 from sage_ingest.probing.measure import measure
 from sage_ingest.probing.ports import UnreadableError
@@ -20,29 +20,10 @@ MUTATIONS = 10
 LOST_SECONDS = 1.0
 
 
-def _mutated(content: bytes, seed: int) -> bytes:
-    chance, film = random.Random(seed), bytearray(content)
-    for _ in range(chance.choice((1, 3, 30))):
-        match chance.randrange(4):
-            case 0:
-                film[chance.randrange(len(film))] ^= 1 << chance.randrange(8)
-            case 1:
-                film[chance.randrange(len(film))] = chance.randrange(256)
-            case 2:
-                at = chance.randrange(len(film))
-                del film[at : at + chance.randrange(1, 200)]
-            case _:
-                at = chance.randrange(len(film))
-                film[at:at] = film[at : at + chance.randrange(1, 2000)]
-        if len(film) < 10:
-            break
-    return bytes(film)
-
-
 @pytest.mark.parametrize("film", CONTAINERS, ids=lambda film: film.name)
 def test_a_damaged_film_is_described_as_it_decodes_or_refused(film: Film) -> None:
     for seed in range(MUTATIONS):
-        content = _mutated(film.content, seed)
+        content = mutated(film.content, seed)
         try:
             media = measure(io.BytesIO(content), size_bytes=len(content))
         except UnreadableError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from av.video.stream import VideoStream
+from sage_film.timeline import JUMP_AHEAD_SECONDS
 
 from sage_ingest.videos.model import FrameRateMode
 
@@ -80,7 +81,7 @@ def timing(stream: VideoStream, times: FrameTimes) -> Timing:
         if abs(exact - length) <= 2 * max(tick, _ROUNDING_SECONDS):
             last = ticks[0] * tick + exact
     else:
-        last = (ticks[-1] + _last_length(times, rate)) * tick
+        last = (ticks[-1] + _last_length(times, stated or rate)) * tick
     return Timing(max(last, (times.end or 0) * tick), rate, mode)
 
 
@@ -139,9 +140,12 @@ def _simple(rate: Fraction) -> Fraction:
 def _last_length(times: FrameTimes, rate: Fraction | None) -> Fraction:
     if times.last_length:
         return Fraction(times.last_length)
-    if len(times.ticks) > 1:
-        return Fraction(times.ticks[-1] - times.ticks[-2])
-    return 1 / (rate * times.tick) if rate else Fraction(1)
+    usual = 1 / (rate * times.tick) if rate else Fraction(1)
+    if len(times.ticks) < 2:
+        return usual
+    before = Fraction(times.ticks[-1] - times.ticks[-2])
+    # So long a still is a pause, or damage.
+    return before if before * times.tick <= JUMP_AHEAD_SECONDS else usual
 
 
 def _mode_of_the_whole(stream: VideoStream, times: FrameTimes) -> FrameRateMode:
