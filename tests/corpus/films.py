@@ -256,6 +256,16 @@ TRACKS = [
     ),
     Film("a short track first", _of("mpegts", SHORT, Track()), media={"video_track": 1, "width": 96}),
     Film("a small track first", _of("mpegts", SMALL, Track()), media={"video_track": 1, "width": 96}),
+    Film(
+        "a default track without a picture",
+        _of(
+            "matroska",
+            SMALL,
+            Track(disposition="default"),
+            change=lambda _, packet: packet if packet.stream.index == 0 else None,
+        ),
+        media={"video_track": 0, "width": 64},
+    ),
     Film("cover art and no film", sound_with_cover, refusal="no picture track"),
 ]
 

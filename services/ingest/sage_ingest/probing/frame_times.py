@@ -42,6 +42,10 @@ _VP8_SHOWN = 0x10
 _CHECKED_FRAMES = 10_000
 
 
+class NoPictureError(UnreadableError):
+    """None of the first packets of the picture can be decoded."""
+
+
 class FrameTimesReader:
     """Reads a file from its beginning: decodes the first frame, and notes when each frame is shown.
 
@@ -85,7 +89,7 @@ class FrameTimesReader:
         """Decode the first frame.
 
         Raises:
-            UnreadableError: None of the first packets can be decoded.
+            NoPictureError: None of the first packets can be decoded.
         """
         for packet in itertools.islice(self._packets, _MAX_PACKETS):
             self._note(packet)
@@ -98,8 +102,8 @@ class FrameTimesReader:
             return frame
         if not self._stream.codec_context.width:
             # What FFmpeg says of a picture that is too large for it to look at.
-            raise UnreadableError(f"{BROKEN}, or has more than {self._limits.max_pixels:,} pixels")
-        raise UnreadableError(BROKEN)
+            raise NoPictureError(f"{BROKEN}, or has more than {self._limits.max_pixels:,} pixels")
+        raise NoPictureError(BROKEN)
 
     def all_times(self) -> FrameTimes:
         """Read the rest of the file, and return when all frames are shown.

@@ -12,14 +12,14 @@ from av.video.stream import VideoStream
 from sage_film.container import RAW_FORMATS, SeekableFile, open_film
 from sage_film.orientation import orientation
 from sage_film.programs import OneProgramFile, one_program
-from sage_film.tracks import NoSuchTrackError, choose_track, picture_tracks, select_track
+from sage_film.tracks import UNKNOWN_CODEC, NoSuchTrackError, choose_track, picture_tracks, select_track
 from sage_runtime.process.confined import BudgetExceededError
 
 from sage_ingest.probing import description
 from sage_ingest.probing.active_picture import find_active_picture
 from sage_ingest.probing.completeness import missing_bytes
 from sage_ingest.probing.encryption import SAMPLE_AES, is_file_encrypted, is_pid_encrypted, is_track_encrypted
-from sage_ingest.probing.frame_times import BROKEN, CUT_OFF, FrameTimesReader
+from sage_ingest.probing.frame_times import BROKEN, CUT_OFF, FrameTimesReader, NoPictureError
 from sage_ingest.probing.limits import check_length, check_picture
 from sage_ingest.probing.ports import Limits, UnreadableError
 from sage_ingest.probing.structure import has_boxes
@@ -57,9 +57,13 @@ def measure(
             film = one_program(view)
             # There may be thousands of fragments, of which only the first and the last ones matter.
             skips_fragments = size_bytes > limits.whole_bytes and has_boxes(view.read_at(0, 16))
-            with _open(film, limits, finds_fragments=not skips_fragments) as container:
-                measurement = _Measurement(container, view, film, size_bytes=size_bytes, limits=limits)
-                media = measurement.media(video_track)
+            empty = set[int]()
+            while True:
+                with _open(film, limits, finds_fragments=not skips_fragments) as container:
+                    measurement = _Measurement(container, view, film, size_bytes=size_bytes, limits=limits)
+                    media = measurement.media(video_track, empty=empty)
+                if media is not None:
+                    break
         except UnreadableError as error:
             if is_file_encrypted(view.read_at, size_bytes=size_bytes):
                 raise UnreadableError(_ENCRYPTED, detail=error.detail) from error
@@ -102,11 +106,15 @@ class _Measurement:
         self._limits = limits
         self._name = container.format.name
 
-    def media(self, requested: int | None) -> Media:
+    def media(self, requested: int | None, *, empty: set[int]) -> Media | None:
+        """Return the media; `None`, and one more empty track, if the chosen one is empty and there may be another."""
         container = self._container
         tracks = picture_tracks(container)
+        others = [
+            replace(track, codec=UNKNOWN_CODEC) if index in empty else track for index, track in enumerate(tracks)
+        ]
         try:
-            chosen = choose_track(tracks, requested)
+            chosen = choose_track(others, requested)
         except NoSuchTrackError as error:
             raise UnreadableError(str(error)) from error
         stream = select_track(container, chosen)
@@ -120,6 +128,14 @@ class _Measurement:
         context.options = {"max_pixels": str(self._limits.max_pixels)}
         try:
             first, start, times, jumps = self._read(stream)
+        except NoPictureError:
+            empty.add(chosen)
+            if requested is None and any(
+                track.codec != UNKNOWN_CODEC and not track.is_cover and index not in empty
+                for index, track in enumerate(tracks)
+            ):
+                return None
+            raise
         except av.error.FFmpegError as error:
             raise UnreadableError(BROKEN, detail=str(error)) from error
         self._check_parts(stream)
