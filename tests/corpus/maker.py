@@ -1,9 +1,11 @@
 """Makes small films of any container, codec and timing with PyAV."""
 
+import contextlib
 import io
+import os
 import random
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -87,7 +89,7 @@ def make_film(
     """
     tracks = tracks or (Track(),)
     # A file, since some formats are written by going back.
-    with tempfile.NamedTemporaryFile() as file:
+    with tempfile.NamedTemporaryFile() as file, _ordinary_priority():
         with av.open(file.name, "w", format=container, options=dict(options)) as out:
             out.metadata.update(dict(metadata))
             streams = [_add(out, track) for track in tracks]
@@ -166,6 +168,23 @@ def mutated(content: bytes, seed: int) -> bytes:
         if len(film) < 10:
             break
     return bytes(film)
+
+
+@contextlib.contextmanager
+def _ordinary_priority() -> Iterator[None]:
+    """Keep the scheduling of this thread.
+
+    SVT-AV1 makes the thread that opens it, if it belongs to root, a real-time thread of the highest priority. All that
+    it starts afterwards would be, too, and nothing else would run while one of them is busy.
+    """
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def _add(out: av.container.OutputContainer, track: Track) -> av.video.stream.VideoStream:
