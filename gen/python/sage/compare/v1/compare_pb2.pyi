@@ -121,6 +121,214 @@ NOT_COMPARED_REASON_OTHER_TRACKS: NotComparedReason.ValueType  # 3
 """The track was compared, but at least one file has several such tracks, and only one of them is embedded."""
 Global___NotComparedReason: _TypeAlias = NotComparedReason  # noqa: Y015
 
+class _EditKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EditKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EditKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EDIT_KIND_UNSPECIFIED: _EditKind.ValueType  # 0
+    """Never sent."""
+    EDIT_KIND_MATCHED: _EditKind.ValueType  # 1
+    """Both films have the same pictures there."""
+    EDIT_KIND_CHANGED: _EditKind.ValueType  # 2
+    """The range is at the same place in both films, and differs."""
+    EDIT_KIND_INSERTED: _EditKind.ValueType  # 3
+    """Only b has it."""
+    EDIT_KIND_DELETED: _EditKind.ValueType  # 4
+    """Only a has it."""
+    EDIT_KIND_MOVED: _EditKind.ValueType  # 5
+    """Both films have it, at another place in the order."""
+
+class EditKind(_EditKind, metaclass=_EditKindEnumTypeWrapper):
+    """What was done to a range."""
+
+EDIT_KIND_UNSPECIFIED: EditKind.ValueType  # 0
+"""Never sent."""
+EDIT_KIND_MATCHED: EditKind.ValueType  # 1
+"""Both films have the same pictures there."""
+EDIT_KIND_CHANGED: EditKind.ValueType  # 2
+"""The range is at the same place in both films, and differs."""
+EDIT_KIND_INSERTED: EditKind.ValueType  # 3
+"""Only b has it."""
+EDIT_KIND_DELETED: EditKind.ValueType  # 4
+"""Only a has it."""
+EDIT_KIND_MOVED: EditKind.ValueType  # 5
+"""Both films have it, at another place in the order."""
+Global___EditKind: _TypeAlias = EditKind  # noqa: Y015
+
+class _ChangeKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
+    """Never sent."""
+    CHANGE_KIND_REPLACED: _ChangeKind.ValueType  # 1
+    """Other pictures."""
+    CHANGE_KIND_OVERLAY: _ChangeKind.ValueType  # 2
+    """Something lies over the picture in one film, or is missing from it: a logo, a bug, a painted-out object."""
+    CHANGE_KIND_TEXT: _ChangeKind.ValueType  # 3
+    """Text lies over the picture in one film, or differs: a subtitle, a title."""
+    CHANGE_KIND_BLUR: _ChangeKind.ValueType  # 4
+    """A part is blurred or pixelated in one film."""
+    CHANGE_KIND_CROP: _ChangeKind.ValueType  # 5
+    """One film shows a part of the other's picture: cropped, zoomed or panned."""
+    CHANGE_KIND_GRADE: _ChangeKind.ValueType  # 6
+    """Brightness, contrast or colour."""
+    CHANGE_KIND_MIRRORED: _ChangeKind.ValueType  # 7
+    """Mirrored left to right."""
+    CHANGE_KIND_NEGATIVE: _ChangeKind.ValueType  # 8
+    """Bright and dark are swapped, as in a negative."""
+    CHANGE_KIND_BLACK: _ChangeKind.ValueType  # 9
+    """One film is black, or of one colour."""
+    CHANGE_KIND_FROZEN: _ChangeKind.ValueType  # 10
+    """One film holds a picture while the other moves."""
+    CHANGE_KIND_FADE: _ChangeKind.ValueType  # 11
+    """One film fades in or out."""
+    CHANGE_KIND_DISSOLVE: _ChangeKind.ValueType  # 12
+    """One film dissolves from one shot to the next."""
+    CHANGE_KIND_RETIMED: _ChangeKind.ValueType  # 13
+    """One film runs at another speed; see `rate`."""
+    CHANGE_KIND_SOUND_REPLACED: _ChangeKind.ValueType  # 14
+    """Other sound."""
+    CHANGE_KIND_SOUND_SHIFTED: _ChangeKind.ValueType  # 15
+    """The same sound, earlier or later; see `amount`."""
+    CHANGE_KIND_SOUND_LEVEL: _ChangeKind.ValueType  # 16
+    """The same sound, louder or softer; see `amount`."""
+    CHANGE_KIND_SOUND_MISSING: _ChangeKind.ValueType  # 17
+    """One film is silent."""
+
+class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
+    """What changed."""
+
+CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
+"""Never sent."""
+CHANGE_KIND_REPLACED: ChangeKind.ValueType  # 1
+"""Other pictures."""
+CHANGE_KIND_OVERLAY: ChangeKind.ValueType  # 2
+"""Something lies over the picture in one film, or is missing from it: a logo, a bug, a painted-out object."""
+CHANGE_KIND_TEXT: ChangeKind.ValueType  # 3
+"""Text lies over the picture in one film, or differs: a subtitle, a title."""
+CHANGE_KIND_BLUR: ChangeKind.ValueType  # 4
+"""A part is blurred or pixelated in one film."""
+CHANGE_KIND_CROP: ChangeKind.ValueType  # 5
+"""One film shows a part of the other's picture: cropped, zoomed or panned."""
+CHANGE_KIND_GRADE: ChangeKind.ValueType  # 6
+"""Brightness, contrast or colour."""
+CHANGE_KIND_MIRRORED: ChangeKind.ValueType  # 7
+"""Mirrored left to right."""
+CHANGE_KIND_NEGATIVE: ChangeKind.ValueType  # 8
+"""Bright and dark are swapped, as in a negative."""
+CHANGE_KIND_BLACK: ChangeKind.ValueType  # 9
+"""One film is black, or of one colour."""
+CHANGE_KIND_FROZEN: ChangeKind.ValueType  # 10
+"""One film holds a picture while the other moves."""
+CHANGE_KIND_FADE: ChangeKind.ValueType  # 11
+"""One film fades in or out."""
+CHANGE_KIND_DISSOLVE: ChangeKind.ValueType  # 12
+"""One film dissolves from one shot to the next."""
+CHANGE_KIND_RETIMED: ChangeKind.ValueType  # 13
+"""One film runs at another speed; see `rate`."""
+CHANGE_KIND_SOUND_REPLACED: ChangeKind.ValueType  # 14
+"""Other sound."""
+CHANGE_KIND_SOUND_SHIFTED: ChangeKind.ValueType  # 15
+"""The same sound, earlier or later; see `amount`."""
+CHANGE_KIND_SOUND_LEVEL: ChangeKind.ValueType  # 16
+"""The same sound, louder or softer; see `amount`."""
+CHANGE_KIND_SOUND_MISSING: ChangeKind.ValueType  # 17
+"""One film is silent."""
+Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
+
+class _ChangeSide:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeSide.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_SIDE_UNSPECIFIED: _ChangeSide.ValueType  # 0
+    """Both or neither."""
+    CHANGE_SIDE_A: _ChangeSide.ValueType  # 1
+    """a: b has lost it."""
+    CHANGE_SIDE_B: _ChangeSide.ValueType  # 2
+    """b: it is new there."""
+
+class ChangeSide(_ChangeSide, metaclass=_ChangeSideEnumTypeWrapper):
+    """The film that has what a change adds."""
+
+CHANGE_SIDE_UNSPECIFIED: ChangeSide.ValueType  # 0
+"""Both or neither."""
+CHANGE_SIDE_A: ChangeSide.ValueType  # 1
+"""a: b has lost it."""
+CHANGE_SIDE_B: ChangeSide.ValueType  # 2
+"""b: it is new there."""
+Global___ChangeSide: _TypeAlias = ChangeSide  # noqa: Y015
+
+class _NormalizationKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NormalizationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NormalizationKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NORMALIZATION_KIND_UNSPECIFIED: _NormalizationKind.ValueType  # 0
+    """Never sent."""
+    NORMALIZATION_KIND_BLACK_BARS: _NormalizationKind.ValueType  # 1
+    """Black bars were left out: `none`, `letterbox`, `pillarbox` or `windowbox`."""
+    NORMALIZATION_KIND_FRAME_RATE_CONFORMED: _NormalizationKind.ValueType  # 2
+    """The frames are the same, played at another rate: frames per second, such as `24` and `25`."""
+    NORMALIZATION_KIND_FRAME_RATE_CONVERTED: _NormalizationKind.ValueType  # 3
+    """The speed is the same, and frames were repeated, dropped or blended: frames per second, such as `24` and `30`."""
+    NORMALIZATION_KIND_TONE: _NormalizationKind.ValueType  # 4
+    """One curve of brightness over the whole film, as between HDR and SDR: `SDR`, `PQ` or `HLG`."""
+    NORMALIZATION_KIND_LOUDNESS: _NormalizationKind.ValueType  # 5
+    """Loudness of the whole film: decibels of b above a, in b."""
+
+class NormalizationKind(_NormalizationKind, metaclass=_NormalizationKindEnumTypeWrapper):
+    """What was taken out before the films were compared."""
+
+NORMALIZATION_KIND_UNSPECIFIED: NormalizationKind.ValueType  # 0
+"""Never sent."""
+NORMALIZATION_KIND_BLACK_BARS: NormalizationKind.ValueType  # 1
+"""Black bars were left out: `none`, `letterbox`, `pillarbox` or `windowbox`."""
+NORMALIZATION_KIND_FRAME_RATE_CONFORMED: NormalizationKind.ValueType  # 2
+"""The frames are the same, played at another rate: frames per second, such as `24` and `25`."""
+NORMALIZATION_KIND_FRAME_RATE_CONVERTED: NormalizationKind.ValueType  # 3
+"""The speed is the same, and frames were repeated, dropped or blended: frames per second, such as `24` and `30`."""
+NORMALIZATION_KIND_TONE: NormalizationKind.ValueType  # 4
+"""One curve of brightness over the whole film, as between HDR and SDR: `SDR`, `PQ` or `HLG`."""
+NORMALIZATION_KIND_LOUDNESS: NormalizationKind.ValueType  # 5
+"""Loudness of the whole film: decibels of b above a, in b."""
+Global___NormalizationKind: _TypeAlias = NormalizationKind  # noqa: Y015
+
+class _Sensitivity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SensitivityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sensitivity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SENSITIVITY_UNSPECIFIED: _Sensitivity.ValueType  # 0
+    """In a request: NORMAL. Never in a response."""
+    SENSITIVITY_LOW: _Sensitivity.ValueType  # 1
+    """Only what is plain to see."""
+    SENSITIVITY_NORMAL: _Sensitivity.ValueType  # 2
+    """What an editor would note."""
+    SENSITIVITY_HIGH: _Sensitivity.ValueType  # 3
+    """Also faint changes, and some that are only noise."""
+
+class Sensitivity(_Sensitivity, metaclass=_SensitivityEnumTypeWrapper):
+    """How small a change may be to be reported."""
+
+SENSITIVITY_UNSPECIFIED: Sensitivity.ValueType  # 0
+"""In a request: NORMAL. Never in a response."""
+SENSITIVITY_LOW: Sensitivity.ValueType  # 1
+"""Only what is plain to see."""
+SENSITIVITY_NORMAL: Sensitivity.ValueType  # 2
+"""What an editor would note."""
+SENSITIVITY_HIGH: Sensitivity.ValueType  # 3
+"""Also faint changes, and some that are only noise."""
+Global___Sensitivity: _TypeAlias = Sensitivity  # noqa: Y015
+
 class _CompareMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -128,20 +336,28 @@ class _CompareMode:
 class _CompareModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CompareMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     COMPARE_MODE_UNSPECIFIED: _CompareMode.ValueType  # 0
-    """In a request: TIME. Never in a response."""
+    """In a request: ALIGNED. Never in a response."""
     COMPARE_MODE_TIME: _CompareMode.ValueType  # 1
     """Second n of a is compared with second n of b. Each interval lies in one segment of a and one segment of b; most
     intervals are an entire segment of both.
+    """
+    COMPARE_MODE_ALIGNED: _CompareMode.ValueType  # 2
+    """The films are aligned to the frame by their fingerprints, so that what was inserted, deleted or moved does not
+    disturb the rest.
     """
 
 class CompareMode(_CompareMode, metaclass=_CompareModeEnumTypeWrapper):
     """How the two timelines are aligned."""
 
 COMPARE_MODE_UNSPECIFIED: CompareMode.ValueType  # 0
-"""In a request: TIME. Never in a response."""
+"""In a request: ALIGNED. Never in a response."""
 COMPARE_MODE_TIME: CompareMode.ValueType  # 1
 """Second n of a is compared with second n of b. Each interval lies in one segment of a and one segment of b; most
 intervals are an entire segment of both.
+"""
+COMPARE_MODE_ALIGNED: CompareMode.ValueType  # 2
+"""The films are aligned to the frame by their fingerprints, so that what was inserted, deleted or moved does not
+disturb the rest.
 """
 Global___CompareMode: _TypeAlias = CompareMode  # noqa: Y015
 
@@ -220,19 +436,44 @@ class CompareEmbeddingsRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     METRIC_FIELD_NUMBER: _builtins.int
     TRACKS_FIELD_NUMBER: _builtins.int
+    SENSITIVITY_FIELD_NUMBER: _builtins.int
+    MIN_STRENGTH_FIELD_NUMBER: _builtins.int
+    INCLUDE_WEAK_CHANGES_FIELD_NUMBER: _builtins.int
+    IGNORED_REGIONS_A_FIELD_NUMBER: _builtins.int
+    IGNORED_REGIONS_B_FIELD_NUMBER: _builtins.int
     embedding_id_a: _builtins.str
     """Embedding of one cut, usually the older. Required."""
     embedding_id_b: _builtins.str
     """Embedding of the other cut. Required."""
     mode: Global___CompareMode.ValueType
-    """How the two timelines are aligned. Unspecified: TIME."""
+    """How the two timelines are aligned. Unspecified: ALIGNED."""
     metric: Global___Metric.ValueType
-    """How the distance between two vectors is measured. Unspecified: COSINE."""
+    """How the distance between two vectors is measured: every distance of mode TIME, and `semantic_distance` of mode
+    ALIGNED. Unspecified: COSINE.
+    """
+    sensitivity: Global___Sensitivity.ValueType
+    """How small a change may be to be reported. Mode ALIGNED only. Unspecified: NORMAL."""
+    min_strength: _builtins.float
+    """Changes with at least this strength are reported, instead of those above the level of `sensitivity`. Mode ALIGNED
+    only.
+    """
+    include_weak_changes: _builtins.bool
+    """Also returns changes that are weaker than requested, marked as `weak`, so that a client can lower the limit without
+    another call. Mode ALIGNED only.
+    """
     @_builtins.property
     def tracks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrackSpec]:
         """Tracks to compare on the same two timelines, each at most once; the response has them in the same order. Empty:
-        `visual`.
+        `visual`. Mode ALIGNED knows `visual` and `audio`, and the embeddings need not have them.
         """
+
+    @_builtins.property
+    def ignored_regions_a(self) -> _containers.RepeatedCompositeFieldContainer[Global___Region]:
+        """Parts of the picture of a that are not compared, such as a burnt-in timecode. Mode ALIGNED only."""
+
+    @_builtins.property
+    def ignored_regions_b(self) -> _containers.RepeatedCompositeFieldContainer[Global___Region]:
+        """Parts of the picture of b that are not compared. Mode ALIGNED only."""
 
     def __init__(
         self,
@@ -242,12 +483,19 @@ class CompareEmbeddingsRequest(_message.Message):
         mode: Global___CompareMode.ValueType = ...,
         metric: Global___Metric.ValueType = ...,
         tracks: _abc.Iterable[Global___TrackSpec] | None = ...,
+        sensitivity: Global___Sensitivity.ValueType = ...,
+        min_strength: _builtins.float | None = ...,
+        include_weak_changes: _builtins.bool = ...,
+        ignored_regions_a: _abc.Iterable[Global___Region] | None = ...,
+        ignored_regions_b: _abc.Iterable[Global___Region] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_strength", b"_min_strength", "min_strength", b"min_strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding_id_a", b"embedding_id_a", "embedding_id_b", b"embedding_id_b", "metric", b"metric", "mode", b"mode", "tracks", b"tracks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_strength", b"_min_strength", "embedding_id_a", b"embedding_id_a", "embedding_id_b", b"embedding_id_b", "ignored_regions_a", b"ignored_regions_a", "ignored_regions_b", b"ignored_regions_b", "include_weak_changes", b"include_weak_changes", "metric", b"metric", "min_strength", b"min_strength", "mode", b"mode", "sensitivity", b"sensitivity", "tracks", b"tracks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__min_strength: _TypeAlias = _typing.Literal["min_strength"]  # noqa: Y015
+    _WhichOneofArgType__min_strength: _TypeAlias = _typing.Literal["_min_strength", b"_min_strength"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_strength) -> _WhichOneofReturnType__min_strength | None: ...
 
 Global___CompareEmbeddingsRequest: _TypeAlias = CompareEmbeddingsRequest  # noqa: Y015
 
@@ -260,12 +508,12 @@ class TrackSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the track, such as `visual` or `audio`. Both embeddings must have been made with it. `video` is one vector
-    for the entire film and cannot be compared over time. Required.
+    """Name of the track, such as `visual` or `audio`. In mode TIME both embeddings must have been made with it. `video` is
+    one vector for the entire film and cannot be compared over time. Required.
     """
     threshold: _builtins.float
-    """Distances above this are differences, 0 to 2. Unset: the default for mode, metric, model and track, which the
-    response states.
+    """Distances above this are differences, 0 to 2. Mode TIME only; mode ALIGNED has `min_strength`. Unset: the default for
+    metric, model and track, which the response states.
     """
     def __init__(
         self,
@@ -302,7 +550,7 @@ class CompareEmbeddingsResponse(_message.Message):
     metric: Global___Metric.ValueType
     """The metric that was used."""
     model: _builtins.str
-    """The model of both embeddings."""
+    """The model of a, which is also that of b in mode TIME."""
     @_builtins.property
     def a(self) -> Global___Side:
         """One cut."""
@@ -434,9 +682,7 @@ class Side(_message.Message):
     """The video that it was made from."""
     @_builtins.property
     def media(self) -> _media_pb2.Media:
-        """What the video file contains: duration, frame rate, start timecode and more. Frame numbers in this response are
-        counted at its frame rate.
-        """
+        """What the video file contains: duration, frame rate, start timecode and more. FrameRange says how frames are counted."""
 
     def __init__(
         self,
@@ -457,9 +703,9 @@ Global___Side: _TypeAlias = Side  # noqa: Y015
 class TrackComparison(_message.Message):
     """The comparison of one track.
 
-    If only one of the two videos has sound, its whole audio track is ONLY_IN_A or ONLY_IN_B. If both are silent, there is
-    no difference. In `audio` and `transcription`, a gap of at least one clip between two segments also counts as silence:
-    there is no speech, or the sound has ended.
+    If only one of the two videos has sound, its whole audio track is ONLY_IN_A or ONLY_IN_B in mode TIME, and
+    SOUND_MISSING in mode ALIGNED. If both are silent, there is no difference. In mode TIME, a gap of at least one clip
+    between two segments of `audio` or `transcription` also counts as silence: there is no speech, or the sound has ended.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -469,6 +715,7 @@ class TrackComparison(_message.Message):
     B_COVERED_FIELD_NUMBER: _builtins.int
     SIMILARITY_PERCENT_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    SCRIPT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the track."""
     similarity_percent: _builtins.float
@@ -477,15 +724,21 @@ class TrackComparison(_message.Message):
     """
     @_builtins.property
     def a_covered(self) -> Global___FrameRange:
-        """The range of a that the track's segments cover. The rest of the film was not compared. Unset: a has no segments."""
+        """The range of a that the track's segments cover; in mode ALIGNED the whole film. The rest of the film was not
+        compared. Unset: a has no segments.
+        """
 
     @_builtins.property
     def b_covered(self) -> Global___FrameRange:
-        """The range of b that the track's segments cover. The rest of the film was not compared. Unset: b has no segments."""
+        """The same of b."""
 
     @_builtins.property
     def time(self) -> Global___TimeComparison:
         """Mode TIME."""
+
+    @_builtins.property
+    def script(self) -> Global___EditScript:
+        """Mode ALIGNED."""
 
     def __init__(
         self,
@@ -495,16 +748,377 @@ class TrackComparison(_message.Message):
         b_covered: Global___FrameRange | None = ...,
         similarity_percent: _builtins.float = ...,
         time: Global___TimeComparison | None = ...,
+        script: Global___EditScript | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "result", b"result", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "result", b"result", "script", b"script", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "name", b"name", "result", b"result", "similarity_percent", b"similarity_percent", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a_covered", b"a_covered", "b_covered", b"b_covered", "name", b"name", "result", b"result", "script", b"script", "similarity_percent", b"similarity_percent", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["time"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["time", "script"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___TrackComparison: _TypeAlias = TrackComparison  # noqa: Y015
+
+@_typing.final
+class EditScript(_message.Message):
+    """What was done to a to make b, to the frame.
+
+    The edits tile both timelines. In the order of `edits`, the ranges `b` follow each other without a gap from the first
+    frame of b to its last; a DELETED edit, which has none, stands after the edit that it follows in a. Sorted by their start, the
+    ranges `a` do the same in a. Between a and b the roles can be swapped: INSERTED then becomes DELETED, and the rest stays.
+
+    On the track `visual` the script is that of the picture. On `audio` it has the same edits wherever the picture is cut
+    otherwise, and CHANGED where the same picture has another sound.
+
+    The similarity is 100 times the length of the MATCHED ranges, in a and b together, divided by the length of both films.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EDITS_FIELD_NUMBER: _builtins.int
+    NORMALIZATIONS_FIELD_NUMBER: _builtins.int
+    NOISE_FIELD_NUMBER: _builtins.int
+    RESIDUALS_FIELD_NUMBER: _builtins.int
+    RESIDUAL_STEP_FRAMES_FIELD_NUMBER: _builtins.int
+    MIN_STRENGTH_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    BURN_INS_FIELD_NUMBER: _builtins.int
+    residual_step_frames: _builtins.int
+    """Frames of b from one entry of `residuals` to the next."""
+    min_strength: _builtins.float
+    """The strength from which a change is reported."""
+    @_builtins.property
+    def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Edit]:
+        """The edits."""
+
+    @_builtins.property
+    def normalizations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Normalization]:
+        """Differences between the two files as a whole that were found and taken out before the films were compared. One may
+        also be among `media_differences`, which says what the files state; this says what the comparison did about it.
+        """
+
+    @_builtins.property
+    def noise(self) -> Global___Noise:
+        """How much the same pictures differ in the two films, because of their encoding."""
+
+    @_builtins.property
+    def residuals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The difference along the time map. One entry for every `residual_step_frames` frames of b; negative if the frame
+        has no counterpart in a. On the scale of `strength`.
+        """
+
+    @_builtins.property
+    def levels(self) -> Global___SensitivityLevels:
+        """The strength from which each sensitivity reports a change."""
+
+    @_builtins.property
+    def burn_ins(self) -> _containers.RepeatedCompositeFieldContainer[Global___BurnIn]:
+        """Parts of the picture that differ almost everywhere, such as a burnt-in timecode or a watermark. Ignoring them may
+        show what else differs.
+        """
+
+    def __init__(
+        self,
+        *,
+        edits: _abc.Iterable[Global___Edit] | None = ...,
+        normalizations: _abc.Iterable[Global___Normalization] | None = ...,
+        noise: Global___Noise | None = ...,
+        residuals: _abc.Iterable[_builtins.float] | None = ...,
+        residual_step_frames: _builtins.int = ...,
+        min_strength: _builtins.float = ...,
+        levels: Global___SensitivityLevels | None = ...,
+        burn_ins: _abc.Iterable[Global___BurnIn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["levels", b"levels", "noise", b"noise"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burn_ins", b"burn_ins", "edits", b"edits", "levels", b"levels", "min_strength", b"min_strength", "noise", b"noise", "normalizations", b"normalizations", "residual_step_frames", b"residual_step_frames", "residuals", b"residuals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditScript: _TypeAlias = EditScript  # noqa: Y015
+
+@_typing.final
+class Edit(_message.Message):
+    """A range of one or both films, and what was done to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    A_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
+    SEMANTIC_DISTANCE_FIELD_NUMBER: _builtins.int
+    kind: Global___EditKind.ValueType
+    """What was done."""
+    rate: _builtins.float
+    """Seconds of a per second of b: 1 unless the film runs at another speed. Zero if INSERTED or DELETED."""
+    confidence: _builtins.float
+    """How certain the kind and the ends are, from 0 to 1."""
+    semantic_distance: _builtins.float
+    """Distance between the embeddings of the two ranges, by the request's metric: how much their content differs. Unset if
+    it is not CHANGED, or no segments cover it.
+    """
+    @_builtins.property
+    def a(self) -> Global___FrameRange:
+        """The range of a. Unset if INSERTED."""
+
+    @_builtins.property
+    def b(self) -> Global___FrameRange:
+        """The range of b. Unset if DELETED."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """What changed within the range, strongest first. Never empty if CHANGED. A MOVED range may have changes too."""
+
+    @_builtins.property
+    def repeats(self) -> Global___FrameRange:
+        """Where the other film has the same pictures: in a if INSERTED (b repeats them), in b if DELETED (they were a repetition in
+        a). Unset if it does not have them, and for other kinds.
+        """
+
+    def __init__(
+        self,
+        *,
+        kind: Global___EditKind.ValueType = ...,
+        a: Global___FrameRange | None = ...,
+        b: Global___FrameRange | None = ...,
+        rate: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+        changes: _abc.Iterable[Global___Change] | None = ...,
+        repeats: Global___FrameRange | None = ...,
+        semantic_distance: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_semantic_distance", b"_semantic_distance", "a", b"a", "b", b"b", "repeats", b"repeats", "semantic_distance", b"semantic_distance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_semantic_distance", b"_semantic_distance", "a", b"a", "b", b"b", "changes", b"changes", "confidence", b"confidence", "kind", b"kind", "rate", b"rate", "repeats", b"repeats", "semantic_distance", b"semantic_distance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__semantic_distance: _TypeAlias = _typing.Literal["semantic_distance"]  # noqa: Y015
+    _WhichOneofArgType__semantic_distance: _TypeAlias = _typing.Literal["_semantic_distance", b"_semantic_distance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__semantic_distance) -> _WhichOneofReturnType__semantic_distance | None: ...
+
+Global___Edit: _TypeAlias = Edit  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    """What changed within a range that both films have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    A_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    WEAK_FIELD_NUMBER: _builtins.int
+    kind: Global___ChangeKind.ValueType
+    """What changed."""
+    strength: _builtins.float
+    """How far it stands out from the noise of the pair. Compare it with `min_strength`."""
+    confidence: _builtins.float
+    """How certain the kind is, from 0 to 1."""
+    side: Global___ChangeSide.ValueType
+    """Which film has what was added. Unspecified if both or neither do."""
+    amount: _builtins.float
+    """How much: decibels of b above a for SOUND_LEVEL, seconds by which b is late for SOUND_SHIFTED. Unset for other kinds."""
+    weak: _builtins.bool
+    """Whether it is weaker than requested; see `include_weak_changes`. It does not make an edit CHANGED."""
+    @_builtins.property
+    def a(self) -> Global___FrameRange:
+        """Where it is in a."""
+
+    @_builtins.property
+    def b(self) -> Global___FrameRange:
+        """Where it is in b."""
+
+    @_builtins.property
+    def region(self) -> Global___Region:
+        """The part of the picture, around all of its frames. Unset: the whole picture, or the change is one of sound."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___ChangeKind.ValueType = ...,
+        a: Global___FrameRange | None = ...,
+        b: Global___FrameRange | None = ...,
+        region: Global___Region | None = ...,
+        strength: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+        side: Global___ChangeSide.ValueType = ...,
+        amount: _builtins.float | None = ...,
+        weak: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "a", b"a", "amount", b"amount", "b", b"b", "region", b"region"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_amount", b"_amount", "a", b"a", "amount", b"amount", "b", b"b", "confidence", b"confidence", "kind", b"kind", "region", b"region", "side", b"side", "strength", b"strength", "weak", b"weak"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__amount: _TypeAlias = _typing.Literal["amount"]  # noqa: Y015
+    _WhichOneofArgType__amount: _TypeAlias = _typing.Literal["_amount", b"_amount"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amount) -> _WhichOneofReturnType__amount | None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class Region(_message.Message):
+    """A rectangle of the displayed picture, after rotation, in shares of its width and height. It lies within the picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    x: _builtins.float
+    """Distance of its left edge from the picture's."""
+    y: _builtins.float
+    """Distance of its top edge from the picture's."""
+    width: _builtins.float
+    """Width."""
+    height: _builtins.float
+    """Height."""
+    def __init__(
+        self,
+        *,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+        width: _builtins.float = ...,
+        height: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "width", b"width", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Region: _TypeAlias = Region  # noqa: Y015
+
+@_typing.final
+class Normalization(_message.Message):
+    """A difference between the two files as a whole that was taken out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    A_FIELD_NUMBER: _builtins.int
+    B_FIELD_NUMBER: _builtins.int
+    kind: Global___NormalizationKind.ValueType
+    """What was taken out."""
+    a: _builtins.str
+    """The value in a, in the form that the kind states."""
+    b: _builtins.str
+    """The value in b, in the same form."""
+    def __init__(
+        self,
+        *,
+        kind: Global___NormalizationKind.ValueType = ...,
+        a: _builtins.str = ...,
+        b: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Normalization: _TypeAlias = Normalization  # noqa: Y015
+
+@_typing.final
+class Noise(_message.Message):
+    """How much the same pictures differ because of the encoding, on the scale of `strength`, over all matched frames."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIAN_FIELD_NUMBER: _builtins.int
+    P95_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    median: _builtins.float
+    """Half of the frames differ by less."""
+    p95: _builtins.float
+    """95% of the frames differ by less."""
+    p99: _builtins.float
+    """99% of the frames differ by less."""
+    def __init__(
+        self,
+        *,
+        median: _builtins.float = ...,
+        p95: _builtins.float = ...,
+        p99: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["median", b"median", "p95", b"p95", "p99", b"p99"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Noise: _TypeAlias = Noise  # noqa: Y015
+
+@_typing.final
+class SensitivityLevels(_message.Message):
+    """The strength from which each sensitivity reports a change. They decrease."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    NORMAL_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    """LOW."""
+    normal: _builtins.float
+    """NORMAL."""
+    high: _builtins.float
+    """HIGH."""
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        normal: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "normal", b"normal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SensitivityLevels: _TypeAlias = SensitivityLevels  # noqa: Y015
+
+@_typing.final
+class BurnIn(_message.Message):
+    """A part of the picture that differs almost everywhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDE_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    FRAME_SHARE_FIELD_NUMBER: _builtins.int
+    side: Global___ChangeSide.ValueType
+    """The film that has it."""
+    frame_share: _builtins.float
+    """Share of the matched frames in which it differs, from 0 to 1."""
+    @_builtins.property
+    def region(self) -> Global___Region:
+        """Where it is."""
+
+    def __init__(
+        self,
+        *,
+        side: Global___ChangeSide.ValueType = ...,
+        region: Global___Region | None = ...,
+        frame_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["region", b"region"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame_share", b"frame_share", "region", b"region", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BurnIn: _TypeAlias = BurnIn  # noqa: Y015
 
 @_typing.final
 class TimeComparison(_message.Message):
@@ -622,7 +1236,8 @@ Global___Difference: _TypeAlias = Difference  # noqa: Y015
 class FrameRange(_message.Message):
     """A half-open range [start, end) on one timeline: in frames for tools, in seconds for people and players.
 
-    Frames are counted at the average rate if the rate varies. Both numbers are 0 if the frame rate is unknown, and equal
+    In mode ALIGNED, frames are those of the fingerprint: each displayed frame counts, and seconds are when it is shown.
+    In mode TIME, frames are counted at the average rate if the rate varies. Both numbers are 0 if the frame rate is unknown, and equal
     if the range is shorter than a frame. The end frame of one range is the first frame of the next; a range that ends with the film ends at
     its number of frames. A time up to a millisecond before a frame counts as that frame, because containers round.
     """

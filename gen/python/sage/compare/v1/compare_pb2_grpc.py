@@ -47,11 +47,16 @@ class CompareServiceServicer:
     """
 
     def CompareEmbeddings(self, request, context):
-        """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
-        gets a bit-identical response while the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
+        """Compares the videos of two completed embeddings. Changes nothing. The same request gets a bit-identical response while
+        the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
+
+        Mode ALIGNED compares the fingerprints of the two videos, which are made with the first embedding of a video, or by
+        CreateFingerprint. The models may differ. Mode TIME compares the vectors: model, revision and clip length must be the same.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-        LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+        FINGERPRINT_NOT_FOUND, FINGERPRINT_NOT_COMPLETED (also if it is damaged or of another version), LIMIT_EXCEEDED (the
+        tracks have too many segments for one response, or a film has too many frames), SERVICE_UNAVAILABLE,
+        STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

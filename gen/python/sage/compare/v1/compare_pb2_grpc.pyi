@@ -37,11 +37,16 @@ class CompareServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CompareServiceAsyncStub: ...
     CompareEmbeddings: _grpc.UnaryUnaryMultiCallable[_compare_pb2.CompareEmbeddingsRequest, _compare_pb2.CompareEmbeddingsResponse]
-    """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
-    gets a bit-identical response while the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
+    """Compares the videos of two completed embeddings. Changes nothing. The same request gets a bit-identical response while
+    the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
+
+    Mode ALIGNED compares the fingerprints of the two videos, which are made with the first embedding of a video, or by
+    CreateFingerprint. The models may differ. Mode TIME compares the vectors: model, revision and clip length must be the same.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-    LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+    FINGERPRINT_NOT_FOUND, FINGERPRINT_NOT_COMPLETED (also if it is damaged or of another version), LIMIT_EXCEEDED (the
+    tracks have too many segments for one response, or a film has too many frames), SERVICE_UNAVAILABLE,
+    STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -50,11 +55,16 @@ class CompareServiceAsyncStub(CompareServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CompareEmbeddings: _aio.UnaryUnaryMultiCallable[_compare_pb2.CompareEmbeddingsRequest, _compare_pb2.CompareEmbeddingsResponse]  # type: ignore[assignment]
-    """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
-    gets a bit-identical response while the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
+    """Compares the videos of two completed embeddings. Changes nothing. The same request gets a bit-identical response while
+    the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
+
+    Mode ALIGNED compares the fingerprints of the two videos, which are made with the first embedding of a video, or by
+    CreateFingerprint. The models may differ. Mode TIME compares the vectors: model, revision and clip length must be the same.
 
     Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-    LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+    FINGERPRINT_NOT_FOUND, FINGERPRINT_NOT_COMPLETED (also if it is damaged or of another version), LIMIT_EXCEEDED (the
+    tracks have too many segments for one response, or a film has too many frames), SERVICE_UNAVAILABLE,
+    STORE_UNAVAILABLE.
     """
 
 class CompareServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -66,11 +76,16 @@ class CompareServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _compare_pb2.CompareEmbeddingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_compare_pb2.CompareEmbeddingsResponse, _abc.Awaitable[_compare_pb2.CompareEmbeddingsResponse]]:
-        """Compares two completed embeddings with the same model, revision and clip length. Changes nothing. The same request
-        gets a bit-identical response while the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
+        """Compares the videos of two completed embeddings. Changes nothing. The same request gets a bit-identical response while
+        the server has the same models. Comparing an embedding with itself is allowed and finds no differences.
+
+        Mode ALIGNED compares the fingerprints of the two videos, which are made with the first embedding of a video, or by
+        CreateFingerprint. The models may differ. Mode TIME compares the vectors: model, revision and clip length must be the same.
 
         Errors: FIELD_INVALID, EMBEDDING_NOT_FOUND, EMBEDDING_NOT_COMPLETED, MODELS_DIFFER, TRACK_MISSING,
-        LIMIT_EXCEEDED (the tracks have too many segments for one response), SERVICE_UNAVAILABLE, STORE_UNAVAILABLE.
+        FINGERPRINT_NOT_FOUND, FINGERPRINT_NOT_COMPLETED (also if it is damaged or of another version), LIMIT_EXCEEDED (the
+        tracks have too many segments for one response, or a film has too many frames), SERVICE_UNAVAILABLE,
+        STORE_UNAVAILABLE.
         """
 
 def add_CompareServiceServicer_to_server(servicer: CompareServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -264,6 +264,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         { "reason": "STORE_MISCONFIGURED", "domain": "sage",
           "metadata": { "store": "video store", "why": "there is no bucket films" } }
     """
+    ERROR_REASON_FINGERPRINT_NOT_FOUND: _ErrorReason.ValueType  # 43
+    """NOT_FOUND. The video has no fingerprint.
+
+        { "reason": "FINGERPRINT_NOT_FOUND", "domain": "sage", "metadata": { "video_id": "video_0192..." } }
+    """
+    ERROR_REASON_FINGERPRINT_NOT_COMPLETED: _ErrorReason.ValueType  # 44
+    """FAILED_PRECONDITION. The fingerprint has no bytes to read yet, or never will.
+
+        { "reason": "FINGERPRINT_NOT_COMPLETED", "domain": "sage",
+          "metadata": { "video_id": "video_0192...", "state": "PROCESSING",
+          "what_to_do": "Wait until it is COMPLETED." } }
+    """
+    ERROR_REASON_FINGERPRINT_FINISHED: _ErrorReason.ValueType  # 45
+    """FAILED_PRECONDITION. The fingerprint is finished and cannot be cancelled.
+
+        { "reason": "FINGERPRINT_FINISHED", "domain": "sage",
+          "metadata": { "video_id": "video_0192...", "state": "COMPLETED" } }
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call did not succeed. Each value states its status and shows an example of its `ErrorInfo`."""
@@ -497,5 +515,23 @@ does not exist or is in another region. Only the server's operator can fix that.
 
     { "reason": "STORE_MISCONFIGURED", "domain": "sage",
       "metadata": { "store": "video store", "why": "there is no bucket films" } }
+"""
+ERROR_REASON_FINGERPRINT_NOT_FOUND: ErrorReason.ValueType  # 43
+"""NOT_FOUND. The video has no fingerprint.
+
+    { "reason": "FINGERPRINT_NOT_FOUND", "domain": "sage", "metadata": { "video_id": "video_0192..." } }
+"""
+ERROR_REASON_FINGERPRINT_NOT_COMPLETED: ErrorReason.ValueType  # 44
+"""FAILED_PRECONDITION. The fingerprint has no bytes to read yet, or never will.
+
+    { "reason": "FINGERPRINT_NOT_COMPLETED", "domain": "sage",
+      "metadata": { "video_id": "video_0192...", "state": "PROCESSING",
+      "what_to_do": "Wait until it is COMPLETED." } }
+"""
+ERROR_REASON_FINGERPRINT_FINISHED: ErrorReason.ValueType  # 45
+"""FAILED_PRECONDITION. The fingerprint is finished and cannot be cancelled.
+
+    { "reason": "FINGERPRINT_FINISHED", "domain": "sage",
+      "metadata": { "video_id": "video_0192...", "state": "COMPLETED" } }
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
