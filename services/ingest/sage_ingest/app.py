@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 from sage_runtime.errors import task_group
 from sage_runtime.postgres import open_pool
+from sage_runtime.s3 import open_check_client, open_client, open_session
+from sage_runtime.s3_errors import Room
 from sage_runtime.server import ServiceRegistration, serve
 
 from sage_ingest.config import IngestSettings
 from sage_ingest.probing.ports import Prober
 from sage_ingest.probing.prober import PyAVProber
 from sage_ingest.servicer import IngestServicer
-from sage_ingest.storage import S3VideoObjects, open_client, open_session
-from sage_ingest.storage_errors import Room
+from sage_ingest.storage import S3VideoObjects
 from sage_ingest.uploads.completion import Completion
 from sage_ingest.uploads.parts import Capacity
 from sage_ingest.uploads.ports import UploadRepository
@@ -27,9 +28,6 @@ from sage_ingest.videos.catalog import VideoCatalog
 from sage_ingest.videos.pending import PendingObjects, ShieldedTasks
 from sage_ingest.videos.ports import VideoObjects, VideoRepository
 from sage_ingest.videos.postgres import SCHEMA, PostgresVideoRepository
-
-# A connection that the store has closed meanwhile is no problem of the store.
-_CHECK_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -51,12 +49,8 @@ async def open_adapters(settings: IngestSettings) -> AsyncIterator[Adapters]:
     objects = S3VideoObjects(
         open_client(session, endpoint_url=settings.s3_endpoint_url, connections=connections),
         url_client=open_client(session, endpoint_url=public_url, connections=connections),
-        check_client=open_client(
-            session,
-            endpoint_url=settings.s3_endpoint_url,
-            connections=1,
-            read_timeout_s=settings.health_timeout_s,
-            attempts=_CHECK_ATTEMPTS,
+        check_client=open_check_client(
+            session, endpoint_url=settings.s3_endpoint_url, timeout_s=settings.health_timeout_s
         ),
         bucket=settings.s3_bucket,
         part_threads=settings.total_parts_in_flight,

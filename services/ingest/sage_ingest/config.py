@@ -1,10 +1,10 @@
 """Settings of ingest. Each is an environment variable."""
 
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 from sage_runtime.process.settings import MIB, ListenAddress, ServerSettings, Settings
+from sage_runtime.s3 import S3Settings
 
 _GIB = 1024 * MIB
 # Source: "Amazon S3 multipart upload limits", Amazon S3 User Guide.
@@ -23,19 +23,12 @@ class DatabaseSettings(Settings):
     database_url: SecretStr = Field(validation_alias="SAGE_DATABASE_URL")
 
 
-class IngestSettings(ServerSettings, DatabaseSettings):
+class IngestSettings(ServerSettings, DatabaseSettings, S3Settings):
     """Settings of `serve`.
 
     Attributes:
         listen: HOST:PORT to serve on.
         database_connections: Maximum number of connections to PostgreSQL.
-        s3_bucket: Bucket for videos. It must exist.
-        s3_region: The bucket's region; empty for the region of the profile or the environment.
-        s3_profile: A profile in the AWS configuration files; empty for boto3's default credential chain.
-        s3_endpoint_url: URL of an S3-compatible store; empty for AWS.
-        store_folder: A folder on the disk that holds the object store's data, if the store runs on this machine. Its
-            free space decides whether an upload fits. Empty: only the store itself tells when it is full.
-        store_min_free_bytes: Bytes on that disk that uploads must leave free.
         s3_public_endpoint_url: Address at which players reach the store, for playback URLs; empty for the same.
         max_video_bytes: Size of the largest video that is accepted, in bytes.
         part_bytes: Size of the parts that are sent to S3, in bytes; larger if a file would need more than 10,000.
@@ -70,15 +63,9 @@ class IngestSettings(ServerSettings, DatabaseSettings):
 
     listen: ListenAddress = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_LISTEN")
     database_connections: int = Field(default=10, ge=2, le=1000, validation_alias="SAGE_DATABASE_CONNECTIONS")
-    s3_bucket: str = Field(min_length=1, validation_alias="S3_BUCKET_NAME")
-    s3_region: str = Field(default="", validation_alias="S3_REGION")
-    s3_profile: str = Field(default="", validation_alias="S3_PROFILE")
-    s3_endpoint_url: str = Field(default="", pattern="^(https?://.+)?$", validation_alias="S3_ENDPOINT_URL")
     s3_public_endpoint_url: str = Field(
         default="", pattern="^(https?://.+)?$", validation_alias="S3_PUBLIC_ENDPOINT_URL"
     )
-    store_folder: Path | None = Field(default=None, validation_alias="SAGE_STORE_FOLDER")
-    store_min_free_bytes: int = Field(default=256 * MIB, ge=0, validation_alias="SAGE_STORE_MIN_FREE_BYTES")
     max_video_bytes: int = Field(default=50 * _GIB, ge=1, le=_MAX_OBJECT_BYTES, validation_alias="SAGE_MAX_VIDEO_BYTES")
     part_bytes: int = Field(
         default=8 * MIB, ge=_MIN_PART_BYTES, le=_MAX_PART_BYTES, validation_alias="SAGE_UPLOAD_PART_BYTES"

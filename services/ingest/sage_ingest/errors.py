@@ -154,21 +154,6 @@ def store_unavailable(store: str, *, detail: str) -> SageError:
     return SageError(Reason.STORE_UNAVAILABLE, detail=detail, store=store)
 
 
-def store_full(store: str, *, why: str, detail: str = "") -> SageError:
-    """Return the error for a store without room; `why` is a clause."""
-    return SageError(Reason.STORE_FULL, detail=detail, store=store, why=why)
-
-
-def store_forbidden(store: str, *, why: str, detail: str) -> SageError:
-    """Return the error for a store that refuses our credentials; `why` is a clause that names what is missing."""
-    return SageError(Reason.STORE_FORBIDDEN, detail=detail, store=store, why=why)
-
-
-def store_misconfigured(store: str, *, why: str, detail: str) -> SageError:
-    """Return the error for a store that cannot be used with our settings; `why` is a clause."""
-    return SageError(Reason.STORE_MISCONFIGURED, detail=detail, store=store, why=why)
-
-
 _NAMED_RANGES = 10
 
 

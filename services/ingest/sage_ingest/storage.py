@@ -1,96 +1,28 @@
 """The bytes of videos in S3, or in any S3-compatible store, through boto3."""
 
 import asyncio
-import contextlib
 import functools
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    IncompleteReadError,
-    ReadTimeoutError,
-    ResponseStreamingError,
-)
-from sage_runtime.errors import Reason, SageError
+from botocore.exceptions import BotoCoreError, ClientError
+from sage_runtime.s3 import S3Bucket
+from sage_runtime.s3_errors import Room, code_of
 
-from sage_ingest.storage_errors import Room, code_of, s3_errors
 from sage_ingest.videos.model import OBJECT_KEY_PREFIX, is_object_key
 from sage_ingest.videos.ports import Multipart, VideoObjects
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-T = TypeVar("T")
 
-_CONTROL_THREADS = 8
-_CONNECT_TIMEOUT_S = 5
-# For one wait on the socket, not for a whole request. Enough for a store that joins 10,000 parts.
-_READ_TIMEOUT_S = 60
-_ATTEMPTS = 4
+class S3VideoObjects(S3Bucket, VideoObjects):
+    """Videos in one bucket.
 
-
-def open_session(*, region: str, profile: str) -> boto3.session.Session:
-    """Return a session for all clients, since each session loads 8 MB of models.
-
-    Args:
-        region: The bucket's region; empty for that of the profile or the environment, else us-east-1.
-        profile: A profile of the AWS configuration files; empty for the environment, the default profile or the
-            instance's role, in boto3's order.
-    """
-    return boto3.session.Session(profile_name=profile or None, region_name=region or None)
-
-
-def open_client(
-    session: boto3.session.Session,
-    *,
-    endpoint_url: str,
-    connections: int,
-    read_timeout_s: float = _READ_TIMEOUT_S,
-    attempts: int = _ATTEMPTS,
-) -> "S3Client":
-    """Return a client with bounded waits and retries.
-
-    Args:
-        session: Has the credentials and the region.
-        endpoint_url: Of the store; empty for AWS.
-        connections: Maximum number of requests at once.
-        read_timeout_s: Maximum number of seconds for one wait for the store's response.
-        attempts: Maximum number of attempts at a request.
-    """
-    config = Config(
-        signature_version="s3v4",
-        connect_timeout=min(_CONNECT_TIMEOUT_S, read_timeout_s),
-        read_timeout=read_timeout_s,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        max_pool_connections=connections,
-        tcp_keepalive=True,
-        # Without TLS botocore signs every part with its SHA-256, which AWS and MinIO check and SeaweedFS does not. An
-        # additional CRC would be a second pass, and not every S3-compatible store supports it. AWS gets the CRC, and
-        # its signature omits the body.
-        request_checksum_calculation="when_required" if endpoint_url else "when_supported",
-        response_checksum_validation="when_required",
-        # Self-hosted stores rarely have a DNS name for each bucket.
-        s3={"addressing_style": "path"} if endpoint_url else {},
-    )
-    return session.client(
-        "s3", endpoint_url=endpoint_url or None, region_name=session.region_name or "us-east-1", config=config
-    )
-
-
-class S3VideoObjects(VideoObjects):
-    """Videos in one bucket. boto3 blocks, so it runs in two bounded pools of threads.
-
-    Parts have a separate pool, so aborting, probing and health checks find a thread however slow parts are.
-
-    A cancelled call ends when its thread does, since a thread cannot be interrupted. Cleanup that follows can
-    therefore rely on no request being in flight. botocore's timeouts bound that wait.
+    Parts have a separate pool of threads, so aborting, probing and health checks find a thread however slow parts are.
 
     Args:
         client: For everything except playback URLs and health checks.
@@ -111,29 +43,14 @@ class S3VideoObjects(VideoObjects):
         part_threads: int,
         room: Room | None = None,
     ) -> None:
-        self._client = client
+        super().__init__(client, check_client=check_client, bucket=bucket, room=room or Room())
         self._url_client = url_client
-        self._check_client = check_client
-        self._bucket = bucket
-        self._room = room or Room()
-        # What the last check found, and the last write that found no room.
-        self._problem: SageError | None = None
-        self._full: SageError | None = None
         self._parts = ThreadPoolExecutor(part_threads, thread_name_prefix="s3-parts")
-        self._control = ThreadPoolExecutor(_CONTROL_THREADS, thread_name_prefix="s3-control")
-
-    @staticmethod
-    def connections(part_threads: int) -> int:
-        """Return the maximum number of requests that an instance makes at once, for `open_client`."""
-        return part_threads + _CONTROL_THREADS
 
     def close(self) -> None:
-        """Close threads and connections. No call may be running."""
         self._parts.shutdown(wait=True)
-        self._control.shutdown(wait=True)
-        self._client.close()
+        super().close()
         self._url_client.close()
-        self._check_client.close()
 
     async def begin(self, key: str, *, content_type: str) -> str:
         def begin() -> str:
@@ -220,10 +137,6 @@ class S3VideoObjects(VideoObjects):
     async def abort(self, multipart: Multipart) -> None:
         await self._run(self._control, lambda: self._abort(multipart.key, multipart.multipart_id), key=multipart.key)
 
-    async def read(self, key: str, *, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset`."""
-        return await self._run(self._control, functools.partial(self._read, key, offset=offset, length=length), key=key)
-
     async def read_part(self, key: str, *, offset: int, length: int) -> bytes:
         return await self._run(self._parts, functools.partial(self._read, key, offset=offset, length=length), key=key)
 
@@ -245,42 +158,6 @@ class S3VideoObjects(VideoObjects):
     async def check_accepts(self, size_bytes: int) -> None:
         self._check_present()
         await asyncio.to_thread(self._room.check, size_bytes)
-
-    async def check(self) -> None:
-        def head() -> None:
-            # Noted in the thread: a check that took too long was cancelled, and no longer waits for the result.
-            try:
-                with s3_errors(self._bucket):
-                    self._check_client.head_bucket(Bucket=self._bucket)
-            except SageError as error:
-                self._problem = error
-                raise
-            self._problem = None
-
-        await _in_thread(self._control, head)
-
-    async def check_writable(self) -> None:
-        if self._full is not None:
-            raise _again(self._full)
-        await asyncio.to_thread(self._room.check)
-
-    def _check_present(self) -> None:
-        """Fail at once if the last health check did: a request to a frozen store would wait for minutes."""
-        if self._problem is not None:
-            raise _again(self._problem)
-
-    def _read(self, key: str, *, offset: int, length: int, attempts: int = _ATTEMPTS) -> bytes:
-        span = f"bytes={offset}-{offset + length - 1}"
-        response = self._client.get_object(Bucket=self._bucket, Key=key, Range=span)
-        try:
-            with contextlib.closing(response["Body"]) as body:
-                return body.read()
-        except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError):
-            # botocore repeats a request, but not if reading its response fails. One of the thousands that a large file
-            # needs may well fail, and all others would have been read for nothing.
-            if attempts == 1:
-                raise
-        return self._read(key, offset=offset, length=length, attempts=attempts - 1)
 
     def _size_of(self, key: str) -> int | None:
         try:
@@ -313,41 +190,6 @@ class S3VideoObjects(VideoObjects):
         except ClientError as error:
             if code_of(error) != "NoSuchUpload":
                 raise
-
-    async def _run(self, pool: ThreadPoolExecutor, call: Callable[[], T], *, key: str = "") -> T:
-        with s3_errors(self._bucket, key):
-            return await _in_thread(pool, call)
-
-    async def _write(self, pool: ThreadPoolExecutor, call: Callable[[], T], *, key: str) -> T:
-        try:
-            with s3_errors(self._bucket, key, room=self._room):
-                return await _in_thread(pool, call)
-        except SageError as error:
-            if error.reason is Reason.STORE_FULL:
-                self._full = error
-            raise
-
-
-async def _in_thread(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    work = pool.submit(call)
-    result = asyncio.wrap_future(work)
-    try:
-        return await asyncio.shield(result)
-    except asyncio.CancelledError:
-        # A call that no thread has started is dropped. Wait for a running one, however often the task is cancelled.
-        if not work.cancel():
-            while not result.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([result])
-            # Retrieved, because asyncio logs an error that no code has seen.
-            result.exception()
-        raise
-
-
-def _again(error: SageError) -> SageError:
-    # Not the same object: each time it is raised, its traceback grows.
-    facts: dict[str, Any] = dict(error.facts)
-    return SageError(error.reason, detail=f"earlier: {error.detail}", **facts)
 
 
 def _inline(filename: str) -> str:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import boto3
 import pytest
 from fakes.ingest import FakeUploadRepository, FakeVideoObjects, FakeVideoRepository
-from sage_ingest.storage import S3VideoObjects, open_client
+from sage_ingest.storage import S3VideoObjects
 from sage_ingest.uploads.ports import UploadRepository
 from sage_ingest.uploads.postgres import PostgresUploadRepository
 from sage_ingest.videos.ports import VideoObjects, VideoRepository
 from sage_ingest.videos.postgres import SCHEMA, PostgresVideoRepository
 from sage_runtime.postgres import Pool, migrate, open_pool
+from sage_runtime.s3 import open_client
 
 PART_THREADS = 4
 

@@ -15,11 +15,12 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectionClosedError
 from moto import mock_aws
-from sage_ingest.storage import S3VideoObjects, open_client
-from sage_ingest.storage_errors import Room
+from sage_ingest.storage import S3VideoObjects
 from sage_local.ports import choose_ports
 from sage_local.seaweedfs import SeaweedFS, SeaweedPorts
 from sage_runtime.errors import Reason, SageError
+from sage_runtime.s3 import open_client
+from sage_runtime.s3_errors import Room
 
 KEY = "videos/video_01"
 LAST = b"the rest"

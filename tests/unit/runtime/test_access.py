@@ -8,6 +8,7 @@ from sage_runtime.auth.sign_in import ReadMethods, needs_token
 _READ = {
     "sage.compare.v1.CompareService": {"CompareEmbeddings"},
     "sage.embed.v1.ApiKeyService": {"GetApiKey"},
+    "sage.embed.v1.FingerprintService": {"GetFingerprint", "WatchFingerprint", "ReadFingerprint"},
     "sage.embed.v1.EmbedService": {
         "GetEmbedding",
         "ListEmbeddings",

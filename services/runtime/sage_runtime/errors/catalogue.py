@@ -94,6 +94,15 @@ CATALOGUE: dict[Reason, Entry] = {
     Reason.EMBEDDING_NOT_COMPLETED: Entry(
         _STATE, "Embedding {embedding_id} is {state} and has no vectors to read. {what_to_do}"
     ),
+    Reason.FINGERPRINT_NOT_FOUND: Entry(
+        _MISSING, "Video {video_id} has no fingerprint. Request one with CreateFingerprint."
+    ),
+    Reason.FINGERPRINT_NOT_COMPLETED: Entry(
+        _STATE, "The fingerprint of video {video_id} is {state} and has no bytes to read. {what_to_do}"
+    ),
+    Reason.FINGERPRINT_FINISHED: Entry(
+        _STATE, "The fingerprint of video {video_id} is already {state} and cannot be cancelled."
+    ),
     Reason.MODELS_DIFFER: Entry(
         _STATE, "The embeddings cannot be compared: a is {a}; b is {b}. Embed both videos the same way."
     ),

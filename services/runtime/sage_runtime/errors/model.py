@@ -56,6 +56,9 @@ class Reason(StrEnum):
     STORE_FULL = auto()
     STORE_FORBIDDEN = auto()
     STORE_MISCONFIGURED = auto()
+    FINGERPRINT_NOT_FOUND = auto()
+    FINGERPRINT_NOT_COMPLETED = auto()
+    FINGERPRINT_FINISHED = auto()
 
 
 # Everything that can be wrong with a store of SAGE. Another request would fail in the same way.

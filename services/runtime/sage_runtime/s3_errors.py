@@ -13,11 +13,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
-from sage_runtime.errors import SageError
 
-from sage_ingest.errors import store_forbidden, store_full, store_misconfigured, store_unavailable
+from sage_runtime.errors import Reason, SageError
 
-_STORE = "video store"
 _FULL = {
     "InsufficientStorage",
     "QuotaExceeded",
@@ -48,10 +46,12 @@ _HEAD_BUCKET: dict[int, str] = {
 _PERMISSIONS = {
     "CreateMultipartUpload": "s3:PutObject",
     "UploadPart": "s3:PutObject",
+    "PutObject": "s3:PutObject",
     "CompleteMultipartUpload": "s3:PutObject",
     "GetObject": "s3:GetObject",
     "HeadObject": "s3:GetObject",
     "DeleteObject": "s3:DeleteObject",
+    "DeleteObjects": "s3:DeleteObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "ListParts": "s3:ListMultipartUploadParts",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
@@ -62,15 +62,17 @@ _REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 @dataclass(frozen=True)
 class Room:
-    """The room for videos on the disk of a store that runs on this machine.
+    """The room on the disk of a store that runs on this machine.
 
     Attributes:
         folder: A folder on that disk; `None` if it is unknown, so that there is always room.
-        min_free_bytes: Free space that videos must leave: the store and the database fail without any.
+        min_free_bytes: Free space that objects must leave: the store and the database fail without any.
+        store: Name of the store for people.
     """
 
     folder: Path | None = None
     min_free_bytes: int = 0
+    store: str = "video store"
 
     def check(self, more_bytes: int = 0) -> None:
         """Check that this many bytes fit.
@@ -89,16 +91,18 @@ class Room:
             usable = _megabytes(max(0, free - self.min_free_bytes))
             room = f"{usable} are free for uploads"
             why = f"{_megabytes(more_bytes)} do not fit: {room}" if more_bytes else room
-            raise store_full(_STORE, why=why, detail=f"{free} bytes are free on the disk of {self.folder}")
+            detail = f"{free} bytes are free on the disk of {self.folder}"
+            raise SageError(Reason.STORE_FULL, detail=detail, store=self.store, why=why)
 
 
 @contextlib.contextmanager
-def s3_errors(bucket: str, key: str = "", *, room: Room | None = None) -> Iterator[None]:
+def s3_errors(bucket: str, key: str = "", *, store: str, room: Room | None = None) -> Iterator[None]:
     """Translate errors of boto3.
 
     Args:
         bucket: The bucket that is used.
         key: The object, for the log.
+        store: Name of the store for people.
         room: For a write: the store may have failed because its disk is full.
 
     Raises:
@@ -107,12 +111,13 @@ def s3_errors(bucket: str, key: str = "", *, room: Room | None = None) -> Iterat
     try:
         yield
     except ClientError as error:
-        raise _explained(error, bucket=bucket, key=key, room=room) from error
+        raise _explained(error, bucket=bucket, key=key, store=store, room=room) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise store_misconfigured(_STORE, why="this server has no credentials for it", detail=str(error)) from error
+        why = "this server has no credentials for it"
+        raise SageError(Reason.STORE_MISCONFIGURED, detail=str(error), store=store, why=why) from error
     except BotoCoreError as error:
         detail = f"{type(error).__name__}: {error}"
-        raise _full(room, detail) or store_unavailable(_STORE, detail=detail) from error
+        raise _full(room, detail) or SageError(Reason.STORE_UNAVAILABLE, detail=detail, store=store) from error
 
 
 def _megabytes(count: int) -> str:
@@ -124,21 +129,22 @@ def code_of(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def _explained(error: ClientError, *, bucket: str, key: str, room: Room | None) -> SageError:
+def _explained(error: ClientError, *, bucket: str, key: str, store: str, room: Room | None) -> SageError:
     code, operation = code_of(error), error.operation_name
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     message = error.response.get("Error", {}).get("Message", "")
     detail = f"{operation} of {f'{key} in ' if key else ''}bucket {bucket}: {code}: {message}"
     if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
-        return store_full(_STORE, why=f"it reports {code}", detail=detail)
+        return SageError(Reason.STORE_FULL, detail=detail, store=store, why=f"it reports {code}")
     known = _SETTINGS.get(code) or (_HEAD_BUCKET.get(status) if operation == "HeadBucket" else None)
     if known:
-        return store_misconfigured(_STORE, why=known.format(bucket=bucket), detail=detail)
+        return SageError(Reason.STORE_MISCONFIGURED, detail=detail, store=store, why=known.format(bucket=bucket))
     if status in _REFUSED or code in _CREDENTIALS:
         lacking = f"it does not allow {_PERMISSIONS.get(operation, operation)} in bucket {bucket}"
-        return store_forbidden(_STORE, why=f"{_CREDENTIALS.get(code, lacking)} ({code})", detail=detail)
+        why = f"{_CREDENTIALS.get(code, lacking)} ({code})"
+        return SageError(Reason.STORE_FORBIDDEN, detail=detail, store=store, why=why)
     full = _full(room, detail) if status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
-    return full or store_unavailable(_STORE, detail=detail)
+    return full or SageError(Reason.STORE_UNAVAILABLE, detail=detail, store=store)
 
 
 def _full(room: Room | None, detail: str) -> SageError | None:
