@@ -36,7 +36,11 @@ def orientation(frame: VideoFrame) -> tuple[bool, int]:
 
 def displayed(picture: "NDArray[np.uint8]", frame: VideoFrame) -> "NDArray[np.uint8]":
     """Return a picture of shape `(height, width, ...)` that was made from a frame as a player shows it."""
-    mirrored, degrees = orientation(frame)
+    return turned(picture, *orientation(frame))
+
+
+def turned(picture: "NDArray[np.uint8]", mirrored: bool, degrees: int) -> "NDArray[np.uint8]":
+    """Return a picture of shape `(height, width, ...)`, mirrored, then turned clockwise by quarters."""
     if mirrored:
         picture = picture[:, ::-1]
     # What `numpy.rot90` does, without importing numpy here.

@@ -5,10 +5,11 @@ jump. `SteadyPackets` joins the parts, so that packets, and the frames decoded f
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -16,9 +17,12 @@ from av.video.stream import VideoStream
 
 # PyAV's class is generic only in its type hints.
 if TYPE_CHECKING:
+    from av.stream import Stream
+
     PicturePacket = Packet[VideoStream]
+    SoundPacket = Packet[AudioStream]
 else:
-    PicturePacket = Packet
+    PicturePacket = SoundPacket = Packet
 
 # The flag AVFMT_TS_DISCONT of containers whose clock may jump (`libavformat/avformat.h`).
 _TS_DISCONT = 0x200
@@ -42,13 +46,22 @@ class SteadyPackets:
     Args:
         container: An open film.
         stream: Its picture track. All other tracks should be discarded.
+        sound: A track of sound that is not discarded, if packets of it are read on the way.
+        on_sound: Is called with each of those, with times as in the file.
 
     Attributes:
         jumps: How often the clock has jumped so far.
         shift: Ticks by which the current part is moved.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        *,
+        sound: AudioStream | None = None,
+        on_sound: Callable[[SoundPacket], None] | None = None,
+    ) -> None:
         # MP4 and MOV state a duration for each frame, so their clock cannot jump; frames that an edit list hides may
         # have times of others.
         self._may_jump = not container.format.name.startswith("mov")
@@ -63,7 +76,7 @@ class SteadyPackets:
         self._reordered_ticks = (MAX_REORDERED + 1) * self._usual_length
         self._longest_wait = max(self._far_ticks, self._reordered_ticks)
         self._reorders = bool(stream.codec_context.has_b_frames)
-        self._source = picture_packets(container, stream)
+        self._source = picture_packets(container, stream, sound=sound, on_sound=on_sound)
         # Read ahead after a jump.
         self._ahead: deque[PicturePacket] = deque()
         # The last packet in decoding order, and the end of the film so far in presentation order, as in the file.
@@ -154,9 +167,17 @@ class SteadyPackets:
         self._last_dts = self._end = None
 
 
-def picture_packets(container: InputContainer, stream: VideoStream) -> Iterator[PicturePacket]:
-    """Yield the packets of a track as the file has them."""
-    packets, is_noise = container.demux(stream), _NOISE.get(container.format.name, _is_flush)
+def picture_packets(
+    container: InputContainer,
+    stream: VideoStream,
+    *,
+    sound: AudioStream | None = None,
+    on_sound: Callable[[SoundPacket], None] | None = None,
+) -> Iterator[PicturePacket]:
+    """Yield the packets of a picture track as the file has them, and hand over those of the sound between them."""
+    tracks: tuple[Stream, ...] = (stream,) if sound is None else (stream, sound)
+    packets: Iterator[Packet[Any]] = container.demux(tracks)
+    is_noise = _NOISE.get(container.format.name, _is_flush)
     while True:
         try:
             packet = next(packets, None)
@@ -166,7 +187,12 @@ def picture_packets(container: InputContainer, stream: VideoStream) -> Iterator[
             return
         if packet is None:
             return
-        if not _is_flush(packet) and not is_noise(packet):
+        if _is_flush(packet):
+            continue
+        if packet.stream.index != stream.index:
+            if on_sound is not None:
+                on_sound(packet)
+        elif not is_noise(packet):
             yield packet
 
 

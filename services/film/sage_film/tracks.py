@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
@@ -79,11 +80,25 @@ def choose_track(tracks: Sequence[PictureTrack], requested: int | None = None) -
     return max(films, key=lambda index: (tracks[index].width * tracks[index].height, -index))
 
 
-def select_track(container: InputContainer, index: int) -> VideoStream:
-    """Return a picture track, after telling FFmpeg to skip all others."""
+def sound_track(container: InputContainer) -> AudioStream | None:
+    """Return the track of sound that players choose: the default one, or the first. `None` if none can be decoded."""
+    # Typed as always present; it is absent if FFmpeg has no decoder.
+    tracks = [one for one in container.streams.audio if getattr(one, "codec_context", None) is not None]
+    return next((one for one in tracks if one.disposition & Disposition.default), tracks[0] if tracks else None)
+
+
+def select_track(container: InputContainer, index: int, *, sound: AudioStream | None = None) -> VideoStream:
+    """Return a picture track, after telling FFmpeg to skip all others.
+
+    Args:
+        container: An open film.
+        index: Of the picture track.
+        sound: A track that is not skipped.
+    """
     selected = container.streams.video[index]
+    kept = {selected.index} if sound is None else {selected.index, sound.index}
     for other in container.streams:
-        if other.index != selected.index:
+        if other.index not in kept:
             other.discard = Discard.all
     return selected
 

@@ -5,7 +5,8 @@ import io
 import numpy as np
 import pytest
 from corpus.films import ALL_REFUSED, PLAYABLE, Film
-from sage_embed.engines.local.frames import ClipGrid, End, FrameReader, Sample
+from sage_embed.engines.local.frames import ClipGrid, End, Sample, read_samples
+from sage_film.frames import FrameDecoder
 from sage_ingest.probing.measure import measure
 from sage_ingest.probing.ports import UnreadableError
 from sage_ingest.videos.model import Media
@@ -18,8 +19,8 @@ def _measured(film: Film) -> Media:
     return measure(io.BytesIO(film.content), size_bytes=len(film.content))
 
 
-def _reader(film: Film, media: Media, *, threads: int = 2) -> FrameReader:
-    return FrameReader(
+def _reader(film: Film, media: Media, *, threads: int = 2) -> FrameDecoder:
+    return FrameDecoder(
         io.BytesIO(film.content),
         start_offset_seconds=media.start_offset_seconds,
         threads=threads,
@@ -44,13 +45,13 @@ def test_a_film_is_measured_and_decoded_as_it_was_made(film: Film) -> None:
     assert {name: getattr(media, name) for name in expected} == expected
     grid = ClipGrid(media.duration_seconds, 2.0)
     reader = _reader(film, media)
-    frames = list(reader._frames(grid, first_clip=0))
+    frames = list(reader.frames(end_seconds=grid.duration_seconds))
     assert media.frame_count is not None
     assert media.frame_count - film.lost <= len(frames) <= media.frame_count
     starts = [start for start, _, _ in frames]
     assert starts == sorted(starts)
     assert starts[0] == pytest.approx(0, abs=1e-6)
-    *_, end = reader.samples(grid, first_clip=0)
+    *_, end = read_samples(reader, grid, first_clip=0)
     assert isinstance(end, End)
     assert end.at_seconds == media.duration_seconds
 
@@ -62,8 +63,10 @@ LONGER_THAN_A_CLIP = [film for film in PLAYABLE if film.seconds > 2.2]
 def test_the_frames_of_a_clip_do_not_depend_on_where_decoding_begins_or_on_threads(film: Film) -> None:
     media = _measured(film)
     grid = ClipGrid(media.duration_seconds, 1.0)
-    whole = [one for one in _reader(film, media, threads=1).samples(grid, first_clip=0) if isinstance(one, Sample)]
-    rest = [one for one in _reader(film, media, threads=3).samples(grid, first_clip=2) if isinstance(one, Sample)]
+    whole = [
+        one for one in read_samples(_reader(film, media, threads=1), grid, first_clip=0) if isinstance(one, Sample)
+    ]
+    rest = [one for one in read_samples(_reader(film, media, threads=3), grid, first_clip=2) if isinstance(one, Sample)]
     assert [one.clip for one in rest] == [one.clip for one in whole if one.clip >= 2]
     for one, other in zip(rest, [one for one in whole if one.clip >= 2], strict=True):
         assert np.array_equal(one.frame.to_ndarray(), other.frame.to_ndarray())

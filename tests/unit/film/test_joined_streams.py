@@ -11,7 +11,8 @@ from corpus import encrypted
 from corpus.maker import Track, make_film
 from fakes.ingest import BytesSource
 from numpy.typing import NDArray
-from sage_embed.engines.local.frames import ClipGrid, FrameReader, Sample
+from sage_embed.engines.local.frames import ClipGrid, Sample, read_samples
+from sage_film.frames import FrameDecoder
 from sage_film.programs import one_program
 from sage_ingest.probing.measure import measure
 from sage_ingest.probing.ports import Limits, UnreadableError
@@ -44,14 +45,14 @@ def _measured(film: bytes, limits: Limits = Limits()) -> Media:  # noqa: B008 - 
 
 
 def _pictures(film: bytes, media: Media) -> list[NDArray[np.uint8]]:
-    reader = FrameReader(
+    reader = FrameDecoder(
         io.BytesIO(film),
         start_offset_seconds=media.start_offset_seconds,
         threads=2,
         video_track=media.video_track,
         timestamps_jump=media.timestamps_jump,
     )
-    samples = reader.samples(ClipGrid(media.duration_seconds, 1.0), first_clip=0)
+    samples = read_samples(reader, ClipGrid(media.duration_seconds, 1.0), first_clip=0)
     return [sample.frame.to_ndarray() for sample in samples if isinstance(sample, Sample)]
 
 

@@ -8,10 +8,10 @@ import io
 import pytest
 from corpus.films import CONTAINERS, Film
 from corpus.maker import mutated
-from sage_embed.engines.local.frames import ClipGrid, End, FrameReader
+from sage_embed.engines.local.frames import ClipGrid, End, read_samples
+from sage_film.frames import FrameDecoder, UndecodableError
 from sage_ingest.probing.measure import measure
 from sage_ingest.probing.ports import UnreadableError
-from sage_runtime.errors import SageError
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def test_a_damaged_film_is_described_as_it_decodes_or_refused(film: Film) -> Non
         except UnreadableError:
             continue
         assert 0 < media.duration_seconds <= 172_800
-        reader = FrameReader(
+        reader = FrameDecoder(
             io.BytesIO(content),
             start_offset_seconds=media.start_offset_seconds,
             threads=1,
@@ -39,12 +39,12 @@ def test_a_damaged_film_is_described_as_it_decodes_or_refused(film: Film) -> Non
         # A wrong time may make a film of hours of which a frame is shown for most.
         grid = ClipGrid(media.duration_seconds, max(2.0, media.duration_seconds / 100))
         try:
-            *_, end = reader.samples(grid, first_clip=0)
-        except SageError:
+            *_, end = read_samples(reader, grid, first_clip=0)
+        except UndecodableError:
             continue
         assert isinstance(end, End)
         assert media.duration_seconds - LOST_SECONDS - 0.1 <= end.at_seconds <= media.duration_seconds, seed
         longer_s = media.duration_seconds - film.seconds - LOST_SECONDS
         if longer_s > 0:
-            doubled = sum(1 for _ in reader._frames(grid, first_clip=0)) - film.frames
+            doubled = sum(1 for _ in reader.frames(end_seconds=grid.duration_seconds)) - film.frames
             assert longer_s <= doubled / film.rate, seed

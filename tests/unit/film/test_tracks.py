@@ -1,9 +1,13 @@
 """Which picture track is the film."""
 
+import io
 from dataclasses import replace
 
+import av
+import numpy as np
 import pytest
-from sage_film.tracks import NoSuchTrackError, PictureTrack, choose_track
+from av.stream import Disposition
+from sage_film.tracks import NoSuchTrackError, PictureTrack, choose_track, sound_track
 
 FILM = PictureTrack("h264", 1920, 1080, is_default=False, is_cover=False, duration_seconds=60.0, is_still=False)
 DEFAULT = replace(FILM, is_default=True)
@@ -48,3 +52,31 @@ def test_the_requested_track_is_chosen_whatever_it_is() -> None:
 def test_there_may_be_no_such_track(tracks: list[PictureTrack], requested: int | None, why: str) -> None:
     with pytest.raises(NoSuchTrackError, match=why):
         choose_track(tracks, requested)
+
+
+@pytest.mark.parametrize(("default", "chosen"), [(None, 0), (0, 0), (1, 1)])
+def test_the_default_sound_is_chosen_or_the_first(default: int | None, chosen: int) -> None:
+    film = io.BytesIO()
+    with av.open(film, "w", format="matroska") as out:
+        tracks = [out.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in range(2)]
+        for index, track in enumerate(tracks):
+            track.disposition = Disposition.default if index == default else Disposition(0)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        for track in tracks:
+            out.mux(track.encode(frame))
+    with av.open(io.BytesIO(film.getvalue())) as opened:
+        found = sound_track(opened)
+        assert found is not None
+        assert found.index == chosen
+
+
+def test_a_film_without_sound_has_no_track_of_it() -> None:
+    film = io.BytesIO()
+    with av.open(film, "w", format="matroska") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 32
+        out.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        out.mux(stream.encode(None))
+    with av.open(io.BytesIO(film.getvalue())) as opened:
+        assert sound_track(opened) is None
