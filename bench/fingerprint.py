@@ -1,0 +1,214 @@
+"""`make bench-fingerprint`: how fast fingerprints are made, how large they are, and how fast they are read.
+
+Decoding alone is the same decoder with the same threads over every frame, with nothing done to the frames. Analysis is
+what a film needs in all: the fingerprint, the pictures for the local model and its network, and a still every ten
+seconds, from one pass of decoding. All run in turns. ffmpeg's `signature` filter is beside them for comparison.
+
+    python bench/fingerprint.py [FILM]
+
+The films are made from FILM, or from the sample cut: enlarged, with grain, 720p and 1080p.
+"""
+
+import argparse
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import imageio_ffmpeg
+import numpy as np
+from harness import Result, in_turns, median_ratio, report
+from numpy.typing import NDArray
+from sage_embed.engines.local.network import Network
+from sage_embed.engines.local.pictures import PictureConverter
+from sage_film.frames import FrameDecoder, ShownFrame
+from sage_fingerprint.blocks import block_count, nanoseconds
+from sage_fingerprint.codec import decode, encode
+from sage_fingerprint.film import FilmSource, read_blocks
+from sage_fingerprint.model import Fingerprint
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "old.mp4"
+SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
+FILM_SECONDS = 40
+CORES = 2
+ROUNDS = 3
+SAMPLES_PER_SECOND, STILL_SECONDS = 2, 10
+LONG_SECONDS = 2 * 3600
+# About the bit rate of films on the web.
+ENCODER = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "21"]
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
+PART = """
+import sys
+from pathlib import Path
+from sage_fingerprint.film import FilmSource, read_blocks
+path, seconds, first, end = sys.argv[1], *map(float, sys.argv[2:])
+print(flush=True)
+sys.stdin.readline()
+with Path(path).open("rb") as file:
+    source = FilmSource(file, 0.0, seconds)
+    for _ in read_blocks(source, threads=1, first_block=int(first), end_block=int(end)):
+        pass
+"""
+
+
+def make_film(source: Path, path: Path, *, size: tuple[int, int]) -> None:
+    """Write a film of `FILM_SECONDS`: the source, enlarged, with grain, and repeated."""
+    picture = ["-vf", f"scale={size[0]}:{size[1]}:flags=bicubic,noise=alls=4:allf=t", *ENCODER]
+    looped: list[str | Path] = ["-stream_loop", "-1", "-i", source, "-t", str(FILM_SECONDS)]
+    subprocess.run([FFMPEG, "-nostdin", "-v", "error", "-y", *looped, *picture, "-c:a", "aac", path], check=True)
+
+
+def taking(method: Callable[[], object]) -> float:
+    """Return how many seconds a call takes."""
+    begun_at = time.perf_counter()
+    method()
+    return time.perf_counter() - begun_at
+
+
+def decode_film(path: Path) -> None:
+    """Decode every frame."""
+    with path.open("rb") as file:
+        for _ in FrameDecoder(file, start_offset_seconds=0.0, threads=CORES).frames():
+            pass
+
+
+def fingerprint(path: Path, seconds: float, *, on_frame: Callable[[ShownFrame], None] | None = None) -> bytes:
+    """Return the film's fingerprint."""
+    with path.open("rb") as file:
+        source = FilmSource(file, 0.0, seconds)
+        return b"".join(block.data for block in read_blocks(source, threads=CORES, on_frame=on_frame))
+
+
+def analyse(path: Path, seconds: float, network: Network) -> None:
+    """Make the fingerprint, embed two samples a second, and take a still every ten seconds, in one pass."""
+    converter, samples, stills = PictureConverter(), itertools.count(), itertools.count()
+    next_sample, next_still = next(samples), next(stills)
+    pictures = []
+    computing = list[Future[NDArray[np.float32]]]()
+
+    def on_frame(shown: ShownFrame) -> None:
+        nonlocal next_sample, next_still
+        if shown.start >= (next_sample + 0.5) / SAMPLES_PER_SECOND:
+            next_sample = next(samples)
+            pictures.append(converter.convert(shown.frame))
+        if shown.start >= next_still * STILL_SECONDS:
+            next_still = next(stills)
+            shown.frame.reformat(width=320, height=180, format="rgb24", interpolation="AREA")
+        if len(pictures) == 8:
+            # Beside the decoder, as in a worker.
+            computing.append(pool.submit(network.vectors, np.stack(pictures)))
+            pictures.clear()
+
+    with ThreadPoolExecutor(1) as pool:
+        fingerprint(path, seconds, on_frame=on_frame)
+        for vectors in computing:
+            vectors.result()
+
+
+def signature(path: Path) -> None:
+    """Run ffmpeg's `signature` filter, the nearest thing that others have."""
+    command = [FFMPEG, "-nostdin", "-v", "error", "-threads", str(CORES), "-i", path, "-map", "0:v", "-vf", "signature"]
+    subprocess.run([*command, "-f", "null", "-"], check=True)
+
+
+def split(path: Path, seconds: float, *, processes: int) -> float:
+    """Return how long the fingerprint takes if processes with one thread each share the blocks."""
+    count = block_count(nanoseconds(seconds))
+    borders = [round(count * part / processes) for part in range(processes + 1)]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", PART, path, str(seconds), str(first), str(end)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for first, end in itertools.pairwise(borders)
+    ]
+    for worker in workers:
+        # It has started.
+        if worker.stdout is not None:
+            worker.stdout.readline()
+    begun_at = time.perf_counter()
+    for worker in workers:
+        if worker.stdin is not None:
+            worker.stdin.write(b"\n")
+            worker.stdin.flush()
+    for worker in workers:
+        worker.wait()
+        if worker.returncode:
+            raise SystemExit("A process failed.")
+    return time.perf_counter() - begun_at
+
+
+def repeated(film: Fingerprint) -> Fingerprint:
+    """Return the fingerprint of two hours of the same."""
+    times = -(-LONG_SECONDS // int(film.duration_seconds))
+    starts = np.concatenate([film.frame_seconds + number * film.duration_seconds for number in range(times)])
+    luma, texture, chroma = (np.concatenate([one] * times) for one in (film.luma, film.texture, film.chroma))
+    return Fingerprint(luma, texture, chroma, starts, times * film.duration_seconds, None)
+
+
+def measure_film(name: str, path: Path, seconds: float, network: Network) -> list[Result]:
+    """Return the rates for one film."""
+    took = in_turns(
+        {
+            "decode": lambda _: taking(lambda: decode_film(path)),
+            "fingerprint": lambda _: taking(lambda: fingerprint(path, seconds)),
+            "analysis": lambda _: taking(lambda: analyse(path, seconds, network)),
+            "signature": lambda _: taking(lambda: signature(path)),
+        },
+        rounds=ROUNDS,
+    )
+    rates = [
+        Result(f"{method}_rate_{name}", seconds / statistics.median(times), "s of video/s")
+        for method, times in took.items()
+    ]
+    return [
+        *rates,
+        Result(f"fingerprint_vs_decode_{name}", median_ratio(took["decode"], took["fingerprint"]), "ratio"),
+        Result(f"analysis_vs_decode_{name}", median_ratio(took["decode"], took["analysis"]), "ratio", bar=0.6),
+        Result(f"fingerprint_vs_signature_{name}", median_ratio(took["signature"], took["fingerprint"]), "ratio"),
+    ]
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description="Measures how fast fingerprints are made, and their size.")
+    parser.add_argument("film", type=Path, nargs="?", default=SAMPLE, help="what the films are made from")
+    source = parser.parse_args().film
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    network = Network(threads=CORES)
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, size in SIZES.items():
+            path = Path(folder) / f"{name}.mp4"
+            print(f"Making a film of {FILM_SECONDS} s in {name} ...", flush=True)
+            make_film(source, path, size=size)
+            with av.open(path) as film:
+                seconds = (film.duration or 0) / av.time_base
+            results += measure_film(name, path, seconds, network)
+            data = fingerprint(path, seconds)
+            megabytes = len(data) / 1e6 / (seconds / 60)
+            results.append(Result(f"size_{name}", megabytes, "MB per minute", bar=0.75, better="lower"))
+        took = in_turns(
+            {
+                "one": lambda _: split(path, seconds, processes=1),
+                "two": lambda _: split(path, seconds, processes=2),
+            },
+            rounds=ROUNDS,
+        )
+        results.append(Result("two_processes_vs_one", median_ratio(took["one"], took["two"]), "ratio", bar=1.7))
+    two_hours = list(encode(repeated(decode([data]))))
+    reading = [taking(lambda: decode(two_hours, threads=CORES)) for _ in range(ROUNDS)]
+    results.append(Result("decode_two_hours", statistics.median(reading), "s"))
+    report("fingerprint", results)
+
+
+if __name__ == "__main__":
+    main()
