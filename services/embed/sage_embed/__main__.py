@@ -9,13 +9,22 @@ from sage_runtime.process.startup import Command, run_command
 from sage_runtime.process.telemetry import configure_logging
 
 from sage_embed.app import rotate_keys, run_api, run_worker
-from sage_embed.config import SCHEMA, ApiSettings, EmbedSettings, LocalSettings, TwelveLabsSettings, WorkerSettings
+from sage_embed.config import (
+    SCHEMA,
+    ApiSettings,
+    DatabaseSettings,
+    EmbedSettings,
+    LocalSettings,
+    TwelveLabsSettings,
+    WorkerSettings,
+)
 from sage_embed.engines.engine import Engine
 from sage_embed.engines.local.engine import LocalEngine
 from sage_embed.engines.twelvelabs.client import preload
 from sage_embed.engines.twelvelabs.engine import TwelveLabsEngine
 from sage_embed.engines.twelvelabs.pace import PaceOptions, PostgresProviderPace
 from sage_embed.engines.twelvelabs.requests import TwelveLabsKeyChecker
+from sage_embed.fingerprints.maker import ProcessFingerprintMaker
 from sage_embed.jobs.queue import migrate_all
 from sage_embed.keys.model import ProviderKeys
 
@@ -24,14 +33,14 @@ def main() -> None:
     """Run the command line."""
     run_command(
         "sage_embed",
-        "Turns videos into vectors.",
+        "Turns videos into vectors and fingerprints.",
         {
             "serve": Command("serve the API until SIGTERM or SIGINT", _serve),
-            "worker": Command("work on embeddings until SIGTERM or SIGINT", _work),
+            "worker": Command("work on embeddings and fingerprints until SIGTERM or SIGINT", _work),
             "migrate": Command("bring the database schema up to date and exit", _migrate),
             "rotate-keys": Command(
                 "encrypt stored keys under the first of SAGE_KEY_ENCRYPTION_KEYS and exit",
-                lambda: asyncio.run(rotate_keys(load(EmbedSettings))),
+                lambda: asyncio.run(rotate_keys(load(DatabaseSettings))),
             ),
         },
     )
@@ -53,11 +62,11 @@ def _serve() -> None:
 def _work() -> None:
     settings = load(WorkerSettings)
     preload()
-    asyncio.run(run_worker(settings, make_engines))
+    asyncio.run(run_worker(settings, make_engines, ProcessFingerprintMaker(load(LocalSettings))))
 
 
 def _migrate() -> None:
-    settings = load(EmbedSettings)
+    settings = load(DatabaseSettings)
     configure_logging("embed-migrate", settings.log_level, settings.log_format)
     try:
         migrate_all(settings.database_url.get_secret_value(), schema=SCHEMA)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from sage_runtime.errors import SageError
-from sage_runtime.process.settings import ListenAddress, OptionalListenAddress, ServerSettings, Settings
+from sage_runtime.process.settings import MIB, ListenAddress, OptionalListenAddress, ServerSettings, Settings
+from sage_runtime.s3 import S3Settings
 
 from sage_embed.keys.model import read_key
 
@@ -24,15 +25,11 @@ def _check_api_key(key: SecretStr) -> SecretStr:
 ApiKeySetting = Annotated[SecretStr, AfterValidator(_check_api_key)]
 
 
-class EmbedSettings(ServerSettings):
-    """Settings that the service and the worker share.
+class DatabaseSettings(ServerSettings):
+    """Settings of `python -m sage_embed migrate` and `rotate-keys`.
 
     Attributes:
         database_url: URL of PostgreSQL, with a role that owns the schema `embed`.
-        database_connections: Maximum number of connections to PostgreSQL, plus one that listens for changes.
-        ingest_address: HOST:PORT of ingest.
-        url_validity_s: Seconds for which a worker or a provider can read a video through one URL. A URL may be valid
-            for up to an hour longer.
         twelvelabs_api_key: The TwelveLabs API key that is used while no key is set with SetApiKey.
         key_encryption_keys: Key-encryption keys for the API keys set with SetApiKey: `ID:KEY` entries separated by
             commas or line breaks, where KEY is 32 bytes in base64 (`openssl rand -base64 32`). The first one
@@ -41,14 +38,26 @@ class EmbedSettings(ServerSettings):
     """
 
     database_url: SecretStr = Field(validation_alias="SAGE_DATABASE_URL")
+    twelvelabs_api_key: ApiKeySetting | None = Field(default=None, validation_alias="TWELVELABS_API_KEY")
+    key_encryption_keys: SecretStr | None = Field(default=None, validation_alias="SAGE_KEY_ENCRYPTION_KEYS")
+    key_encryption_keys_file: Path | None = Field(default=None, validation_alias="SAGE_KEY_ENCRYPTION_KEYS_FILE")
+
+
+class EmbedSettings(DatabaseSettings, S3Settings):
+    """Settings that the service and the worker share. Fingerprints are in the bucket, under `fingerprints/`.
+
+    Attributes:
+        database_connections: Maximum number of connections to PostgreSQL, plus one that listens for changes.
+        ingest_address: HOST:PORT of ingest.
+        url_validity_s: Seconds for which a worker or a provider can read a video through one URL. A URL may be valid
+            for up to an hour longer.
+    """
+
     database_connections: int = Field(default=10, ge=2, le=1000, validation_alias="SAGE_DATABASE_CONNECTIONS")
     ingest_address: str = Field(default="127.0.0.1:50051", validation_alias="SAGE_INGEST_ADDRESS")
     url_validity_s: int = Field(
         default=6 * 3600, ge=60, le=7 * 24 * 3600 - 3600, validation_alias="SAGE_EMBED_URL_VALIDITY_SECONDS"
     )
-    twelvelabs_api_key: ApiKeySetting | None = Field(default=None, validation_alias="TWELVELABS_API_KEY")
-    key_encryption_keys: SecretStr | None = Field(default=None, validation_alias="SAGE_KEY_ENCRYPTION_KEYS")
-    key_encryption_keys_file: Path | None = Field(default=None, validation_alias="SAGE_KEY_ENCRYPTION_KEYS_FILE")
 
 
 class ApiSettings(EmbedSettings):
@@ -63,7 +72,8 @@ class ApiSettings(EmbedSettings):
         max_watches: Maximum number of concurrent watches; more are refused with LIMIT_EXCEEDED. A watch uses 40 KB.
         max_concurrent_calls: Maximum number of concurrent calls, including watches; more are refused with
             RESOURCE_EXHAUSTED. Health calls and calls that have not sent their first message do not count.
-        max_unfinished: Maximum number of PENDING and PROCESSING embeddings; more are refused with LIMIT_EXCEEDED.
+        max_unfinished: Maximum number of PENDING and PROCESSING embeddings, and of such fingerprints; more are refused
+            with LIMIT_EXCEEDED.
     """
 
     listen: ListenAddress = Field(default="127.0.0.1:50052", validation_alias="SAGE_EMBED_LISTEN")
@@ -81,10 +91,11 @@ class WorkerSettings(EmbedSettings):
     Attributes:
         listen: HOST:PORT of a health service; empty for none.
         service_token: API token with the scope `read` that the worker sends to ingest; empty if sign-in is disabled.
-        concurrency: Maximum number of embeddings that this process computes concurrently with the local model; 0 leaves
-            them to other workers. If it is more than 1, one of them is a video that has not had a turn before, so that
-            short videos need not wait for long ones.
-        turn_s: Seconds after which an embedding of the local model makes way if others wait. It is resumed later.
+        concurrency: Maximum number of videos that this process measures concurrently, for a fingerprint or with the
+            local model; 0 leaves them to other workers. If it is more than 1, one of them is a video that has not had a
+            turn before, so that short videos need not wait for long ones.
+        turn_s: Seconds after which a fingerprint, or an embedding of the local model, makes way if others wait. It is
+            resumed later.
         remote_concurrency: Maximum number of embeddings for which this process waits for providers concurrently; 0
             leaves them to other workers.
         poll_s: Seconds after which the queue is read even if no job was announced. Retries are fetched this way.
@@ -92,9 +103,17 @@ class WorkerSettings(EmbedSettings):
         worker_lost_after_s: Seconds without a heartbeat after which a worker is lost and others continue its work.
         sweep_s: Seconds between two sweeps for lost workers.
         stop_after_s: Seconds that work may take to finish after a stop signal before it is returned to the queue.
-        max_attempts: Failed runs in a row, without a stored segment between them, after which an embedding fails.
+        max_attempts: Failed runs in a row, without a stored result between them, after which an embedding, or a
+            fingerprint, fails.
         retry_base_s: Seconds before the second attempt; doubled for each further one.
         retry_max_s: Longest delay between two attempts in seconds.
+        fingerprint_object_bytes: Size in bytes from which on the gathered blocks of a fingerprint are stored as one
+            object.
+        fingerprint_store_s: Seconds after which they are stored even if they are smaller: the most work that is lost
+            with a worker.
+        fingerprint_sweep_s: Seconds between two sweeps for what is left over of fingerprints.
+        fingerprint_check_s: Seconds between two checks whether the video of a fingerprint without an embedding still
+            exists. If not, the fingerprint is deleted.
     """
 
     listen: OptionalListenAddress = Field(default="", validation_alias="SAGE_WORKER_LISTEN")
@@ -110,6 +129,14 @@ class WorkerSettings(EmbedSettings):
     max_attempts: int = Field(default=6, ge=1, le=100, validation_alias="SAGE_WORKER_MAX_ATTEMPTS")
     retry_base_s: float = Field(default=2.0, gt=0, validation_alias="SAGE_WORKER_RETRY_BASE_SECONDS")
     retry_max_s: float = Field(default=60.0, gt=0, validation_alias="SAGE_WORKER_RETRY_MAX_SECONDS")
+    fingerprint_object_bytes: int = Field(
+        default=4 * MIB, ge=1, le=64 * MIB, validation_alias="SAGE_FINGERPRINT_OBJECT_BYTES"
+    )
+    fingerprint_store_s: float = Field(default=20.0, gt=0, le=3600, validation_alias="SAGE_FINGERPRINT_STORE_SECONDS")
+    fingerprint_sweep_s: float = Field(default=60.0, gt=0, le=86_400, validation_alias="SAGE_FINGERPRINT_SWEEP_SECONDS")
+    fingerprint_check_s: float = Field(
+        default=3600.0, gt=0, le=30 * 86_400, validation_alias="SAGE_FINGERPRINT_CHECK_SECONDS"
+    )
 
     @field_validator("remote_concurrency")
     @classmethod

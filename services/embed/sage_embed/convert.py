@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from sage.embed.v1 import api_key_pb2, embed_pb2
+from sage.embed.v1 import api_key_pb2, embed_pb2, fingerprint_pb2
 from sage.errors.v1 import error_reason_pb2
 from sage.ingest.v1 import media_pb2
 from sage_runtime.api import EnumTable
@@ -12,8 +12,9 @@ from sage_runtime.errors import Reason
 from sage_runtime.errors.catalogue import public_text
 
 from sage_embed.embeddings.lifecycle import CreateRequest
-from sage_embed.embeddings.model import Embedding, Filter, State, StoredSegments, Video
+from sage_embed.embeddings.model import Embedding, Failure, Filter, Progress, State, StoredSegments, Video
 from sage_embed.engines.engine import ModelInfo
+from sage_embed.fingerprints.model import Fingerprint
 from sage_embed.keys.model import PROVIDER, KeyDescription, KeySource, KeyStatus
 
 _STATES = EnumTable(State, embed_pb2.EmbeddingState)
@@ -44,11 +45,6 @@ def to_filter(request: embed_pb2.ListEmbeddingsRequest) -> Filter:
 def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
     """Return the message of an embedding."""
     plan = embedding.plan
-    failure = None
-    if embedding.failure is not None:
-        failure = embed_pb2.Failure(
-            reason=_REASONS.to_message(embedding.failure.reason), message=embedding.failure.message
-        )
     return embed_pb2.Embedding(
         id=embedding.id,
         video_id=plan.video.id,
@@ -60,7 +56,7 @@ def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
         clip_seconds=plan.clip_seconds,
         requested_tracks=plan.tracks,
         state=_STATES.to_message(embedding.state),
-        progress=embed_pb2.Progress(fraction=embedding.progress.fraction, message=embedding.progress.message),
+        progress=_progress(embedding.progress),
         tracks=[
             embed_pb2.Track(
                 name=track.name,
@@ -71,7 +67,7 @@ def from_embedding(embedding: Embedding) -> embed_pb2.Embedding:
             for track in embedding.tracks
         ],
         provider_task_id=embedding.provider_task_id,
-        failure=failure,
+        failure=_failure(embedding.failure),
         create_time=_timestamp(embedding.create_time),
         start_time=_timestamp(embedding.start_time),
         finish_time=_timestamp(embedding.finish_time),
@@ -88,6 +84,33 @@ def to_watch_response(embedding: Embedding | None) -> embed_pb2.WatchEmbeddingRe
     if embedding is None:
         return embed_pb2.WatchEmbeddingResponse(heartbeat=embed_pb2.Heartbeat())
     return embed_pb2.WatchEmbeddingResponse(embedding=from_embedding(embedding), last=embedding.finished)
+
+
+def from_fingerprint(fingerprint: Fingerprint) -> fingerprint_pb2.Fingerprint:
+    """Return the message of a fingerprint."""
+    completed = fingerprint.state is State.COMPLETED
+    return fingerprint_pb2.Fingerprint(
+        video_id=fingerprint.id,
+        version=fingerprint.version,
+        state=_STATES.to_message(fingerprint.state),
+        progress=_progress(fingerprint.progress),
+        failure=_failure(fingerprint.failure),
+        frame_count=fingerprint.frame_count if completed else 0,
+        size_bytes=fingerprint.size_bytes if completed else 0,
+        create_time=_timestamp(fingerprint.create_time),
+        start_time=_timestamp(fingerprint.start_time),
+        finish_time=_timestamp(fingerprint.finish_time),
+        revision=fingerprint.revision,
+    )
+
+
+def to_fingerprint_watch_response(fingerprint: Fingerprint | None) -> fingerprint_pb2.WatchFingerprintResponse:
+    """Return the message of a watch; `None` is a heartbeat."""
+    if fingerprint is None:
+        return fingerprint_pb2.WatchFingerprintResponse(heartbeat=embed_pb2.Heartbeat())
+    return fingerprint_pb2.WatchFingerprintResponse(
+        fingerprint=from_fingerprint(fingerprint), last=fingerprint.finished
+    )
 
 
 def from_segments(segments: StoredSegments, dimensions: int) -> embed_pb2.ReadSegmentsResponse:
@@ -133,6 +156,16 @@ def from_key(key: KeyDescription) -> api_key_pb2.ApiKey:
         if key.facts.check_time is not None:
             message.check_time.FromDatetime(key.facts.check_time)
     return message
+
+
+def _progress(progress: Progress) -> embed_pb2.Progress:
+    return embed_pb2.Progress(fraction=progress.fraction, message=progress.message)
+
+
+def _failure(failure: Failure | None) -> embed_pb2.Failure | None:
+    if failure is None:
+        return None
+    return embed_pb2.Failure(reason=_REASONS.to_message(failure.reason), message=failure.message)
 
 
 def _media(video: Video) -> media_pb2.Media:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sage_runtime.errors import STORE_REASONS, FieldViolation, Reason, SageError
 
-from sage_embed.embeddings.model import Embedding, provider_name
+from sage_embed.embeddings.model import UNFINISHED, Embedding, State, provider_name
 
 # Part of SAGE was unreachable, or one of its stores could not be used.
 OURS = STORE_REASONS | {Reason.SERVICE_UNAVAILABLE}
@@ -30,6 +30,32 @@ def embedding_not_completed(embedding: Embedding) -> SageError:
         state=embedding.state,
         what_to_do="Embed the video again." if embedding.finished else "Wait until it is COMPLETED.",
     )
+
+
+def fingerprint_not_found(video_id: str) -> SageError:
+    """Return the error for a video that has no fingerprint."""
+    return SageError(Reason.FINGERPRINT_NOT_FOUND, video_id=video_id)
+
+
+def fingerprint_finished(video_id: str, state: State) -> SageError:
+    """Return the error for cancelling a fingerprint that has completed or failed."""
+    return SageError(Reason.FINGERPRINT_FINISHED, video_id=video_id, state=state)
+
+
+def fingerprint_not_completed(video_id: str, state: State) -> SageError:
+    """Return the error for reading a fingerprint that is not COMPLETED."""
+    return SageError(
+        Reason.FINGERPRINT_NOT_COMPLETED,
+        video_id=video_id,
+        state=state,
+        what_to_do="Wait until it is COMPLETED." if state in UNFINISHED else "Request it again with CreateFingerprint.",
+    )
+
+
+def fingerprint_object_lost(key: str) -> SageError:
+    """Return the error for an object of a completed fingerprint that the store does not have."""
+    why = "an object of a fingerprint is missing"
+    return SageError(Reason.STORE_MISCONFIGURED, detail=f"{key} is missing", store="fingerprint store", why=why)
 
 
 def track_missing(embedding: Embedding, track: str) -> SageError:

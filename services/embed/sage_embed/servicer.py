@@ -6,13 +6,23 @@ from contextlib import aclosing, nullcontext
 from typing import Any
 
 import grpc
-from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
+from sage.embed.v1 import (
+    api_key_pb2,
+    api_key_pb2_grpc,
+    embed_pb2,
+    embed_pb2_grpc,
+    fingerprint_pb2,
+    fingerprint_pb2_grpc,
+)
 
 from sage_embed import convert
 from sage_embed.embeddings import lifecycle, watch
 from sage_embed.embeddings.ports import ChangeFeed, EmbeddingRepository, VideoCatalog
 from sage_embed.embeddings.watch_leases import WatchLeases
 from sage_embed.engines.engine import Engines
+from sage_embed.errors import embedding_not_found, fingerprint_not_found
+from sage_embed.fingerprints import lifecycle as fingerprints
+from sage_embed.fingerprints.ports import FingerprintObjects, FingerprintRepository
 from sage_embed.keys import api_keys
 from sage_embed.keys.api_keys import CurrentKey
 from sage_embed.keys.model import ApiKeyRepository, KeyChecker
@@ -111,6 +121,7 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
             reads=self._reads,
             feed=self._feed,
             times=self._watch_times,
+            not_found=embedding_not_found,
         )
         # The watch of a request must not keep alive what that request withdraws.
         lease = nullcontext() if request.request_id else self._leases.hold(request.embedding_id)
@@ -142,6 +153,103 @@ class EmbedServicer(embed_pb2_grpc.EmbedServiceServicer):
         """Return the models."""
         models = await self._engines.models()
         return embed_pb2.ListModelsResponse(models=[convert.from_model(model) for model in models])
+
+
+FINGERPRINT_SERVICE_NAME = fingerprint_pb2.DESCRIPTOR.services_by_name["FingerprintService"].full_name
+
+
+class FingerprintServicer(fingerprint_pb2_grpc.FingerprintServiceServicer):
+    """Serves `sage.embed.v1.FingerprintService`.
+
+    Args:
+        repository: The fingerprints.
+        objects: Their blocks.
+        feed: Reports changes to them.
+        videos: The videos.
+        watch_times: How long a watch waits.
+        max_unfinished: Maximum number of PENDING and PROCESSING fingerprints.
+    """
+
+    def __init__(
+        self,
+        *,
+        repository: FingerprintRepository,
+        objects: FingerprintObjects,
+        feed: ChangeFeed,
+        videos: VideoCatalog,
+        watch_times: watch.WatchTimes,
+        max_unfinished: int,
+    ) -> None:
+        self._repository = repository
+        self._objects = objects
+        self._feed = feed
+        self._videos = videos
+        self._watch_times = watch_times
+        self._max_unfinished = max_unfinished
+        self._creating = asyncio.Semaphore(_CONCURRENT_CREATES)
+        self._reads = watch.SharedReads(repository)
+
+    async def CreateFingerprint(
+        self, request: fingerprint_pb2.CreateFingerprintRequest, context: _Context
+    ) -> fingerprint_pb2.CreateFingerprintResponse:
+        """Return the fingerprint of a video, creating it if necessary."""
+        async with self._creating:
+            fingerprint = await fingerprints.create(
+                request.video_id,
+                request_id=request.request_id,
+                repository=self._repository,
+                videos=self._videos,
+                max_unfinished=self._max_unfinished,
+            )
+        return fingerprint_pb2.CreateFingerprintResponse(fingerprint=convert.from_fingerprint(fingerprint))
+
+    async def GetFingerprint(
+        self, request: fingerprint_pb2.GetFingerprintRequest, context: _Context
+    ) -> fingerprint_pb2.GetFingerprintResponse:
+        """Return one fingerprint."""
+        fingerprint = await fingerprints.get(request.video_id, repository=self._repository)
+        return fingerprint_pb2.GetFingerprintResponse(fingerprint=convert.from_fingerprint(fingerprint))
+
+    async def WatchFingerprint(
+        self, request: fingerprint_pb2.WatchFingerprintRequest, context: _Context
+    ) -> AsyncIterator[fingerprint_pb2.WatchFingerprintResponse]:
+        """Send a fingerprint and its changes."""
+        changes = watch.watch(
+            request.video_id,
+            after_revision=request.after_revision,
+            reads=self._reads,
+            feed=self._feed,
+            times=self._watch_times,
+            not_found=fingerprint_not_found,
+        )
+        async with aclosing(changes):
+            async for fingerprint in changes:
+                yield convert.to_fingerprint_watch_response(fingerprint)
+
+    async def CancelFingerprint(
+        self, request: fingerprint_pb2.CancelFingerprintRequest, context: _Context
+    ) -> fingerprint_pb2.CancelFingerprintResponse:
+        """Cancel a fingerprint."""
+        fingerprint = await fingerprints.cancel(
+            request.video_id, withdrawing=request.request_id, repository=self._repository
+        )
+        return fingerprint_pb2.CancelFingerprintResponse(fingerprint=convert.from_fingerprint(fingerprint))
+
+    async def DeleteFingerprint(
+        self, request: fingerprint_pb2.DeleteFingerprintRequest, context: _Context
+    ) -> fingerprint_pb2.DeleteFingerprintResponse:
+        """Delete a fingerprint."""
+        await fingerprints.delete(request.video_id, repository=self._repository)
+        return fingerprint_pb2.DeleteFingerprintResponse()
+
+    async def ReadFingerprint(
+        self, request: fingerprint_pb2.ReadFingerprintRequest, context: _Context
+    ) -> AsyncIterator[fingerprint_pb2.ReadFingerprintResponse]:
+        """Send the bytes of a fingerprint."""
+        parts = fingerprints.read(request.video_id, repository=self._repository, objects=self._objects)
+        async with aclosing(parts):
+            async for data in parts:
+                yield fingerprint_pb2.ReadFingerprintResponse(data=data)
 
 
 API_KEY_SERVICE_NAME = api_key_pb2.DESCRIPTOR.services_by_name["ApiKeyService"].full_name

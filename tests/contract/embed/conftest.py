@@ -43,7 +43,10 @@ async def pool(embed_dsn) -> AsyncIterator[Pool]:
     """Return connections to a database with embed's empty schema."""
     async with await open_pool(embed_dsn, schema=SCHEMA) as pool:
         async with pool.connection() as connection:
-            await connection.execute("TRUNCATE embeddings, procrastinate_jobs, procrastinate_workers CASCADE")
+            await connection.execute(
+                "TRUNCATE embeddings, fingerprints, fingerprint_objects, procrastinate_jobs, procrastinate_workers "
+                "CASCADE"
+            )
         yield pool
 
 
@@ -90,13 +93,16 @@ def repositories(request) -> Repositories:
 
 
 @pytest.fixture
-def count_jobs(pool) -> Callable[[], Awaitable[dict[str, int]]]:
-    """Return a function that counts the jobs in the queue by status."""
+def count_jobs(pool) -> Callable[..., Awaitable[dict[str, int]]]:
+    """Return a function that counts the jobs of one kind of work in the queue by status."""
 
-    async def count() -> dict[str, int]:
+    async def count(task: str = "embed") -> dict[str, int]:
         async with pool.connection() as connection:
-            query = "SELECT status::text AS status, count(*) AS n FROM procrastinate_jobs GROUP BY status"
-            rows = await (await connection.execute(query)).fetchall()
+            query = (
+                "SELECT status::text AS status, count(*) AS n FROM procrastinate_jobs "
+                "WHERE task_name = %s GROUP BY status"
+            )
+            rows = await (await connection.execute(query, (task,))).fetchall()
         return {row["status"]: row["n"] for row in rows}
 
     return count

@@ -16,7 +16,7 @@ from sage_embed.embeddings.model import Plan, StoredSegments, Video
 from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
 from sage_embed.embeddings.rows import to_embedding
 from sage_embed.jobs import queue as schema
-from sage_embed.jobs.queue import FIRST_TURN_QUEUES, LOCAL_QUEUES, REMOTE_QUEUES, JobQueue
+from sage_embed.jobs.queue import EMBED, FIRST_TURN_QUEUES, LOCAL_QUEUES, REMOTE_QUEUES, JobQueue
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.postgres import migrate, open_pool
@@ -43,7 +43,7 @@ async def create(repositories, request_id: str = "") -> str:
 
 async def test_a_job_is_queued_in_the_callers_transaction(pool, count_jobs):
     async with pool.connection() as connection, connection.transaction(force_rollback=True):
-        assert await JobQueue().put(connection, new_id("embed"), provider="local") > 0
+        assert await JobQueue().put(connection, EMBED, new_id("embed"), queue="local") > 0
     assert await count_jobs() == {}
 
 
@@ -65,7 +65,8 @@ async def test_local_and_remote_work_wait_in_different_queues(postgres_repositor
 
     async def queues() -> list[str]:
         async with pool.connection() as connection:
-            rows = await (await connection.execute("SELECT queue_name FROM procrastinate_jobs")).fetchall()
+            statement = "SELECT queue_name FROM procrastinate_jobs WHERE task_name = 'embed'"
+            rows = await (await connection.execute(statement)).fetchall()
         return [row["queue_name"] for row in rows]
 
     plan = replace(make_plan(), provider=provider)
@@ -157,7 +158,7 @@ async def test_a_lost_connection_while_queueing_raises_psycopgs_error(pool):
     async with pool.connection() as connection:
         await connection.close()
         with pytest.raises(psycopg.OperationalError):
-            await JobQueue().put(connection, new_id("embed"), provider="local")
+            await JobQueue().put(connection, EMBED, new_id("embed"), queue="local")
 
 
 async def test_the_feed_reports_changes_of_the_watched_embedding_only(embed_dsn, postgres_repositories):

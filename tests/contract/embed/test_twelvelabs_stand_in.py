@@ -173,15 +173,15 @@ async def test_cosine_distances_are_those_of_the_local_model() -> None:
 async def test_a_dub_is_far_and_a_reencode_is_near(tmp_path: Path) -> None:
     films = {
         "old": SAMPLES / "old.mp4",
-        "new": SAMPLES / "new.mp4",
+        "encoded": with_sound(SAMPLES / "old.mp4", tmp_path / "encoded.mp4", keep_seconds=19.0),
         "dubbed": with_sound(SAMPLES / "old.mp4", tmp_path / "dubbed.mp4"),
     }
     sounds = {}
     for name, path in films.items():
         with FileServer(path.read_bytes()).running() as server:
-            sounds[name] = (await Studio().look(server.url, 2)).sounds[:10]
+            sounds[name] = (await Studio().look(server.url, 2)).sounds[:9]
     unit = {name: rows / np.linalg.norm(rows, axis=1, keepdims=True) for name, rows in sounds.items()}
-    assert (1 - (unit["old"] * unit["new"]).sum(axis=1)).max() < 0.05
+    assert (1 - (unit["old"] * unit["encoded"]).sum(axis=1)).max() < 0.05
     assert (1 - (unit["old"] * unit["dubbed"]).sum(axis=1)).min() > 0.2
 
 

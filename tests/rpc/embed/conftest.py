@@ -16,12 +16,14 @@ import grpc
 import psycopg
 import pytest
 from fakes.embed import FakeIngest, Script, ScriptedEngine
+from fakes.fingerprints import NoBlocks
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sage.embed.v1 import embed_pb2, embed_pb2_grpc
 from sage.ingest.v1 import ingest_pb2_grpc
 from sage_embed.app import api_services, running_worker
 from sage_embed.config import SCHEMA, ApiSettings, WorkerSettings
 from sage_embed.engines.twelvelabs.requests import TwelveLabsKeyChecker
+from sage_embed.fingerprints.ports import FingerprintMaker
 from sage_embed.jobs.queue import migrate_all
 from sage_runtime.api import new_id
 from sage_runtime.process.settings import ServerSettings
@@ -51,7 +53,9 @@ def migrated_dsn(make_database) -> str:
 def database_url(migrated_dsn) -> str:
     """Return a database with embed's empty schema."""
     with psycopg.connect(migrated_dsn, options=f"-c search_path={SCHEMA}") as connection:
-        connection.execute("TRUNCATE embeddings, procrastinate_jobs, procrastinate_workers CASCADE")
+        connection.execute(
+            "TRUNCATE embeddings, fingerprints, fingerprint_objects, procrastinate_jobs, procrastinate_workers CASCADE"
+        )
     return migrated_dsn
 
 
@@ -95,7 +99,19 @@ def make_engines(engine) -> Callable:
 
 
 @pytest.fixture
-def start_replica(database_url, ingest, make_engines) -> Callable[..., AbstractAsyncContextManager[str]]:
+def maker() -> FingerprintMaker:
+    """Return the maker of the workers in this process. Fingerprints without blocks need no store."""
+    return NoBlocks()
+
+
+@pytest.fixture
+def store() -> dict[str, str]:
+    """Return the settings of the store of fingerprints, by name of the environment variable. There is no such store."""
+    return {"S3_BUCKET_NAME": "none", "S3_ENDPOINT_URL": "http://127.0.0.1:9"}
+
+
+@pytest.fixture
+def start_replica(database_url, ingest, make_engines, store) -> Callable[..., AbstractAsyncContextManager[str]]:
     """Return a function that starts a replica of the service with settings and yields its address."""
 
     @asynccontextmanager
@@ -108,6 +124,7 @@ def start_replica(database_url, ingest, make_engines) -> Callable[..., AbstractA
                 "grace_s": 0,
                 "database_connections": 4,
                 "watch_poll_s": 30,
+                **store,
                 **changes,
             }
         )
@@ -143,7 +160,7 @@ async def embed(start_api) -> AsyncIterator[embed_pb2_grpc.EmbedServiceStub]:
 
 
 @pytest.fixture
-def start_worker(database_url, ingest, make_engines) -> Callable[..., AbstractAsyncContextManager]:
+def start_worker(database_url, ingest, make_engines, maker, store) -> Callable[..., AbstractAsyncContextManager]:
     """Return a function that starts a worker with settings in this process."""
 
     def start(**changes: object) -> AbstractAsyncContextManager:
@@ -157,10 +174,11 @@ def start_worker(database_url, ingest, make_engines) -> Callable[..., AbstractAs
                 "sweep_s": 0.2,
                 "stop_after_s": 0,
                 "retry_base_s": 0.05,
+                **store,
                 **changes,
             }
         )
-        return running_worker(settings, make_engines)
+        return running_worker(settings, make_engines, maker)
 
     return start
 
@@ -179,7 +197,7 @@ def worker_command(tmp_path) -> list[str]:
 
 
 @pytest.fixture
-def spawn(database_url, ingest) -> Iterator[Callable[..., subprocess.Popen]]:
+def spawn(database_url, ingest, store) -> Iterator[Callable[..., subprocess.Popen]]:
     """Return a function that starts a process of embed with environment variables; `output` is a file for its logs."""
     processes: list[subprocess.Popen] = []
 
@@ -189,6 +207,7 @@ def spawn(database_url, ingest) -> Iterator[Callable[..., subprocess.Popen]]:
             env={
                 **os.environ,
                 **FAST,
+                **store,
                 "SAGE_DATABASE_URL": database_url,
                 "SAGE_INGEST_ADDRESS": ingest.address,
                 "PYTHONPATH": str(WORKER_PROCESS.parents[2]),

@@ -85,6 +85,7 @@ def settings(dsn, ingest) -> dict:
         "listen": "127.0.0.1:0",
         "database_url": dsn,
         "ingest_address": ingest.address,
+        "s3_bucket": "none",
         "grace_s": 0,
         "database_connections": 2,
         "key_encryption_keys": f"main:{base64.b64encode(os.urandom(32)).decode()}",

@@ -18,6 +18,8 @@ from sage_runtime.postgres import open_pool
 
 OLD, NEW = os.urandom(32), os.urandom(32)
 _OURS = ("SAGE_", "TWELVELABS_")
+# The service and its workers need a store; none of these runs gets as far as using it.
+_STORE = {"S3_BUCKET_NAME": "none"}
 
 
 async def run(command: str, **environment: str) -> tuple[int, str]:
@@ -25,7 +27,7 @@ async def run(command: str, **environment: str) -> tuple[int, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sage_embed", command),
-        env={**inherited, **environment},
+        env={**inherited, **_STORE, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

@@ -140,7 +140,7 @@ async def test_a_worker_may_do_one_kind_of_work_only(
 
 def test_a_worker_without_any_kind_of_work_is_refused():
     with pytest.raises(pydantic.ValidationError, match="would do nothing"):
-        WorkerSettings(database_url="postgresql://", concurrency=0, remote_concurrency=0)
+        WorkerSettings(database_url="postgresql://", s3_bucket="none", concurrency=0, remote_concurrency=0)
 
 
 async def test_jobs_of_the_queue_of_version_0_1_are_done(create, start_worker, finish, database_url):
@@ -239,11 +239,14 @@ class TestTurns:
         assert len(engine.urls) > len(ids)
 
     async def test_a_long_video_keeps_its_place_while_nothing_waits(
-        self, create, start_worker, until, engine, long_video
+        self, create, start_worker, until, engine, long_video, database_url
     ):
         engine.running.set()
+        await create(model="local", video_id=long_video)
+        with psycopg.connect(database_url, options="-c search_path=embed") as connection:
+            connection.execute("UPDATE fingerprints SET state = 'COMPLETED', finish_time = now()")
+            connection.execute("DELETE FROM procrastinate_jobs WHERE task_name = 'fingerprint'")
         async with start_worker(concurrency=1, turn_s=0):
-            await create(model="local", video_id=long_video)
             await until(lambda: len(engine.long_segments) >= 10)
         assert len(engine.urls) == 1
 

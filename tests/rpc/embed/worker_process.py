@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fakes.embed import Script, ScriptedEngine
+from fakes.fingerprints import NoBlocks, ScriptedMaker
 from sage_embed.app import run_worker
 from sage_embed.config import WorkerSettings
 from sage_runtime.process.settings import load
@@ -13,4 +14,5 @@ from sage_runtime.process.settings import load
 if __name__ == "__main__":
     script = Script(Path(sys.argv[1]))
     engine = ScriptedEngine(script, task_id=os.environ.get("SCRIPT_TASK_ID", ""))
-    asyncio.run(run_worker(load(WorkerSettings), lambda pool, settings, keys: [engine]))
+    maker = ScriptedMaker(script) if os.environ.get("SCRIPT_BLOCKS") else NoBlocks()
+    asyncio.run(run_worker(load(WorkerSettings), lambda pool, settings, keys: [engine], maker))

@@ -14,7 +14,6 @@ import psutil
 import pytest
 from corpus.maker import Track, make_film
 from sage_embed.config import LocalSettings
-from sage_embed.engines.local import decoder
 from sage_embed.engines.local.decoder import Decoder, Picture
 from sage_embed.engines.local.engine import LocalEngine
 from sage_embed.engines.local.frames import End
@@ -56,7 +55,7 @@ def _failure(film: bytes, seconds: float, **limits: float) -> str:
 
 def _decoders() -> list[psutil.Process]:
     # The servers that other tests share are children of this process as well.
-    return [child for child in psutil.Process().children() if decoder._MODULE in child.cmdline()]
+    return [child for child in psutil.Process().children() if Decoder.module in child.cmdline()]
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +163,7 @@ def _pretend(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Start another program in place of the decoder; it first receives the request."""
     start = "import sys; sys.stdin.buffer.read(int.from_bytes(sys.stdin.buffer.read(4)))\n"
     (folder / "pretender.py").write_text(start + program)
-    monkeypatch.setattr(decoder, "_MODULE", "pretender")
+    monkeypatch.setattr(Decoder, "module", "pretender")
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 

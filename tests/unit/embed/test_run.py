@@ -22,13 +22,16 @@ from sage_embed.engines.engine import (
     TaskStarted,
 )
 from sage_embed.jobs import run as jobs_run
-from sage_embed.jobs.run import Runner, recover
+from sage_embed.jobs.run import Runner
+from sage_embed.jobs.runner import recover
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
 
 VIDEO = Video(new_id("video"), duration_seconds=9.5, start_offset_seconds=0.0)
 PLAN = Plan(VIDEO, "scripted", "1", "tests", DIMENSIONS, 2.0, ("visual",))
-SETTINGS = WorkerSettings(database_url="postgresql://", max_attempts=3, retry_base_s=0.001, retry_max_s=0.004)
+SETTINGS = WorkerSettings(
+    database_url="postgresql://", s3_bucket="none", max_attempts=3, retry_base_s=0.001, retry_max_s=0.004
+)
 
 
 class EventsEngine(ScriptedEngine):
@@ -324,7 +327,7 @@ async def test_cancelling_a_run_closes_the_engine_and_stores_nothing(repository,
 
 
 def test_waits_double_up_to_the_longest():
-    settings = WorkerSettings(database_url="postgresql://", retry_base_s=2, retry_max_s=60)
+    settings = WorkerSettings(database_url="postgresql://", s3_bucket="none", retry_base_s=2, retry_max_s=60)
     waits = [settings.retry_wait(attempts).total_seconds() for attempts in (0, 1, 2, 3, 4, 5, 5000)]
     assert waits == [2, 4, 8, 16, 32, 60, 60]
 

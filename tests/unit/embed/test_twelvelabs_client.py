@@ -42,6 +42,7 @@ def test_the_first_request_imports_nothing(command):
         # Nothing listens there.
         "TWELVELABS_BASE_URL": "http://127.0.0.1:9",
         "SAGE_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+        "S3_BUCKET_NAME": "none",
     }
     done = subprocess.run(
         [sys.executable, "-c", FIRST_REQUEST, command],

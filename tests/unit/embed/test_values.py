@@ -164,4 +164,4 @@ def test_work_is_retried_for_what_clients_retry_and_for_every_trouble_of_a_store
 
 def test_heartbeats_rarer_than_the_contract_promises_are_refused():
     with pytest.raises(pydantic.ValidationError):
-        ApiSettings(database_url="postgresql://", heartbeat_s=16)
+        ApiSettings(database_url="postgresql://", s3_bucket="none", heartbeat_s=16)

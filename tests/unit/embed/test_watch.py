@@ -8,11 +8,18 @@ from fakes.embed import DIMENSIONS
 from fakes.embedding_repository import FakeEmbeddingRepository, FlagFeed
 from sage_embed.embeddings.model import Plan, Progress, State, Video
 from sage_embed.embeddings.watch import SharedReads, WatchTimes, watch
+from sage_embed.errors import embedding_not_found
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
 
 PLAN = Plan(Video(new_id("video"), 9.5, 0.0), "scripted", "1", "tests", DIMENSIONS, 2.0, ("visual",))
 NEVER = WatchTimes(heartbeat_s=60, poll_s=60)
+
+
+def watching(embedding_id, repository, feed, *, times):
+    """Return a watch from the first revision on."""
+    reads = SharedReads(repository)
+    return watch(embedding_id, after_revision=0, reads=reads, feed=feed, times=times, not_found=embedding_not_found)
 
 
 @pytest.fixture
@@ -39,7 +46,14 @@ def embedding_id(repository) -> str:
 
 async def test_closing_a_watch_ends_its_subscription(repository, feed, embedding_id):
     async with aclosing(
-        watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
+        watch(
+            embedding_id,
+            after_revision=0,
+            reads=SharedReads(repository),
+            feed=feed,
+            times=NEVER,
+            not_found=embedding_not_found,
+        )
     ) as changes:
         await anext(changes)
         assert feed.subscribed == 1
@@ -47,7 +61,14 @@ async def test_closing_a_watch_ends_its_subscription(repository, feed, embedding
 
 
 async def test_cancelling_a_watch_ends_its_subscription(repository, feed, embedding_id):
-    changes = watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
+    changes = watch(
+        embedding_id,
+        after_revision=0,
+        reads=SharedReads(repository),
+        feed=feed,
+        times=NEVER,
+        not_found=embedding_not_found,
+    )
     await anext(changes)
     waiting = asyncio.ensure_future(anext(changes))
     await asyncio.sleep(0)
@@ -67,7 +88,14 @@ async def test_a_change_between_subscription_and_first_read_is_seen(repository, 
 
     repository.get = change_then_read
     async with aclosing(
-        watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
+        watch(
+            embedding_id,
+            after_revision=0,
+            reads=SharedReads(repository),
+            feed=feed,
+            times=NEVER,
+            not_found=embedding_not_found,
+        )
     ) as changes:
         assert (await anext(changes)).progress.fraction == 0.5
 
@@ -75,7 +103,14 @@ async def test_a_change_between_subscription_and_first_read_is_seen(repository, 
 async def test_a_slow_reader_may_miss_states_but_not_the_final_one(repository, feed, embedding_id):
     job_id = repository.job_of(embedding_id)
     async with aclosing(
-        watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
+        watch(
+            embedding_id,
+            after_revision=0,
+            reads=SharedReads(repository),
+            feed=feed,
+            times=NEVER,
+            not_found=embedding_not_found,
+        )
     ) as changes:
         await anext(changes)
         for step in range(10):
@@ -88,7 +123,14 @@ async def test_a_slow_reader_may_miss_states_but_not_the_final_one(repository, f
 async def test_spurious_wakes_yield_nothing_and_do_not_delay_heartbeats(repository, feed, embedding_id):
     times = WatchTimes(heartbeat_s=0.1, poll_s=0.01)
     async with aclosing(
-        watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=times)
+        watch(
+            embedding_id,
+            after_revision=0,
+            reads=SharedReads(repository),
+            feed=feed,
+            times=times,
+            not_found=embedding_not_found,
+        )
     ) as changes:
         await anext(changes)
         started = asyncio.get_running_loop().time()
@@ -97,7 +139,14 @@ async def test_spurious_wakes_yield_nothing_and_do_not_delay_heartbeats(reposito
 
 
 async def test_an_unavailable_store_ends_the_watch(repository, feed, embedding_id):
-    changes = watch(embedding_id, after_revision=0, reads=SharedReads(repository), feed=feed, times=NEVER)
+    changes = watch(
+        embedding_id,
+        after_revision=0,
+        reads=SharedReads(repository),
+        feed=feed,
+        times=NEVER,
+        not_found=embedding_not_found,
+    )
     await anext(changes)
     repository.away = 1
     feed.tell()

@@ -1,4 +1,4 @@
-"""Changes to embeddings through LISTEN and NOTIFY of PostgreSQL: one connection for all watches of a process."""
+"""Changes to embeddings and fingerprints through LISTEN and NOTIFY: one connection for all watches of a process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +15,7 @@ from sage_embed.errors import limit_exceeded
 
 log = structlog.get_logger()
 
-# The channel of the trigger in migrations/.
+# The channel of the triggers in migrations/.
 _CHANNEL = "sage_embedding_changed"
 # A connection whose other end has vanished is detected only when something is sent over it.
 _CHECK_EVERY_S = 15.0
@@ -70,24 +70,26 @@ class PostgresChangeFeed(ChangeFeed):
         self._closed = False
 
     @contextmanager
-    def subscribe(self, embedding_id: str) -> Iterator[Subscription]:
+    def subscribe(self, watched_id: str) -> Iterator[Subscription]:
         if self._count >= self._max:
             raise limit_exceeded(
-                limit="concurrent watches", maximum=self._max, what_to_do="End some, or poll with GetEmbedding."
+                limit="concurrent watches",
+                maximum=self._max,
+                what_to_do="End some, or poll with GetEmbedding or GetFingerprint.",
             )
         subscription = _EventSubscription()
         if self._closed:
             subscription.close()
-        self._subscriptions.setdefault(embedding_id, set()).add(subscription)
+        self._subscriptions.setdefault(watched_id, set()).add(subscription)
         self._count += 1
         try:
             yield subscription
         finally:
             self._count -= 1
-            others = self._subscriptions[embedding_id]
+            others = self._subscriptions[watched_id]
             others.discard(subscription)
             if not others:
-                del self._subscriptions[embedding_id]
+                del self._subscriptions[watched_id]
 
     def close(self) -> None:
         """End every watch: present and future waits raise SERVICE_UNAVAILABLE."""

@@ -5,7 +5,8 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol
 
-from sage_embed.embeddings.model import Embedding, Failure, Filter, Plan, Progress, Recipe, StoredSegments, Video
+from sage_embed.embeddings.model import Embedding, Filter, Plan, Progress, Recipe, StoredSegments, Video
+from sage_embed.jobs.ports import JobRepository
 
 
 class VideoCatalog(Protocol):
@@ -129,16 +130,8 @@ class EmbeddingRepository(Protocol):
         ...
 
 
-class WorkRepository(Protocol):
-    """Embeddings as a worker uses them. Every method raises STORE_UNAVAILABLE.
-
-    `job_id` is a fencing token. A worker that takes over has another one, and from then on every method raises
-    `WorkLostError` for the old one. The same happens once the embedding is finished or deleted.
-    """
-
-    async def claim(self, embedding_id: str, job_id: int) -> Embedding:
-        """Make it PROCESSING and return it with the results of earlier work and the time."""
-        ...
+class WorkRepository(JobRepository[Embedding], Protocol):
+    """Embeddings as a worker uses them. `complete` drops tracks without segments."""
 
     async def save_submission(self, embedding_id: str, job_id: int, url: str, *, key_fingerprint: str) -> None:
         """Store what is about to be submitted to the provider, in place of any earlier submission and its task.
@@ -153,10 +146,6 @@ class WorkRepository(Protocol):
         Raises:
             TaskTakenError: The task belongs to another embedding.
         """
-        ...
-
-    async def save_progress(self, embedding_id: str, job_id: int, progress: Progress) -> None:
-        """Store progress. A smaller fraction does not replace the stored one; the message always does."""
         ...
 
     async def append(
@@ -175,41 +164,12 @@ class WorkRepository(Protocol):
         """
         ...
 
-    async def complete(self, embedding_id: str, job_id: int, message: str) -> None:
-        """Make it COMPLETED and drop tracks without segments."""
-        ...
-
-    async def fail(self, embedding_id: str, job_id: int, failure: Failure) -> None:
-        """Make it FAILED and drop its vectors."""
-        ...
-
-    async def requeue(
-        self, embedding_id: str, job_id: int, *, delay: timedelta, message: str, counts_as_attempt: bool
-    ) -> None:
-        """Return the work to the queue under a new job, which any worker may fetch after `delay`."""
-        ...
-
-    async def others_wait(self, queues: Sequence[str]) -> bool:
-        """Return whether a job in one of these queues could be fetched now."""
-        ...
-
-    async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[Embedding, int]]:
-        """Return unfinished embeddings that no live worker or waiting job owns, each with the ID of its last job.
-
-        A worker counts as dead if it has sent no heartbeat for `silent_for`.
-        """
-        ...
-
-    async def drop_dead_jobs(self, *, silent_for: timedelta) -> None:
-        """Delete jobs of dead workers that no unfinished embedding refers to."""
-        ...
-
 
 class Subscription(Protocol):
-    """Reports changes to one embedding."""
+    """Reports changes to one embedding or fingerprint."""
 
     async def wait(self, timeout_s: float) -> None:
-        """Return once the embedding may have changed since the last call, or after `timeout_s`.
+        """Return once it may have changed since the last call, or after `timeout_s`.
 
         Raises:
             SageError: SERVICE_UNAVAILABLE if the process is stopping and reports no further changes.
@@ -218,10 +178,10 @@ class Subscription(Protocol):
 
 
 class ChangeFeed(Protocol):
-    """Reports changes to embeddings, whichever process makes them."""
+    """Reports changes to embeddings and fingerprints, whichever process makes them."""
 
-    def subscribe(self, embedding_id: str) -> AbstractContextManager[Subscription]:
-        """Report changes until the context exits.
+    def subscribe(self, watched_id: str) -> AbstractContextManager[Subscription]:
+        """Report changes until the context exits. A fingerprint has the ID of its video.
 
         Raises:
             SageError: LIMIT_EXCEEDED.

@@ -19,7 +19,8 @@ from sage_embed.embeddings.model import (
 from sage_embed.embeddings.ports import EmbeddingRepository
 from sage_embed.embeddings.rows import from_plan, from_recipe, join_segments, to_embedding
 from sage_embed.errors import request_id_reused
-from sage_embed.jobs.queue import Connection, JobQueue
+from sage_embed.fingerprints.postgres import ensure_fingerprint
+from sage_embed.jobs.queue import EMBED, Connection, JobQueue, queue_of
 
 # Two transactions for one recipe: the second waits here until the first has committed, then inserts nothing. The
 # predicate is that of the index `embeddings_by_recipe`.
@@ -199,7 +200,9 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
         with store_errors():
             async with self._pool.connection() as connection:
                 async with connection.transaction():
-                    row["job_id"] = await self._queue.put(connection, embedding_id, provider=plan.provider)
+                    row["job_id"] = await self._queue.put(
+                        connection, EMBED, embedding_id, queue=queue_of(plan.provider)
+                    )
                     if force:
                         await connection.execute(_REPLACE, row)
                     if (await connection.execute(_INSERT, row)).rowcount == 0:
@@ -209,6 +212,7 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                         await connection.execute(_ADOPT, row)
                     if request_id and (await connection.execute(_INSERT_REQUEST, row)).rowcount == 0:
                         raise psycopg.Rollback
+                    await ensure_fingerprint(connection, self._queue, plan.video, renew=True)
                 return await _get(connection, embedding_id)
 
     async def reuse(self, recipe: Recipe, *, request_id: str, fingerprint: str) -> Embedding | None:
@@ -217,6 +221,8 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                 row = await (await connection.execute(_REUSE, from_recipe(recipe))).fetchone()
                 if row is None:
                     return None
+                # The embedding may be older than fingerprints are.
+                await ensure_fingerprint(connection, self._queue, to_embedding(row).plan.video, renew=False)
                 if not request_id:
                     await connection.execute(_NOTE_REQUEST_WITHOUT_ID, (row["id"],))
                     return to_embedding(row)

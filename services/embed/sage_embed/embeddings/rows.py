@@ -14,21 +14,10 @@ Row = dict[str, Any]
 
 def to_embedding(row: Row) -> Embedding:
     """Return the embedding of a row of `embeddings_with_tracks`."""
-    reason = row["failure_reason"]
     return Embedding(
         id=row["id"],
         plan=Plan(
-            video=Video(
-                id=row["video_id"],
-                duration_seconds=row["video_duration_seconds"],
-                start_offset_seconds=row["video_start_offset_seconds"],
-                has_audio=row["video_has_audio"],
-                size_bytes=row["video_size_bytes"],
-                width=row["video_width"],
-                height=row["video_height"],
-                picture=picture_of(media_pb2.Media.FromString(bytes(row["video_media"]))),
-                media=bytes(row["video_media"]),
-            ),
+            video=to_video(row, row["video_id"]),
             model=row["model"],
             model_revision=row["model_revision"],
             provider=row["provider"],
@@ -40,7 +29,7 @@ def to_embedding(row: Row) -> Embedding:
         progress=Progress(row["progress"], row["progress_message"]),
         tracks=tuple(Track(*track) for track in row["tracks"]),
         provider_task_id=row["provider_task_id"],
-        failure=None if reason is None else Failure(Reason(reason), row["failure_message"]),
+        failure=to_failure(row),
         create_time=row["create_time"],
         start_time=row["start_time"],
         finish_time=row["finish_time"],
@@ -54,17 +43,46 @@ def to_embedding(row: Row) -> Embedding:
     )
 
 
+def to_video(row: Row, video_id: str) -> Video:
+    """Return the video that a row describes."""
+    media = bytes(row["video_media"])
+    return Video(
+        id=video_id,
+        duration_seconds=row["video_duration_seconds"],
+        start_offset_seconds=row["video_start_offset_seconds"],
+        has_audio=row["video_has_audio"],
+        size_bytes=row["video_size_bytes"],
+        width=row["video_width"],
+        height=row["video_height"],
+        picture=picture_of(media_pb2.Media.FromString(media)),
+        media=media,
+    )
+
+
+def from_video(video: Video) -> Row:
+    """Return the columns that describe a video, without its ID."""
+    return {
+        "video_duration_seconds": video.duration_seconds,
+        "video_start_offset_seconds": video.start_offset_seconds,
+        "video_has_audio": video.has_audio,
+        "video_size_bytes": video.size_bytes,
+        "video_width": video.width,
+        "video_height": video.height,
+        "video_media": video.media,
+    }
+
+
+def to_failure(row: Row) -> Failure | None:
+    """Return why the work failed, or `None`."""
+    reason = row["failure_reason"]
+    return None if reason is None else Failure(Reason(reason), row["failure_message"])
+
+
 def from_plan(plan: Plan) -> Row:
     """Return the columns of a plan."""
     return {
         **from_recipe(plan.recipe),
-        "video_duration_seconds": plan.video.duration_seconds,
-        "video_start_offset_seconds": plan.video.start_offset_seconds,
-        "video_has_audio": plan.video.has_audio,
-        "video_size_bytes": plan.video.size_bytes,
-        "video_width": plan.video.width,
-        "video_height": plan.video.height,
-        "video_media": plan.video.media,
+        **from_video(plan.video),
         "provider": plan.provider,
         "dimensions": plan.dimensions,
     }

@@ -6,13 +6,15 @@ token, which locks out the previous worker.
 
 Each kind of work has a queue. A job of the local engine keeps a processor busy, so a worker runs one or two at a time;
 a provider's job mostly waits, so a worker runs a hundred. In a single queue each kind would block the other. Local work
-that has stored segments, and so has had a turn (`sage_embed.jobs.turn`), waits in a third queue.
+that has stored results, and so has had a turn (`sage_embed.jobs.turn`), waits in a third queue. Fingerprints are local
+work, too; they have separate queues because workers of earlier versions do not know them.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
@@ -35,17 +37,47 @@ from sage_embed.embeddings.model import LOCAL_PROVIDER
 log = structlog.get_logger()
 
 Connection = psycopg.AsyncConnection[DictRow]
-# Acts on the work on an embedding under a job.
+# Acts on a record, such as an embedding, under a job.
 JobAction = Callable[[str, int], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A kind of work.
+
+    Attributes:
+        name: Its name in the queue.
+        argument: The name of the argument that has the record's ID.
+    """
+
+    name: str
+    argument: str
+
+
+EMBED = Task("embed", "embedding_id")
+FINGERPRINT = Task("fingerprint", "video_id")
+
+
+@dataclass(frozen=True)
+class Actions:
+    """How a worker does one kind of work.
+
+    Attributes:
+        run: Does the work. It is cancelled if the job is to be aborted.
+        release: Returns the work to the queue, called after `run` was cancelled because the worker is stopping.
+    """
+
+    run: JobAction
+    release: JobAction
+
 
 # Version 0.1 had only the queue `embed`, for the local engine. A worker of that version that stops during an upgrade
 # returns its work to that queue.
-FIRST_TURN_QUEUES = ("local", "embed")
-_LATER_TURNS_QUEUE = "local-later"
-LOCAL_QUEUES = (*FIRST_TURN_QUEUES, _LATER_TURNS_QUEUE)
+FIRST_TURN_QUEUES = ("local", "embed", "fingerprint")
+_LATER_TURNS_QUEUES = ("local-later", "fingerprint-later")
+LOCAL_QUEUES = (*FIRST_TURN_QUEUES, *_LATER_TURNS_QUEUES)
 REMOTE_QUEUES = ("remote",)
 
-_TASK = "embed"
 # Delay after an error of the queue, most likely because the database is unavailable.
 _RESTART_AFTER_S = 1.0
 # Abort requests are announced at once; this is for lost announcements.
@@ -53,7 +85,7 @@ _ABORT_POLL_S = 1.0
 
 
 def quiet_queue() -> None:
-    """Keep procrastinate's own entries about jobs out of the log, which reports jobs as events of embeddings."""
+    """Keep procrastinate's own entries about jobs out of the log, which reports jobs as events of what they work on."""
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
 
 
@@ -61,7 +93,12 @@ def queue_of(provider: str, *, begun: bool = False) -> str:
     """Return the name of the queue for a provider's work; `begun` if segments are stored."""
     if provider != LOCAL_PROVIDER:
         return REMOTE_QUEUES[0]
-    return _LATER_TURNS_QUEUE if begun else FIRST_TURN_QUEUES[0]
+    return "local-later" if begun else "local"
+
+
+def fingerprint_queue_of(*, begun: bool = False) -> str:
+    """Return the name of the queue for a fingerprint; `begun` if blocks are stored."""
+    return "fingerprint-later" if begun else "fingerprint"
 
 
 class JobQueue:
@@ -74,13 +111,13 @@ class JobQueue:
     async def put(
         self,
         connection: Connection,
-        embedding_id: str,
+        task: Task,
+        record_id: str,
         *,
-        provider: str,
-        begun: bool = False,
+        queue: str,
         delay: timedelta = timedelta(0),
     ) -> int:
-        """Queue work on an embedding for a provider's workers, and return the job's ID.
+        """Queue work on a record, and return the job's ID.
 
         The delay is added to PostgreSQL's time, with which procrastinate compares it.
         """
@@ -89,13 +126,13 @@ class JobQueue:
             row = await (await connection.execute("SELECT now() + %s AS at", (delay,))).fetchone()
             schedule_at = None if row is None else row["at"]
         deferrer = self._app.configure_task(
-            _TASK,
-            queue=queue_of(provider, begun=begun),
+            task.name,
+            queue=queue,
             connection=connection,
             schedule_at=schedule_at,
         )
         with _psycopg_errors():
-            return await deferrer.defer_async(embedding_id=embedding_id)
+            return await deferrer.defer_async(**{task.argument: record_id})
 
     async def drop(self, connection: Connection, job_id: int) -> None:
         """Remove a job from the queue; if a worker is running it, that worker is told to abort."""
@@ -112,8 +149,7 @@ class QueueWorker:
         pool: Connections whose search path is embed's schema; the caller closes it. A job holds one only while it
             stores something, so there may be many more jobs than connections.
         queues: The queues.
-        run: Does the work. It is cancelled if the job is to be aborted.
-        release: Returns the work to the queue, called after `run` was cancelled because the worker is stopping.
+        actions: How each kind of work is done.
         concurrency: Maximum number of concurrent jobs.
         settings: Of the worker.
     """
@@ -123,8 +159,7 @@ class QueueWorker:
         pool: Pool,
         *,
         queues: Sequence[str],
-        run: JobAction,
-        release: JobAction,
+        actions: Mapping[Task, Actions],
         concurrency: int,
         settings: WorkerSettings,
     ) -> None:
@@ -132,7 +167,7 @@ class QueueWorker:
         self._queues = queues
         self._concurrency = concurrency
         self._settings = settings
-        self._app = _make_app(run, release)
+        self._app = _make_app(actions)
 
     async def work_forever(self) -> NoReturn:
         """Work until cancelled; then fetch no more jobs, wait for the running ones, and release unfinished work."""
@@ -163,23 +198,26 @@ class QueueWorker:
                 await asyncio.sleep(_RESTART_AFTER_S)
 
 
-def _make_app(run: JobAction, release: JobAction) -> App:
+def _make_app(actions: Mapping[Task, Actions]) -> App:
     app = App(connector=PsycopgConnector())
+    for task, one in actions.items():
+        _register(app, task, one)
+    return app
 
-    @app.task(name=_TASK, pass_context=True)
-    async def embed(context: JobContext, embedding_id: str) -> None:
-        job_id = context.job.id
+
+def _register(app: App, task: Task, actions: Actions) -> None:
+    @app.task(name=task.name, pass_context=True)
+    async def work(context: JobContext, /, **arguments: str) -> None:
+        job_id, record_id = context.job.id, arguments[task.argument]
         if job_id is None:
             raise TypeError("procrastinate fetched a job without an ID")
         with working_on():
             try:
-                await run(embedding_id, job_id)
+                await actions.run(record_id, job_id)
             except asyncio.CancelledError:
                 if context.abort_reason() is AbortReason.SHUTDOWN:
-                    await release(embedding_id, job_id)
+                    await actions.release(record_id, job_id)
                 raise
-
-    return app
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
-from sage_embed.embeddings.ports import WorkRepository
+from sage_embed.jobs.ports import JobRepository
 
 
 class TurnOverError(Exception):
@@ -11,7 +12,7 @@ class TurnOverError(Exception):
 
 
 class Turn:
-    """The turn of one job. It begins with the first stored segment, so every turn advances the work.
+    """The turn of one job. It begins with the first stored result, so every turn advances the work.
 
     Args:
         repository: Knows what waits.
@@ -19,7 +20,7 @@ class Turn:
         turn_s: Seconds after which the job makes way.
     """
 
-    def __init__(self, repository: WorkRepository, queues: Sequence[str], turn_s: float) -> None:
+    def __init__(self, repository: JobRepository[Any], queues: Sequence[str], turn_s: float) -> None:
         self._repository = repository
         self._queues = queues
         self._turn_s = turn_s
@@ -27,7 +28,7 @@ class Turn:
         self._saw_others = False
 
     async def check(self) -> None:
-        """Raise if the turn is over. Called after segments were stored.
+        """Raise if the turn is over. Called after results were stored.
 
         Raises:
             TurnOverError: The turn is over and other work has waited since the previous call: an idle worker might have

@@ -4,7 +4,7 @@ from typing import Any
 
 from sage_runtime.postgres import Pool, store_errors
 
-from sage_embed.config import EmbedSettings
+from sage_embed.config import DatabaseSettings
 from sage_embed.keys.api_keys import CurrentKey
 from sage_embed.keys.encryption import KeyRing, Sealed, load_key_ring
 from sage_embed.keys.model import ApiKeyRepository, KeyFacts, KeyStatus
@@ -91,7 +91,7 @@ class PostgresApiKeyRepository(ApiKeyRepository):
                 ).fetchone()
 
 
-def open_keys(pool: Pool, settings: EmbedSettings) -> tuple[PostgresApiKeyRepository, CurrentKey]:
+def open_keys(pool: Pool, settings: DatabaseSettings) -> tuple[PostgresApiKeyRepository, CurrentKey]:
     """Return the repository of keys and the provider of the key in use.
 
     Raises:

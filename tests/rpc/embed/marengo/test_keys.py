@@ -10,7 +10,7 @@ from fakes.twelvelabs.faults import Step
 from fakes.twelvelabs.misbehaviour import fails
 from fakes.twelvelabs.server import KEY
 from sage.embed.v1 import embed_pb2
-from sage_embed.config import SCHEMA, EmbedSettings
+from sage_embed.config import SCHEMA, DatabaseSettings
 from sage_embed.keys.model import PROVIDER, KeyFacts, KeyStatus
 from sage_embed.keys.postgres import open_keys
 from sage_runtime.postgres import open_pool
@@ -26,7 +26,7 @@ async def stored_keys(database_url, monkeypatch):
     monkeypatch.delenv("TWELVELABS_API_KEY")
     monkeypatch.setenv("SAGE_KEY_ENCRYPTION_KEYS", f"test:{base64.b64encode(os.urandom(32)).decode()}")
     async with await open_pool(database_url, schema=SCHEMA, max_size=1) as pool:
-        repository, _ = open_keys(pool, EmbedSettings(database_url=database_url))
+        repository, _ = open_keys(pool, DatabaseSettings(database_url=database_url))
         await repository.put(PROVIDER, KEY, FACTS)
         yield repository
 

@@ -1,40 +1,15 @@
 """Decoding a film in a separate, confined process (`sage_embed.engines.local.decoder_process`)."""
 
-import contextlib
-import io
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
-from typing import BinaryIO, Protocol
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
-from sage_runtime.errors import Reason, SageError
-from sage_runtime.process.confined import LENGTH, MAX_READ_BYTES, READ, READ_ARGUMENTS, READY, child_environment
 
-from sage_embed.embeddings.model import LOCAL_PROVIDER, provider_name
-from sage_embed.engines.local.decoder_process import (
-    CLIP,
-    END,
-    END_SECONDS,
-    FAILED,
-    MAX_FAILURE_BYTES,
-    PICTURE,
-    DecodeRequest,
-)
+from sage_embed.engines.local.decoder_process import CLIP, END, END_SECONDS, PICTURE, DecodeRequest
+from sage_embed.engines.local.film_process import FilmProcess, MisbehavedError, Source, receive
 from sage_embed.engines.local.frames import End
 from sage_embed.engines.local.pictures import INPUT_SIZE, PICTURE_BYTES, Pictures
-
-_MODULE = "sage_embed.engines.local.decoder_process"
-_MAX_STDERR_BYTES = 4000
-# How long a process that has closed its connection may take to end.
-_EXIT_TIMEOUT_S = 10.0
-_CRASHED = "it crashes the decoder"
 
 
 @dataclass(frozen=True)
@@ -50,32 +25,8 @@ class Picture:
     pixels: Pictures
 
 
-class Source(Protocol):
-    """A file that can be read at any offset by one thread."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return up to `size` bytes, or none at the end of the file."""
-        ...
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move to an offset and return it."""
-        ...
-
-    def abort(self) -> None:
-        """Interrupt a waiting read, and fail all later ones. Any thread may call it."""
-        ...
-
-    def close(self) -> None:
-        """Free its resources."""
-        ...
-
-
-class _MisbehavedError(Exception):
-    """The process does not follow the protocol: the film has taken it over, or broken it."""
-
-
-class Decoder:
-    """Decodes one film in a process that ends with this object's work, or with the worker.
+class Decoder(FilmProcess[Picture | End]):
+    """Decodes the pictures of one film.
 
     Args:
         source: The film. Closed at the end.
@@ -83,158 +34,31 @@ class Decoder:
         timeout_s: How long the process may send nothing, and receive nothing that is sent to it.
     """
 
+    module = "sage_embed.engines.local.decoder_process"
+
     def __init__(self, source: Source, request: DecodeRequest, *, timeout_s: float) -> None:
-        self._source = source
-        self._request = request
-        self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._stopped = False
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(source, request, timeout_s=timeout_s)
+        self._duration_seconds = request.duration_seconds
+        self._clip, self._last_clip = request.first_clip, request.grid.count - 1
 
     def pictures(self) -> Generator[Picture | End, None, None]:
-        """Yield the pictures of all clips starting with the first one requested, then the end.
+        """Yield the pictures of all clips starting with the first one requested, then the end, as `items` does."""
+        return self.items()
 
-        The process is reaped when the iterator ends or is closed.
+    def _receive(self, kind: bytes, messages: BinaryIO) -> Picture | End:
+        if kind == PICTURE:
+            (clip,) = CLIP.unpack(receive(messages, CLIP.size))
+            if not self._clip <= clip <= min(self._clip + 1, self._last_clip):
+                raise MisbehavedError(f"clip {clip} follows clip {self._clip}")
+            self._clip = clip
+            pixels = np.frombuffer(receive(messages, PICTURE_BYTES), np.uint8)
+            return Picture(clip, pixels.reshape(INPUT_SIZE, INPUT_SIZE, 3))
+        if kind == END:
+            (at_seconds,) = END_SECONDS.unpack(receive(messages, END_SECONDS.size))
+            if not 0 <= at_seconds <= self._duration_seconds:
+                raise MisbehavedError(f"the end is at {at_seconds}")
+            return End(at_seconds)
+        raise MisbehavedError(f"it sent {kind!r}")
 
-        Raises:
-            SageError: PROVIDER_FAILED if the video cannot be decoded within the limits; STORE_UNAVAILABLE,
-                STORE_FORBIDDEN or STORE_MISCONFIGURED if it cannot be read.
-            Exception: Any other, after `stop`.
-        """
-        try:
-            request = replace(self._request, size_bytes=self._source.seek(0, io.SEEK_END))
-            ours, theirs = socket.socketpair()
-            with ours:
-                with theirs:
-                    process = self._start(theirs)
-                try:
-                    ours.settimeout(self._timeout_s)
-                    with ours.makefile("rb") as messages:
-                        ours.sendall(request.encode())
-                        yield from self._converse(ours, messages, request)
-                except TimeoutError as error:
-                    raise _failed("it takes too long to decode", detail=f"silent for {self._timeout_s:g} s") from error
-                except _MisbehavedError as error:
-                    raise _failed(_CRASHED, detail=str(error)) from error
-                except (EOFError, ConnectionError) as error:
-                    raise self._ended(process) from error
-                finally:
-                    self._reap(process)
-        finally:
-            self._source.close()
-
-    def stop(self) -> None:
-        """Make `pictures` raise soon. Does not block; may be called from any thread."""
-        with self._lock:
-            self._stopped = True
-            if self._process is not None:
-                self._process.kill()
-        self._source.abort()
-
-    def _start(self, connection: socket.socket) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._stopped:
-                raise EOFError
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", _MODULE],
-                    stdin=connection.fileno(),
-                    stdout=connection.fileno(),
-                    stderr=subprocess.PIPE,
-                    env=child_environment(),
-                )
-            except OSError as error:
-                # This machine has no room for another process now.
-                raise SageError(
-                    Reason.SERVICE_UNAVAILABLE, detail=f"starting a decoder: {error!r}", service="embed"
-                ) from error
-            return self._process
-
-    def _converse(
-        self, connection: socket.socket, messages: BinaryIO, request: DecodeRequest
-    ) -> Iterator[Picture | End]:
-        if _receive(messages, len(READY)) != READY:
-            raise _MisbehavedError("it is not ready")
-        clip, last_clip = request.first_clip, request.grid.count - 1
-        while True:
-            kind = _receive(messages, 1)
-            if kind == READ:
-                connection.sendall(self._bytes(*READ_ARGUMENTS.unpack(_receive(messages, READ_ARGUMENTS.size))))
-            elif kind == PICTURE:
-                (following,) = CLIP.unpack(_receive(messages, CLIP.size))
-                if not clip <= following <= min(clip + 1, last_clip):
-                    raise _MisbehavedError(f"clip {following} follows clip {clip}")
-                clip = following
-                pixels = np.frombuffer(_receive(messages, PICTURE_BYTES), np.uint8)
-                yield Picture(clip, pixels.reshape(INPUT_SIZE, INPUT_SIZE, 3))
-            elif kind == END:
-                (at_seconds,) = END_SECONDS.unpack(_receive(messages, END_SECONDS.size))
-                if not 0 <= at_seconds <= request.duration_seconds:
-                    raise _MisbehavedError(f"the end is at {at_seconds}")
-                yield End(at_seconds)
-                return
-            elif kind == FAILED:
-                (size,) = LENGTH.unpack(_receive(messages, LENGTH.size))
-                raise _told_failure(_receive(messages, min(size, MAX_FAILURE_BYTES)))
-            else:
-                raise _MisbehavedError(f"it sent {kind!r}")
-
-    def _bytes(self, offset: int, length: int) -> bytes:
-        """Return the response to a request for bytes: all of them, or fewer at the end of the file."""
-        self._source.seek(offset)
-        length = min(length, MAX_READ_BYTES)
-        data = bytearray()
-        while len(data) < length and (more := self._source.read(length - len(data))):
-            data += more
-        return LENGTH.pack(len(data)) + data
-
-    def _ended(self, process: subprocess.Popen[bytes]) -> Exception:
-        """Return the error for a process that ended before the film did."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_EXIT_TIMEOUT_S)
-        code = process.poll()
-        detail = f"the decoder ended with {code}: {_last_words(process)}"
-        if code == -signal.SIGXCPU:
-            return _failed("it takes too long to decode for its length", detail=detail)
-        if code == -signal.SIGKILL:
-            # By the kernel, which had no memory left.
-            return _failed("it takes too much memory to decode", detail=detail)
-        if code is None or code < 0:
-            return _failed(_CRASHED, detail=detail)
-        # An uncaught exception.
-        return RuntimeError(detail)
-
-    def _reap(self, process: subprocess.Popen[bytes]) -> None:
-        process.kill()
-        process.wait()
-        with self._lock:
-            self._process = None
-        if process.stderr is not None:
-            process.stderr.close()
-
-
-def _receive(messages: BinaryIO, size: int) -> bytes:
-    data = messages.read(size)
-    if len(data) < size:
-        raise EOFError
-    return data
-
-
-def _told_failure(encoded: bytes) -> Exception:
-    try:
-        values = json.loads(encoded)
-        why, detail = str(values["why"]), str(values["detail"])
-    except (ValueError, KeyError, TypeError) as error:
-        return _MisbehavedError(repr(error))
-    return _failed(why, detail=detail)
-
-
-def _last_words(process: subprocess.Popen[bytes]) -> str:
-    if process.stderr is None:
-        return ""
-    os.set_blocking(process.stderr.fileno(), False)
-    return (process.stderr.read() or b"")[-_MAX_STDERR_BYTES:].decode(errors="replace")
-
-
-def _failed(why: str, *, detail: str = "") -> SageError:
-    return SageError(Reason.PROVIDER_FAILED, detail=detail, provider=provider_name(LOCAL_PROVIDER), why=why)
+    def _is_last(self, item: Picture | End) -> bool:
+        return isinstance(item, End)

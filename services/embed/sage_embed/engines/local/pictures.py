@@ -4,6 +4,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
+from sage_film.interlacing import as_one_picture
 from sage_film.orientation import displayed
 
 # Width and height of a picture.
@@ -27,11 +28,8 @@ class PictureConverter:
         Width and height are scaled independently: the entire picture is used, and the pixel aspect ratio and size
         make no difference.
         """
-        stored = frame
-        if frame.interlaced_frame:
-            frame = _without_interlace_flag(frame)
         scaled = self._reformatter.reformat(
-            frame,
+            as_one_picture(frame),
             width=INPUT_SIZE,
             height=INPUT_SIZE,
             format="rgb24",
@@ -39,19 +37,4 @@ class PictureConverter:
             threads=1,
         )
         # Rotating the small square equals rotating the frame, and is nearly free.
-        return displayed(scaled.to_ndarray().astype(np.uint8, copy=False), stored)
-
-
-def _without_interlace_flag(frame: VideoFrame) -> VideoFrame:
-    """Return a copy that is scaled as one picture.
-
-    The scaler would scale each field separately and weave the results, which produces combing that no progressive
-    encode of the same film has. Scaled as one picture, the fields blend. Pixel formats without a numpy view are
-    left unchanged.
-    """
-    try:
-        copy = VideoFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name)
-    except ValueError:
-        return frame
-    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
-    return copy
+        return displayed(scaled.to_ndarray().astype(np.uint8, copy=False), frame)

@@ -1,0 +1,1 @@
+"""Fingerprints as resources: created, read, watched, cancelled, deleted; and the work behind them."""

@@ -1,0 +1,155 @@
+"""Jobs of fingerprints: run the maker, and store its blocks in objects of a few MiB."""
+
+from collections.abc import Callable
+from contextlib import aclosing
+from time import monotonic
+
+from sage_runtime.errors import Reason, SageError
+
+from sage_embed.config import WorkerSettings
+from sage_embed.embeddings.model import Progress
+from sage_embed.embeddings.ports import VideoCatalog
+from sage_embed.fingerprints.model import VERSION, Block, Fingerprint, StoredObject, object_key
+from sage_embed.fingerprints.ports import FingerprintMaker, FingerprintObjects, FingerprintWork, MakeRequest
+from sage_embed.jobs.runner import JobRunner, within_bounds
+from sage_embed.jobs.turn import Turn
+
+# Shortest interval between two writes of progress without blocks.
+_PROGRESS_INTERVAL_S = 0.5
+
+
+class BlockRecorder:
+    """Gathers blocks into objects, and stores each object before the row says so.
+
+    Args:
+        work: Stores what there is.
+        objects: Stores the blocks.
+        fingerprint: The fingerprint, with the results of earlier work.
+        job_id: The fencing token of every write.
+        settings: How much is gathered.
+
+    Attributes:
+        advanced: Whether this run has stored blocks.
+    """
+
+    def __init__(
+        self,
+        work: FingerprintWork,
+        objects: FingerprintObjects,
+        fingerprint: Fingerprint,
+        job_id: int,
+        settings: WorkerSettings,
+    ) -> None:
+        self._work = work
+        self._objects = objects
+        self._fingerprint = fingerprint
+        self._job_id = job_id
+        self._settings = settings
+        self.advanced = False
+        self._blocks: list[Block] = []
+        self._next = fingerprint.block_count
+        self._stored_at = self._written_at = monotonic()
+
+    async def record(self, block: Block) -> bool:
+        """Take the next block. Return whether it, and all before it, are stored."""
+        if block.index != self._next:
+            raise ValueError(f"block {block.index} follows block {self._next - 1}")
+        self._next += 1
+        self._blocks.append(block)
+        gathered = sum(len(one.data) for one in self._blocks)
+        overdue = monotonic() - self._stored_at >= self._settings.fingerprint_store_s
+        if gathered >= self._settings.fingerprint_object_bytes or overdue:
+            await self.flush()
+            return True
+        if monotonic() - self._written_at >= _PROGRESS_INTERVAL_S:
+            await self._work.save_progress(self._fingerprint.id, self._job_id, self._progress(block))
+            self._written_at = monotonic()
+        return False
+
+    async def flush(self) -> None:
+        """Store what has been gathered."""
+        if not self._blocks:
+            return
+        blocks, self._blocks = self._blocks, []
+        data = b"".join(block.data for block in blocks)
+        video_id, first = self._fingerprint.id, blocks[0].index
+        stored = StoredObject(
+            key=object_key(video_id, job_id=self._job_id, first_block=first),
+            first_block=first,
+            block_count=len(blocks),
+            size_bytes=len(data),
+        )
+        # Recorded first: if this process is killed, the sweep knows which object to remove.
+        await self._work.begin_object(video_id, self._job_id, stored)
+        await self._objects.put(stored.key, data)
+        await self._work.append(
+            video_id,
+            self._job_id,
+            stored,
+            frame_count=sum(block.frame_count for block in blocks),
+            progress=self._progress(blocks[-1]),
+        )
+        self.advanced = True
+        self._stored_at = self._written_at = monotonic()
+
+    def _progress(self, block: Block) -> Progress:
+        total = self._fingerprint.video.duration_seconds
+        end = min(block.end_seconds, total)
+        return within_bounds(Progress(end / total if total else 0.0, f"Fingerprinted {end:.0f} of {total:.0f} s."))
+
+
+class FingerprintRunner(JobRunner[Fingerprint, BlockRecorder]):
+    """Runs fingerprints.
+
+    Args:
+        work: Stores what there is.
+        objects: Stores the blocks.
+        videos: Provides the videos.
+        maker: Measures them.
+        settings: When to store and when to retry.
+        describe: Returns the user-facing text of an error.
+    """
+
+    name = "fingerprint"
+
+    def __init__(
+        self,
+        *,
+        work: FingerprintWork,
+        objects: FingerprintObjects,
+        videos: VideoCatalog,
+        maker: FingerprintMaker,
+        settings: WorkerSettings,
+        describe: Callable[[SageError], str],
+    ) -> None:
+        super().__init__(repository=work, settings=settings, describe=describe)
+        self._fingerprints = work
+        self._objects = objects
+        self._videos = videos
+        self._maker = maker
+
+    def _recorder(self, record: Fingerprint, job_id: int) -> BlockRecorder:
+        return BlockRecorder(self._fingerprints, self._objects, record, job_id, self._settings)
+
+    async def _work(self, record: Fingerprint, job_id: int, recorder: BlockRecorder, turn: Turn) -> str:
+        if record.version > VERSION:
+            # A newer worker must do it. There is one soon: this one is about to be replaced.
+            detail = f"version {record.version} is newer than {VERSION}"
+            raise SageError(Reason.SERVICE_UNAVAILABLE, detail=detail, service="embed")
+        request = MakeRequest(
+            video=record.video,
+            video_url=lambda: self._videos.url(record.id, variant=job_id),
+            first_block=record.block_count,
+        )
+        try:
+            async with aclosing(self._maker.make(request)) as blocks:
+                async for block in blocks:
+                    if await recorder.record(block):
+                        await turn.check()
+        except SageError as error:
+            if error.reason is Reason.STORE_MISCONFIGURED:
+                # The store does not have the film. If that is because it was deleted, say so.
+                await self._videos.get(record.id)
+            raise
+        await recorder.flush()
+        return f"Fingerprinted {record.video.duration_seconds:.0f} s."
