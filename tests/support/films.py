@@ -70,6 +70,38 @@ def re_encode(
     return target
 
 
+# What `films_at_equal_times` puts into the old sample: frames of it, and the first of the frames of the new sample.
+TIME_EDITS = (((62, 130), 62), ((216, 264), 252), ((366, 408), 366), ((480, 540), 516))
+
+
+def films_at_equal_times(folder: Path) -> tuple[Path, Path]:
+    """Return two films, the edits of which do not shift time, so that second n of one belongs to second n of the other.
+
+    The old one is the old sample. In the new one a shot is replaced, a card and black cover the picture, and the end is
+    longer: each from a 2 s clip into another, with a clip without an edit between any two. The sound is not edited.
+    """
+    new = folder / "at-equal-times.mp4"
+    old = SAMPLES / "old.mp4"
+    pictures: list[list[av.VideoFrame]] = []
+    for film in (old, SAMPLES / "new.mp4"):
+        with av.open(film) as container:
+            pictures.append(list(container.decode(video=0)))
+    shown = list(pictures[0])
+    for (first, end), source in TIME_EDITS:
+        shown[first:end] = pictures[1][source : source + end - first]
+    with av.open(new, "w") as out:
+        stream = out.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = shown[0].width, shown[0].height, "yuv420p"
+        stream.options = {"crf": "27", "preset": "veryfast"}
+        _copy_sound(old, out, 0.0)
+        for number, picture in enumerate(shown):
+            picture.pts, picture.time_base = number, Fraction(1, 24)
+            picture.pict_type = av.video.frame.PictureType.NONE
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    return old, new
+
+
 def _between_bars(frame: av.VideoFrame, height: int) -> av.VideoFrame:
     # Of yuv420p: the rows of luma, then those of both chroma planes, half as long.
     rows = frame.to_ndarray()

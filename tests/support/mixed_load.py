@@ -101,7 +101,9 @@ class MixedLoad:
         ingest = ingest_pb2_grpc.IngestServiceStub(self.channel)
         embed = embed_pb2_grpc.EmbedServiceStub(self.channel)
         compare = compare_pb2_grpc.CompareServiceStub(self.channel)
-        same = compare_pb2.CompareEmbeddingsRequest(embedding_id_a=self.embedding_id, embedding_id_b=self.embedding_id)
+        same = compare_pb2.CompareEmbeddingsRequest(
+            embedding_id_a=self.embedding_id, embedding_id_b=self.embedding_id, mode=compare_pb2.COMPARE_MODE_TIME
+        )
         video = ingest_pb2.GetVideoRequest(video_id=self.video_id)
         return {
             "get": lambda: ingest.GetVideo(video, timeout=_TIMEOUT_S),

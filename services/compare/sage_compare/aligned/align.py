@@ -1,0 +1,73 @@
+"""The alignment of two films: which frames of b show which frames of a, and what was done to the rest."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from sage_compare.aligned import edges, explain, gaps, kernels, orient, pictures, retime, split, viterbi
+from sage_compare.aligned.chain import order_of
+from sage_compare.aligned.changes import find_changes
+from sage_compare.aligned.inputs import Film, Options
+from sage_compare.aligned.lines import LineFinder
+from sage_compare.aligned.normalize import Normalized, normalize
+from sage_compare.aligned.script import ChangeKind, EditKind, EditScript
+from sage_compare.aligned.tiling import Tile, check, in_script_order, tile
+
+
+def align(a: Film, b: Film, options: Options) -> EditScript:
+    """Return what was done to a to make b.
+
+    The same films give the same script, to the bit. With a and b swapped, INSERTED and DELETED are swapped and the rest
+    is the same.
+    """
+    swapped = orient.key(b.fingerprint) < orient.key(a.fingerprint)
+    normal = normalize(b, a, options) if swapped else normalize(a, b, options)
+    tiles = structure(normal)
+    films, normalizations = (normal.a, normal.b), normal.found
+    if swapped:
+        tiles = in_script_order([orient.swapped_tile(one) for one in tiles])
+        films = films[1], films[0]
+        normalizations = tuple(orient.swapped_normalization(one) for one in normalizations)
+    if normal.bars:
+        options = replace(options, ignored_a=(*options.ignored_a, *normal.bars))
+    found = find_changes(*films, split.stretches(tiles), options, resampled=bool(normal.bars))
+    edits = tuple(split.split(tiles, found.changes))
+    check(edits, len(a.fingerprint), len(b.fingerprint))
+    return EditScript(
+        edits,
+        normalizations=normalizations,
+        noise=found.noise,
+        residuals=found.residuals,
+        burn_ins=found.burn_ins,
+    )
+
+
+def structure(normal: Normalized) -> list[Tile]:
+    """Return the tiles without small changes."""
+    pair, step = normal.pair, normal.step
+    fingerprint_a, fingerprint_b = normal.a.fingerprint, normal.b.fingerprint
+    if not len(pair.a) or not len(pair.b):
+        return tile(order_of(pair, []), [], len(pair.a), len(pair.b))
+    finder = LineFinder(pair, step)
+    lines = finder.search()
+    pair = finder.pair
+    black = pictures.black_frames(fingerprint_b)
+    pieces = viterbi.choose(pair, lines, black)
+    more = edges.nudged(pair, pieces, step) + retime.retimed(finder, pieces) + retime.held(pair, pieces)
+    if more:
+        pieces = viterbi.choose(pair, lines + more, black)
+    pieces = edges.refine(pair, edges.straighten(pair, pieces))
+    order = gaps.fill(pair, order_of(pair, pieces), step)
+    tiles = tile(order, [], len(pair.a), len(pair.b))
+    tiles = explain.explain(fingerprint_a, fingerprint_b, pair, tiles)
+    return [_with_map(pair, one) for one in tiles]
+
+
+def _with_map(pair: kernels.Pair, one: Tile) -> Tile:
+    """Return the tile with the frame of a that each of its frames of b shows."""
+    line, a, b = one.line, one.edit.a, one.edit.b
+    altered = one.edit.kind is EditKind.CHANGED and one.edit.changes[0].kind is not ChangeKind.RETIMED
+    if line is None or a is None or b is None or altered:
+        return one
+    numbers = kernels.frames_along(pair, line.rate, line.start, b.first, b.end)
+    return Tile(one.edit, line, np.clip(numbers, a.first, a.end - 1))

@@ -1,0 +1,227 @@
+"""What happened in a stretch that both films have and that looks different: black, a fade, a crop and others."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sage_fingerprint.model import Fingerprint
+
+from sage_compare.aligned import kernels
+from sage_compare.aligned.crop import find_crop
+from sage_compare.aligned.lines import Line
+from sage_compare.aligned.script import Change, ChangeKind, ChangeSide, Edit, EditKind, Frames, Region
+from sage_compare.aligned.tiling import Tile
+
+ALIKE = 0.9
+"""Correlation of two pictures from which one is the other, apart from brightness and contrast."""
+GRADED = 0.97
+"""Correlation from which only brightness, contrast or colour differ."""
+PLAIN = 4.0
+"""A frame with less deviation of luma than this is of one colour."""
+MOST_CROPS = 24
+"""Stretches that are tested for a crop."""
+STILL = 0.5
+"""Mean difference of luma between two frames of a held picture."""
+STRENGTH = 100.0
+"""Strength of a change of the whole picture."""
+
+Pictures = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Frames of b and the frames of a that the line through the stretch has there."""
+
+    a: Pictures
+    b: Pictures
+    first_a: int
+    first_b: int
+    line: Line
+
+
+def explain(a: Fingerprint, b: Fingerprint, pair: kernels.Pair, tiles: Sequence[Tile]) -> list[Tile]:
+    """Return the tiles with the kind of each change; some are split, and some are matched after all."""
+    explained: list[Tile] = []
+    crops = 0
+    for k, tile in enumerate(tiles):
+        edit = tile.edit
+        if edit.kind is not EditKind.CHANGED or edit.a is None or edit.b is None or tile.line is not None:
+            explained.append(tile)
+            continue
+        line = _line_through(tiles, k)
+        black = _black(a, b, edit.a, edit.b)
+        if black:
+            explained.append(replace(tile, edit=replace(edit, changes=(black,))))
+            continue
+        if line is not None:
+            stretch = _stretch(a, b, pair, edit, line)
+            crops += len(edit.b) >= 6
+            found = _whole_picture(stretch, edit, crops <= MOST_CROPS)
+            if found:
+                explained.extend(found)
+                continue
+        explained.append(tile)
+    return explained
+
+
+def _line_through(tiles: Sequence[Tile], k: int) -> Line | None:
+    """Return the line of the tiles on both sides if it is the same, or of the only one at an end of the film."""
+    before = tiles[k - 1].line if k else None
+    after = tiles[k + 1].line if k + 1 < len(tiles) else None
+    edit = tiles[k].edit
+    if edit.a is None or edit.b is None:
+        return None
+    if before and after:
+        return before if (before.rate, before.start) == (after.rate, after.start) else None
+    if len(edit.a) != len(edit.b):
+        return None
+    return before if k == len(tiles) - 1 else after if k == 0 else None
+
+
+def _stretch(a: Fingerprint, b: Fingerprint, pair: kernels.Pair, edit: Edit, line: Line) -> _Stretch:
+    frames_a, frames_b = edit.a or Frames(0, 0), edit.b or Frames(0, 0)
+    numbers = [kernels.frame_at(pair, line.rate, line.start, j) for j in range(frames_b.first, frames_b.end)]
+    numbers = np.clip(numbers, frames_a.first, frames_a.end - 1).tolist()
+    return _Stretch(
+        a.luma[numbers].reshape(len(numbers), -1).astype(np.float32),
+        b.luma[frames_b.first : frames_b.end].reshape(len(numbers), -1).astype(np.float32),
+        frames_a.first,
+        frames_b.first,
+        line,
+    )
+
+
+def fit(x: Pictures, y: Pictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return for each frame the gain of ``y = gain x + offset``, and the correlation."""
+    x = x - x.mean(1, keepdims=True)
+    y = y - y.mean(1, keepdims=True)
+    xx, yy, xy = (x * x).mean(1), (y * y).mean(1), (x * y).mean(1)
+    return xy / (xx + 1.0), xy / np.sqrt((xx + 1.0) * (yy + 1.0))
+
+
+def _black(a: Fingerprint, b: Fingerprint, frames_a: Frames, frames_b: Frames) -> Change | None:
+    """Return the change if one of the films is of one colour."""
+    plain_a, plain_b = _plain(a, frames_a), _plain(b, frames_b)
+    if plain_a == plain_b:
+        return None
+    side = ChangeSide.A if plain_a else ChangeSide.B
+    return Change(ChangeKind.BLACK, frames_a, frames_b, STRENGTH, side=side)
+
+
+def _plain(film: Fingerprint, frames: Frames) -> bool:
+    pictures = film.luma[frames.first : frames.end].reshape(len(frames), -1)
+    return bool((pictures.std(1) < PLAIN).mean() > 0.9)
+
+
+def _whole_picture(stretch: _Stretch, edit: Edit, try_crop: bool) -> list[Tile] | None:
+    """Return tiles for a stretch whose pictures are those of the other film, altered as a whole."""
+    frames_a, frames_b = edit.a or Frames(0, 0), edit.b or Frames(0, 0)
+    gain, alike = fit(stretch.a, stretch.b)
+    typical = float(np.median(alike))
+    if typical < -0.7:
+        return [_changed(edit, ChangeKind.NEGATIVE, stretch.line)]
+    flipped = stretch.a.reshape(-1, 18, 32)[:, :, ::-1].reshape(stretch.a.shape)
+    mirrored = float(np.median(fit(flipped, stretch.b)[1]))
+    if mirrored > ALIKE - 0.1 and mirrored > typical + 0.15:
+        return [_changed(edit, ChangeKind.MIRRORED, stretch.line)]
+    frozen = _frozen(stretch, edit)
+    if frozen:
+        return frozen
+    if len(frames_a) == len(frames_b):
+        dissolve = _dissolve(stretch, edit)
+        if dissolve:
+            return dissolve
+    fades = _fades(stretch, gain, alike, edit)
+    if fades:
+        return fades
+    if typical > GRADED:
+        # The same pictures with another grade: the small changes tell which.
+        return [Tile(replace(edit, kind=EditKind.MATCHED, changes=(), rate=stretch.line.rate), stretch.line)]
+    if try_crop and len(frames_b) >= 6:
+        for side, whole, part in ((ChangeSide.B, stretch.a, stretch.b), (ChangeSide.A, stretch.b, stretch.a)):
+            region = find_crop(whole.reshape(-1, 18, 32), part.reshape(-1, 18, 32), typical)
+            if region:
+                return [_changed(edit, ChangeKind.CROP, stretch.line, side, region)]
+    return None
+
+
+def _changed(
+    edit: Edit, kind: ChangeKind, line: Line, side: ChangeSide | None = None, region: Region | None = None
+) -> Tile:
+    frames_a, frames_b = edit.a or Frames(0, 0), edit.b or Frames(0, 0)
+    change = Change(kind, frames_a, frames_b, STRENGTH, side=side, region=region)
+    return Tile(replace(edit, changes=(change,), rate=line.rate), line)
+
+
+def _frozen(stretch: _Stretch, edit: Edit) -> list[Tile] | None:
+    """Return a tile if one film holds one of the first pictures of the other, which moves on."""
+    for side, held, moves in ((ChangeSide.B, stretch.b, stretch.a), (ChangeSide.A, stretch.a, stretch.b)):
+        if len(held) < 2 or np.median(np.abs(np.diff(held, axis=0)).mean(1)) > STILL:
+            continue
+        middle = held[len(held) // 2]
+        near = min(float(np.abs(middle - moves[k]).mean()) for k in (*range(min(4, len(moves))), len(moves) - 1))
+        far = float(np.abs(moves - middle).mean(1).max())
+        if far > 1.5 * near + 0.5 and near < 6.0:
+            return [_changed(edit, ChangeKind.FROZEN, stretch.line, side)]
+    return None
+
+
+def _fades(stretch: _Stretch, gain: NDArray[np.float32], alike: NDArray[np.float32], edit: Edit) -> list[Tile] | None:
+    """Return the tiles of a fade to one colour and of one from it, if the stretch is either or both."""
+    frames_a, frames_b = edit.a or Frames(0, 0), edit.b or Frames(0, 0)
+    if len(frames_a) != len(frames_b) or len(gain) < 3:
+        return None
+    for side, gains in ((ChangeSide.B, gain), (ChangeSide.A, fit(stretch.b, stretch.a)[0])):
+        lowest = int(np.argmin(gains))
+        seen = gains > 0.25
+        falls, rises = gains[: lowest + 1], gains[lowest:]
+        if gains.min() > 0.6 or not seen.any() or float(np.median(alike[seen])) < 0.8:
+            continue
+        smooth = (
+            (np.diff(falls) < 0.12).all() and (np.diff(rises) > -0.12).all() and np.abs(np.diff(gains)).max() < 0.45
+        )
+        if not smooth:
+            continue
+        middle = lowest + 1 if lowest + 1 < len(gains) and len(falls) > 1 else 0
+        cuts = [0, *([middle] if middle else []), len(gains)]
+        return [
+            _changed(
+                replace(
+                    edit,
+                    a=Frames(frames_a.first + first, frames_a.first + end),
+                    b=Frames(frames_b.first + first, frames_b.first + end),
+                ),
+                ChangeKind.FADE,
+                stretch.line,
+                side,
+            )
+            for first, end in itertools.pairwise(cuts)
+        ]
+    return None
+
+
+def _dissolve(stretch: _Stretch, edit: Edit) -> list[Tile] | None:
+    """Return a tile if one film dissolves from the first picture of the stretch to the last, and the other cuts."""
+    for side, cuts, blends in ((ChangeSide.B, stretch.a, stretch.b), (ChangeSide.A, stretch.b, stretch.a)):
+        steps = np.abs(np.diff(cuts, axis=0)).mean(1)
+        if not steps.size or steps.max() < 4.0:
+            continue
+        at = int(np.argmax(steps)) + 1
+        before, after = cuts.copy(), cuts.copy()
+        before[at:], after[:at] = cuts[at - 1], cuts[at]
+        share, left = mix(before, after, blends)
+        if left < 0.25 and share[0] > share[-1] and (np.diff(share) < 0.2).mean() > 0.8:
+            return [_changed(edit, ChangeKind.DISSOLVE, stretch.line, side)]
+    return None
+
+
+def mix(before: Pictures, after: Pictures, seen: Pictures) -> tuple[NDArray[np.float32], float]:
+    """Return the share of the first picture in each frame, and the part of the pictures that no mixture explains."""
+    apart = before - after
+    share = ((seen - after) * apart).mean(1) / ((apart * apart).mean(1) + 1.0)
+    share = np.clip(share, 0.0, 1.0)
+    rest = seen - after - share[:, None] * apart
+    total = np.minimum(((seen - after) ** 2).mean(1), ((seen - before) ** 2).mean(1))
+    return share, float((rest**2).mean() / (np.maximum(total, 1.0).mean()))

@@ -1,0 +1,438 @@
+"""The loops that numpy cannot do in blocks, compiled by numba.
+
+All kernels are single-threaded and sum in one fixed order, so a result is the same to the bit on every call. They
+release the GIL.
+
+A *line* is a row of `LINE_FIELDS` numbers: frame ``j`` of b, at position ``u[j]``, shows what a shows at position
+``rate * u[j] + start``.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+RATE, START, B_FIRST, B_END, A_SHIFT, A_FIRST, A_END, B_SHIFT, PENALTY, ENTRY, LINE_FIELDS = range(11)
+"""Fields of a line. It may be used for the frames ``[B_FIRST, B_END)`` of b and ``[A_FIRST, A_END)`` of a. Altered
+pictures are rows of `Pair.extra_a` (frame number plus `A_SHIFT`) and `Pair.extra_b`; a shift of `PLAIN` means the
+pictures as they are. `PENALTY` is added to the cost of each frame, `ENTRY` to that of a change to the line."""
+
+PLAIN = -1e15
+CELLS = 144
+"""Cells of luma that are compared in each frame: 16x9, from the fingerprint's 32x18."""
+SCALE = 256
+"""One standard deviation of a frame's luma in the numbers of `Pair.a`."""
+LUT_STEPS = 4
+"""Entries of `Pair.shown` per position."""
+
+NO_LINE, BLACK = -1, -2
+"""Values in the path for a frame that no line explains, and for a black one."""
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., object])
+
+
+def kernel(function: _Kernel) -> _Kernel:
+    """Compile a function when it is called first, and keep the code on disk."""
+    compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp"})(function)
+    return cast("_Kernel", compiled)
+
+
+class Pair(NamedTuple):
+    """The two films as the kernels read them.
+
+    Attributes:
+        a: Normalised luma, int16, shape ``(frames, CELLS)``; 0 where a cell is not compared.
+        b: The same of the other film.
+        level_a: Mean luma of each frame, float32.
+        level_b: The same of b.
+        flat_a: 1 for a frame of one colour, 0 for one with a picture, float32.
+        flat_b: The same of b.
+        u: Position of each frame of b, in frames of a, float64.
+        shown: The frame of a that is shown at each position, `LUT_STEPS` per frame, int32. Empty: position and frame
+            are the same.
+        extra_a: Rows of altered pictures of a, as in `a`.
+        extra_b: The same of b.
+        cap: Difference in a cell that counts in full, on the scale of `SCALE`.
+        cells: Number of cells that are compared.
+    """
+
+    a: NDArray[np.int16]
+    b: NDArray[np.int16]
+    level_a: NDArray[np.float32]
+    level_b: NDArray[np.float32]
+    flat_a: NDArray[np.float32]
+    flat_b: NDArray[np.float32]
+    u: NDArray[np.float64]
+    shown: NDArray[np.int32]
+    extra_a: NDArray[np.int16]
+    extra_b: NDArray[np.int16]
+    cap: float
+    cells: float
+
+
+@kernel
+def normalise(
+    luma: NDArray[np.uint8],
+    weight: NDArray[np.float32],
+    rows: NDArray[np.int16],
+    level: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+) -> None:
+    """Reduce frames to `CELLS` cells with mean 0 and deviation 1, in `SCALE`.
+
+    `weight` is 1 for cells that count, else 0.
+    """
+    total = np.float32(0.0)
+    for k in range(CELLS):
+        total += weight[k]
+    pooled = np.empty(CELLS, np.float32)
+    for i in range(luma.shape[0]):
+        for y in range(9):
+            for x in range(16):
+                pooled[16 * y + x] = (
+                    np.float32(luma[i, 2 * y, 2 * x])
+                    + np.float32(luma[i, 2 * y, 2 * x + 1])
+                    + np.float32(luma[i, 2 * y + 1, 2 * x])
+                    + np.float32(luma[i, 2 * y + 1, 2 * x + 1])
+                ) * np.float32(0.25)
+        mean = np.float32(0.0)
+        square = np.float32(0.0)
+        for k in range(CELLS):
+            mean += weight[k] * pooled[k]
+            square += weight[k] * pooled[k] * pooled[k]
+        mean /= total
+        spread = np.sqrt(max(square / total - mean * mean, np.float32(0.0)))
+        # Dark pictures have little contrast: without the 9, coding noise would become a difference.
+        factor = np.float32(SCALE) / (spread + np.float32(9.0))
+        for k in range(CELLS):
+            value = (pooled[k] - mean) * factor * weight[k]
+            rows[i, k] = np.int16(np.rint(min(max(value, np.float32(-2000.0)), np.float32(2000.0))))
+        level[i] = mean
+        deviation[i] = spread
+
+
+@kernel
+def distance(a: NDArray[np.int16], i: int, b: NDArray[np.int16], j: int, cap: float) -> float:
+    """Return the sum over the cells of the difference, at most `cap` each."""
+    most = np.float32(cap)
+    total = np.float32(0.0)
+    for k in range(CELLS):
+        total += min(abs(np.float32(a[i, k]) - np.float32(b[j, k])), most)
+    return float(total)
+
+
+@kernel
+def frame_at(pair: Pair, rate: float, start: float, j: int) -> int:
+    """Return the frame of a that a line shows in frame `j` of b; -1 if it is outside a."""
+    position = rate * pair.u[j] + start
+    if pair.shown.size == 0:
+        frame = int(np.floor(position + 0.5))
+        return frame if 0 <= frame < pair.a.shape[0] else -1
+    entry = int(np.floor(position * LUT_STEPS + 0.5))
+    return int(pair.shown[entry]) if 0 <= entry < pair.shown.size else -1
+
+
+@kernel
+def pair_cost(pair: Pair, i: int, j: int) -> float:
+    """Return how much frame `j` of b differs from frame `i` of a, 0 to 1."""
+    cost = distance(pair.a, i, pair.b, j, pair.cap) / (pair.cap * pair.cells)
+    # Two frames of one colour have no picture to compare, only their brightness.
+    both_flat = pair.flat_a[i] * pair.flat_b[j]
+    if both_flat > 0.0:
+        cost += both_flat * min(abs(pair.level_a[i] - pair.level_b[j]) / 48.0, 1.0)
+    return min(cost, 1.0)
+
+
+@kernel
+def line_cost(pair: Pair, line: NDArray[np.float64], j: int) -> float:
+    """Return the cost of frame `j` of b on a line, 1 if it leads outside a."""
+    i = frame_at(pair, line[RATE], line[START], j)
+    if i < 0 or i < line[A_FIRST] or i >= line[A_END]:
+        return 1.0
+    penalty = float(line[PENALTY])
+    if line[A_SHIFT] > PLAIN:
+        row = i + int(line[A_SHIFT])
+        return min(distance(pair.extra_a, row, pair.b, j, pair.cap) / (pair.cap * pair.cells) + penalty, 1.0)
+    if line[B_SHIFT] > PLAIN:
+        row = j + int(line[B_SHIFT])
+        return min(distance(pair.a, i, pair.extra_b, row, pair.cap) / (pair.cap * pair.cells) + penalty, 1.0)
+    return min(pair_cost(pair, i, j) + penalty, 1.0)
+
+
+@kernel
+def costs_along(pair: Pair, line: NDArray[np.float64], first: int, end: int) -> NDArray[np.float32]:
+    """Return the cost of each frame ``[first, end)`` of b on a line."""
+    costs = np.empty(max(end - first, 0), np.float32)
+    for j in range(first, end):
+        costs[j - first] = line_cost(pair, line, j)
+    return costs
+
+
+@kernel
+def best_start(pair: Pair, rate: float, j: int, i: float, reach: float, step: float, half: int) -> tuple[float, float]:
+    """Find the start, within `reach` positions of one that maps `j` to `i`, whose frames around `j` cost least.
+
+    Returns:
+        The start, and the mean cost over the `half` frames on each side of `j`.
+    """
+    first, end = max(j - half, 0), min(j + half + 1, pair.b.shape[0])
+    best, best_cost = 0.0, 2.0
+    frames = max(end - first, 1)
+    for k in range(2 * int(reach / step) + 1):
+        # From the middle outwards: the first are usually the best, and the rest is given up early.
+        shift = (k + 1) // 2 * (1 if k % 2 else -1) * step
+        start = i + shift - rate * pair.u[j]
+        total = 1e-6 * k * frames
+        for jj in range(first, end):
+            ii = frame_at(pair, rate, start, jj)
+            total += 1.0 if ii < 0 else pair_cost(pair, ii, jj)
+            if total >= best_cost * frames:
+                break
+        else:
+            best, best_cost = start, total / frames
+    return best, best_cost
+
+
+@kernel
+def extend(
+    pair: Pair, rate: float, start: float, j: int, none_cost: float, drop: float, low: int, high: int
+) -> tuple[int, int, float, float]:
+    """Extend a line from frame `j` of b in both directions for as long as it explains the frames.
+
+    It stops where the sum of ``none_cost - cost`` has fallen by `drop` below its maximum. Frames of one colour earn
+    little.
+
+    Returns:
+        The first frame and the end of the stretch with the highest sum, that sum, and the mean cost there.
+    """
+    best_end, best_first = j, j
+    total = 0.0
+    for direction in range(2):
+        score, best = 0.0, 0.0
+        jj = j if direction == 0 else j - 1
+        while low <= jj < high:
+            i = frame_at(pair, rate, start, jj)
+            if i < 0:
+                break
+            earned = none_cost - pair_cost(pair, i, jj)
+            if earned > 0.0:
+                earned *= 1.0 - 0.98 * pair.flat_b[jj]
+            score += earned
+            if score > best:
+                best = score
+                if direction == 0:
+                    best_end = jj + 1
+                else:
+                    best_first = jj
+            if score < best - drop:
+                break
+            jj += 1 if direction == 0 else -1
+        total += best
+    cost = 0.0
+    for jj in range(best_first, best_end):
+        cost += pair_cost(pair, frame_at(pair, rate, start, jj), jj)
+    return best_first, best_end, total, cost / max(best_end - best_first, 1)
+
+
+@kernel
+def best_places(scores: NDArray[np.float32], count: int, apart: int) -> NDArray[np.int64]:
+    """Return the `count` best columns of each row, best first, at least `apart` from each other; -1 for none."""
+    rows, columns = scores.shape
+    places = np.full((rows, count), -1, np.int64)
+    tops = np.empty(columns // apart + 1, np.int64)
+    for y in range(rows):
+        # The best column of every run of `apart` columns; neighbours of a better one are dropped below.
+        runs = 0
+        for start in range(0, columns, apart):
+            top = start
+            for x in range(start + 1, min(start + apart, columns)):
+                if scores[y, x] > scores[y, top]:
+                    top = x
+            tops[runs] = top
+            runs += 1
+        for k in range(count):
+            best = -1
+            for run in range(runs):
+                x = tops[run]
+                if best >= 0 and scores[y, x] <= scores[y, best]:
+                    continue
+                near = False
+                for other in range(k):
+                    near = near or abs(places[y, other] - x) < apart
+                if not near:
+                    best = x
+            if best < 0:
+                break
+            places[y, k] = best
+    return places
+
+
+@kernel
+def viterbi(
+    pair: Pair,
+    lines: NDArray[np.float64],
+    slots: NDArray[np.int64],
+    black: NDArray[np.bool_],
+    slot_count: int,
+    none_cost: float,
+    forward: float,
+    backward: float,
+    to_none: float,
+    to_black: float,
+) -> NDArray[np.int32]:
+    """Return the number of the line that each frame of b is on, `NO_LINE` or `BLACK`, for the lowest cost in all.
+
+    Args:
+        pair: The films.
+        lines: The lines, sorted by `B_FIRST`.
+        slots: A slot for each line; lines that overlap have different ones.
+        black: Which frames of b are black.
+        slot_count: Number of slots.
+        none_cost: Cost of a frame without a line.
+        forward: Cost of a jump to a later place in a.
+        backward: Cost of a jump to an earlier place in a.
+        to_none: Cost of a change from a line to no line, and back.
+        to_black: Cost of a change to black, and back.
+    """
+    frames = pair.b.shape[0]
+    none, dark = slot_count, slot_count + 1
+    states = slot_count + 2
+    current = np.full(states, 1e30)
+    following = np.full(states, 1e30)
+    came = np.full((frames, states), -1, np.int8)
+    holder = np.full((frames, slot_count), -1, np.int32)
+    active = np.full(slot_count, -1, np.int64)
+    at = np.full(slot_count, -1.0)
+    entered = 0
+    for j in range(frames):
+        for s in range(slot_count):
+            if active[s] >= 0 and lines[active[s], B_END] <= j:
+                active[s] = -1
+        fresh = np.zeros(slot_count, np.bool_)
+        while entered < lines.shape[0] and lines[entered, B_FIRST] <= j:
+            active[slots[entered]] = entered
+            fresh[slots[entered]] = True
+            entered += 1
+        # The best state to come from, in general.
+        best_line = -1
+        for s in range(slot_count):
+            if j and holder[j - 1, s] >= 0 and (best_line < 0 or current[s] < current[best_line]):
+                best_line = s
+        for s in range(slot_count):
+            following[s] = 1e30
+            if active[s] < 0:
+                continue
+            holder[j, s] = active[s]
+            line = lines[active[s]]
+            cost = line_cost(pair, line, j)
+            if j == 0:
+                following[s] = cost
+                continue
+            position = line[RATE] * pair.u[j] + line[START]
+            best, source = 1e30, -1
+            entry = line[ENTRY]
+            if not fresh[s] and holder[j - 1, s] == active[s]:
+                best, source = current[s], s
+            if current[none] + to_none + entry < best:
+                best, source = current[none] + to_none + entry, none
+            if current[dark] + to_black + entry < best:
+                best, source = current[dark] + to_black + entry, dark
+            if best_line >= 0 and current[best_line] + forward + entry < best:
+                for p in range(slot_count):
+                    if holder[j - 1, p] < 0 or (p == s and not fresh[s]):
+                        continue
+                    jump = current[p] + entry + (forward if position > at[p] else backward)
+                    if jump < best:
+                        best, source = jump, p
+            following[s] = best + cost
+            came[j, s] = source
+        # A frame outside all lines, and a black one.
+        stay, via_line, via_dark = current[none], 1e30, current[dark] + to_none
+        if j == 0:
+            following[none] = none_cost
+            following[dark] = 0.1 if black[0] else 1e30
+        else:
+            if best_line >= 0:
+                via_line = current[best_line] + to_none
+            if stay <= via_line and stay <= via_dark:
+                following[none], came[j, none] = stay + none_cost, none
+            elif via_line <= via_dark:
+                following[none], came[j, none] = via_line + none_cost, best_line
+            else:
+                following[none], came[j, none] = via_dark + none_cost, dark
+            following[dark] = 1e30
+            if black[j]:
+                best, source = current[dark], dark
+                if best_line >= 0 and current[best_line] + to_black < best:
+                    best, source = current[best_line] + to_black, best_line
+                if current[none] + to_none < best:
+                    best, source = current[none] + to_none, none
+                following[dark], came[j, dark] = best + 0.1, source
+        for s in range(slot_count):
+            if active[s] >= 0:
+                at[s] = lines[active[s], RATE] * pair.u[j] + lines[active[s], START]
+        current, following = following, current
+    path = np.empty(frames, np.int32)
+    state = 0
+    for s in range(states):
+        if current[s] < current[state]:
+            state = s
+    for j in range(frames - 1, -1, -1):
+        path[j] = BLACK if state == dark else NO_LINE if state == none else holder[j, state]
+        state = came[j, state]
+    return path
+
+
+@kernel
+def steps(rows: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return the mean difference of each frame from the next."""
+    found = np.empty(max(rows.shape[0] - 1, 0), np.float32)
+    for j in range(found.size):
+        found[j] = distance(rows, j, rows, j + 1, 1000.0) / CELLS
+    return found
+
+
+@kernel
+def fit_rate(pair: Pair, rate: float, start: float, first: int, end: int) -> tuple[float, float]:
+    """Return the rate and start near these with the lowest cost over the frames ``[first, end)`` of b."""
+    left, right = pair.u[first], pair.u[max(end - 1, first + 1) if end < pair.u.size else end - 1]
+    if right <= left:
+        return rate, start
+    a_left, a_right = rate * left + start, rate * right + start
+    stride = max((end - first) // 100, 1)
+    best = 1e30
+    step = 2.0
+    while step > 0.1:
+        improved = True
+        while improved:
+            improved = False
+            best_left, best_right = a_left, a_right
+            for dl in range(-1, 2):
+                for dr in range(-1, 2):
+                    new_left, new_right = a_left + dl * step, a_right + dr * step
+                    new_rate = (new_right - new_left) / (right - left)
+                    new_start = new_left - new_rate * left
+                    total = 0.0
+                    for j in range(first, end, stride):
+                        i = frame_at(pair, new_rate, new_start, j)
+                        total += 1.0 if i < 0 else pair_cost(pair, i, j)
+                        if total >= best:
+                            break
+                    if total < best - 1e-9:
+                        best, best_left, best_right = total, new_left, new_right
+                        improved = True
+            a_left, a_right = best_left, best_right
+        step /= 2.0
+    rate = (a_right - a_left) / (right - left)
+    return rate, a_left - rate * left
+
+
+@kernel
+def frames_along(pair: Pair, rate: float, start: float, first: int, end: int) -> NDArray[np.int32]:
+    """Return the frame of a that each frame ``[first, end)`` of b shows on a line; -1 if it is outside a."""
+    numbers = np.empty(end - first, np.int32)
+    for j in range(first, end):
+        numbers[j - first] = frame_at(pair, rate, start, j)
+    return numbers
