@@ -9,11 +9,23 @@ from fractions import Fraction
 import grpc
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sage.embed.v1 import embed_pb2, embed_pb2_grpc
+from sage.embed.v1 import embed_pb2, embed_pb2_grpc, fingerprint_pb2, fingerprint_pb2_grpc
 from sage.ingest.v1 import media_pb2
 from sage_compare.inputs.client import to_media
 from sage_compare.inputs.embedding import Embedding, FrameClock, TimeRange, Track
+from sage_compare.inputs.fingerprints import FingerprintReader, StoredFingerprint
 from sage_compare.inputs.segments import EmbeddingReader, Segments
+from sage_fingerprint.codec import encode
+from sage_fingerprint.model import (
+    CHROMA_COLUMNS,
+    CHROMA_ROWS,
+    COLUMNS,
+    ROWS,
+    SOUND_BANDS,
+    SOUND_RATE,
+    VERSION,
+    Fingerprint,
+)
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.server import ServiceRegistration
@@ -263,3 +275,124 @@ def _track_message(name: str, track: StoredTrack) -> embed_pb2.Track:
         covered_start_seconds=covered.start,
         covered_end_seconds=covered.end,
     )
+
+
+def fingerprint_of(shots: list[int], *, shot_frames: int = 48, rate: int = 24, sound: bool = True) -> Fingerprint:
+    """Return the fingerprint of a film of shots. Shots of one number are the same wherever they are.
+
+    Each shot drifts, so that every frame of it differs from the others.
+    """
+    luma, texture, chroma, bands = [], [], [], []
+    for shot in shots:
+        random = np.random.default_rng(shot)
+        coarse = random.uniform(20, 235, (2, ROWS // 3, COLUMNS // 4))
+        one, other = (np.kron(cells, np.ones((3, 4))) for cells in coarse)
+        share = np.linspace(0, 1, shot_frames)[:, None, None]
+        frames = one * (1 - share) + other * share + random.normal(0, 6, (ROWS, COLUMNS))
+        luma.append(np.clip(frames, 0, 255))
+        texture.append(np.broadcast_to(random.uniform(5, 60, (ROWS, COLUMNS)), frames.shape))
+        chroma.append(
+            np.broadcast_to(
+                random.uniform(90, 160, (2, CHROMA_ROWS, CHROMA_COLUMNS)), (shot_frames, 2, CHROMA_ROWS, CHROMA_COLUMNS)
+            )
+        )
+        bands.append(random.uniform(80, 200, (shot_frames * SOUND_RATE // rate, SOUND_BANDS)))
+    count = len(shots) * shot_frames
+    return Fingerprint(
+        np.concatenate(luma).astype(np.uint8),
+        np.concatenate(texture).astype(np.uint8),
+        np.concatenate(chroma).astype(np.uint8),
+        np.arange(count) / rate,
+        count / rate,
+        np.concatenate(bands).astype(np.uint8) if sound else None,
+    )
+
+
+@dataclass
+class FakeFingerprint:
+    """A fingerprint as the embed service would hold it."""
+
+    fingerprint: Fingerprint
+    version: int = VERSION
+    state: str = "COMPLETED"
+    revision: int = 3
+    frame_count: int | None = None
+
+    @property
+    def frames(self) -> int:
+        return len(self.fingerprint) if self.frame_count is None else self.frame_count
+
+
+class InMemoryFingerprintReader(FingerprintReader):
+    """The `FingerprintReader` port over a dictionary by video. While `gate` is closed, reads wait."""
+
+    def __init__(self, **fingerprints: FakeFingerprint) -> None:
+        self.stored = dict(fingerprints)
+        self.lookups: Counter[str] = Counter()
+        self.reads: Counter[str] = Counter()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+
+    async def get(self, video_id: str) -> StoredFingerprint:
+        self.lookups[video_id] += 1
+        if video_id not in self.stored:
+            raise SageError(Reason.FINGERPRINT_NOT_FOUND, video_id=video_id)
+        found = self.stored[video_id]
+        return StoredFingerprint(video_id, found.version, found.state, found.revision, found.frames)
+
+    async def read(self, fingerprint: StoredFingerprint) -> Fingerprint:
+        self.reads[fingerprint.video_id] += 1
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.stored[fingerprint.video_id].fingerprint
+
+
+class FakeFingerprintServicer(fingerprint_pb2_grpc.FingerprintServiceServicer):
+    """The RPCs of `FingerprintService` that the compare service calls. `tamper` changes the bytes that are sent."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, FakeFingerprint] = {}
+        self.calls: Counter[str] = Counter()
+        self.tamper: Callable[[bytes], bytes] = lambda data: data
+
+    def registration(self) -> ServiceRegistration:
+        """Return the service for a server to serve."""
+
+        async def check() -> None:
+            """Always well."""
+
+        return ServiceRegistration(
+            name="sage.embed.v1.FingerprintService",
+            add=lambda server: fingerprint_pb2_grpc.add_FingerprintServiceServicer_to_server(self, server),
+            check=check,
+        )
+
+    async def GetFingerprint(
+        self, request: fingerprint_pb2.GetFingerprintRequest, context: grpc.aio.ServicerContext
+    ) -> fingerprint_pb2.GetFingerprintResponse:
+        self.calls["GetFingerprint"] += 1
+        found = self._find(request.video_id)
+        return fingerprint_pb2.GetFingerprintResponse(
+            fingerprint=fingerprint_pb2.Fingerprint(
+                video_id=request.video_id,
+                version=found.version,
+                state=embed_pb2.EmbeddingState.Value(f"EMBEDDING_STATE_{found.state}"),
+                revision=found.revision,
+                frame_count=found.frames,
+            )
+        )
+
+    async def ReadFingerprint(
+        self, request: fingerprint_pb2.ReadFingerprintRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[fingerprint_pb2.ReadFingerprintResponse]:
+        self.calls["ReadFingerprint"] += 1
+        data = self.tamper(b"".join(encode(self._find(request.video_id).fingerprint)))
+        for first in range(0, len(data), 100_000):
+            yield fingerprint_pb2.ReadFingerprintResponse(data=data[first : first + 100_000])
+
+    def _find(self, video_id: str) -> FakeFingerprint:
+        if video_id not in self.stored:
+            raise SageError(Reason.FINGERPRINT_NOT_FOUND, video_id=video_id)
+        return self.stored[video_id]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from fractions import Fraction
 
-from sage_compare.inputs.media import AudioTrack, Media
+from sage_compare.inputs.media import Area, AudioTrack, Media
 
 PICTURE, SOUND = "visual", "audio"
 
@@ -104,8 +104,8 @@ def find_media_differences(a: Media, b: Media) -> tuple[MediaDifference, ...]:
     if a.interlaced is not None and b.interlaced is not None:
         found += _values(MediaDifferenceKind.SCAN, _scan(a.interlaced), _scan(b.interlaced))
     found += _values(MediaDifferenceKind.MIRRORING, _mirroring(a.mirrored), _mirroring(b.mirrored))
-    if a.active_share and b.active_share and not _same_share(a.active_share, b.active_share):
-        found += _values(MediaDifferenceKind.BLACK_BARS, _bars(a, *a.active_share), _bars(b, *b.active_share))
+    if a.active and b.active and not _same_share(a.active, b.active):
+        found += _values(MediaDifferenceKind.BLACK_BARS, _bars(a, a.active), _bars(b, b.active))
     return tuple(found)
 
 
@@ -189,16 +189,16 @@ def _aspect(ratio: Fraction) -> str:
     return f"{float(ratio):.2f}:1"
 
 
-def _same_share(a: tuple[Fraction, Fraction], b: tuple[Fraction, Fraction]) -> bool:
-    return all(abs(one - other) <= _SAME_SHARE for one, other in zip(a, b, strict=True))
+def _same_share(a: Area, b: Area) -> bool:
+    return abs(a.width - b.width) <= _SAME_SHARE and abs(a.height - b.height) <= _SAME_SHARE
 
 
-def _bars(media: Media, width: Fraction, height: Fraction) -> str:
-    at_sides, above_and_below = (1 - share >= _SAME_SHARE for share in (width, height))
+def _bars(media: Media, active: Area) -> str:
+    at_sides, above_and_below = (1 - share >= _SAME_SHARE for share in (active.width, active.height))
     if not at_sides and not above_and_below:
         return "none"
     kind = "windowbox" if at_sides and above_and_below else "pillarbox" if at_sides else "letterbox"
-    return f"{kind} {_aspect(media.aspect_ratio * width / height)}" if media.aspect_ratio else kind
+    return f"{kind} {_aspect(media.aspect_ratio * active.width / active.height)}" if media.aspect_ratio else kind
 
 
 def _scan(interlaced: bool) -> str:

@@ -17,6 +17,12 @@ class CompareSettings(ServerSettings):
         max_segments: Maximum number of segments per embedding that one call may compare, over all tracks. The response
             grows with them; with 30,000 (16 hours of 2 s segments) it stays below 4 MiB, the most that gRPC clients
             accept by default.
+        fingerprint_cache_bytes: Memory for cached fingerprints. Two hours at 24 frames/s need 250 MB. 0 disables the
+            cache.
+        max_frames: Maximum number of frames of a film that is aligned; each needs 1.5 KB of memory while it is. With
+            1,000,000, films of 11 hours at 24 frames/s.
+        max_alignments: Maximum number of pairs of films that are in memory and aligned at once; other calls wait until
+            their deadline.
         max_reads: Maximum number of tracks read from the embed service at once; each is held in memory while it is
             read.
     """
@@ -26,4 +32,9 @@ class CompareSettings(ServerSettings):
     embed_timeout_s: float = Field(default=60.0, gt=0, le=3600, validation_alias="SAGE_COMPARE_EMBED_TIMEOUT_SECONDS")
     cache_bytes: int = Field(default=256 * MIB, ge=0, validation_alias="SAGE_COMPARE_CACHE_BYTES")
     max_segments: int = Field(default=30_000, ge=1, validation_alias="SAGE_COMPARE_MAX_SEGMENTS")
+    fingerprint_cache_bytes: int = Field(
+        default=1024 * MIB, ge=0, validation_alias="SAGE_COMPARE_FINGERPRINT_CACHE_BYTES"
+    )
+    max_frames: int = Field(default=1_000_000, ge=1, le=4_000_000, validation_alias="SAGE_COMPARE_MAX_FRAMES")
+    max_alignments: int = Field(default=2, ge=1, le=64, validation_alias="SAGE_COMPARE_MAX_ALIGNMENTS")
     max_reads: int = Field(default=4, ge=1, le=64, validation_alias="SAGE_COMPARE_MAX_READS")

@@ -3,6 +3,7 @@
 from sage_runtime.errors import Reason, SageError
 
 from sage_compare.inputs.embedding import Embedding
+from sage_compare.inputs.fingerprints import StoredFingerprint
 
 
 def embedding_not_completed(embedding: Embedding) -> SageError:
@@ -42,4 +43,45 @@ def too_many_segments(embedding: Embedding, count: int, *, limit: int, track_cou
         what_to_do=f"Embedding {embedding.id} has {count}; "
         + ("compare one track at a time, or " if track_count > 1 else "")
         + "make one with longer clips.",
+    )
+
+
+def fingerprint_not_completed(fingerprint: StoredFingerprint) -> SageError:
+    """Return the error for a fingerprint whose bytes are not all stored."""
+    wait = "Wait until it is COMPLETED." if fingerprint.in_progress else "Request it again with CreateFingerprint."
+    return SageError(
+        Reason.FINGERPRINT_NOT_COMPLETED, video_id=fingerprint.video_id, state=fingerprint.state, what_to_do=wait
+    )
+
+
+def fingerprint_outdated(fingerprint: StoredFingerprint) -> SageError:
+    """Return the error for a fingerprint of another version."""
+    return SageError(
+        Reason.FINGERPRINT_NOT_COMPLETED,
+        video_id=fingerprint.video_id,
+        state=f"of version {fingerprint.version}",
+        what_to_do="Request it again with CreateFingerprint.",
+    )
+
+
+def fingerprint_damaged(fingerprint: StoredFingerprint, *, detail: str) -> SageError:
+    """Return the error for a fingerprint whose bytes cannot be read."""
+    return SageError(
+        Reason.FINGERPRINT_NOT_COMPLETED,
+        detail=detail,
+        video_id=fingerprint.video_id,
+        state="damaged",
+        what_to_do="Delete it with DeleteFingerprint and request it again with CreateFingerprint.",
+    )
+
+
+def film_too_long(fingerprint: StoredFingerprint, *, limit: int) -> SageError:
+    """Return the error for a film with more frames than are aligned."""
+    return SageError(
+        Reason.LIMIT_EXCEEDED,
+        limit="frames of one film",
+        max=limit,
+        frame_count=fingerprint.frame_count,
+        video_id=fingerprint.video_id,
+        what_to_do=f"Video {fingerprint.video_id} has {fingerprint.frame_count}. Mode TIME has no such limit.",
     )

@@ -23,10 +23,11 @@ AUDIO = compare_pb2.TrackSpec(name="audio")
 
 
 async def compare(stack, a: StoredEmbedding, b: StoredEmbedding, **fields: object):
-    """Store two embeddings and compare them."""
+    """Store two embeddings and compare them in mode TIME."""
     stack.embed.put(a, b)
+    plain = {"embedding_id_a": a.id, "embedding_id_b": b.id, "mode": compare_pb2.COMPARE_MODE_TIME}
     return await stack.compare.CompareEmbeddings(
-        compare_pb2.CompareEmbeddingsRequest(**{"embedding_id_a": a.id, "embedding_id_b": b.id, **fields}), timeout=10
+        compare_pb2.CompareEmbeddingsRequest(**{**plain, **fields}), timeout=10
     )
 
 

@@ -16,10 +16,17 @@ from sage_compare.beyond_tracks import (
     find_not_compared,
 )
 from sage_compare.inputs.client import to_media
-from sage_compare.inputs.media import AudioTrack, DynamicRange, Media
+from sage_compare.inputs.media import Area, AudioTrack, DynamicRange, Media
 
 STEREO = AudioTrack(2, "stereo", "eng")
-WHOLE = (Fraction(1), Fraction(1))
+
+
+def area(width: Fraction = Fraction(1), height: Fraction = Fraction(1)) -> Area:
+    """Return a picture in the middle of the frame."""
+    return Area((1 - width) / 2, (1 - height) / 2, width, height)
+
+
+WHOLE = area()
 FILM = Media((STEREO,), 1, DynamicRange.SDR, Fraction(16, 9), WHOLE, interlaced=False)
 KINDS = MediaDifferenceKind
 
@@ -35,7 +42,7 @@ MEDIA = st.builds(
     st.integers(0, 2),
     st.sampled_from(DynamicRange),
     st.sampled_from([None, Fraction(16, 9), Fraction(4, 3), Fraction(239, 100)]),
-    st.sampled_from([None, WHOLE, (Fraction(1), Fraction(3, 4)), (Fraction(1, 2), Fraction(3, 4))]),
+    st.sampled_from([None, WHOLE, area(height=Fraction(3, 4)), area(Fraction(1, 2), Fraction(3, 4))]),
     st.sampled_from([None, True, False]),
     st.booleans(),
 )
@@ -105,9 +112,9 @@ def test_layouts_with_the_same_number_of_channels_can_differ():
         ({"aspect_ratio": Fraction(185, 100)}, KINDS.ASPECT_RATIO, "1.78:1", "1.85:1"),
         ({"interlaced": True}, KINDS.SCAN, "progressive", "interlaced"),
         ({"mirrored": True}, KINDS.MIRRORING, "not mirrored", "mirrored"),
-        ({"active_share": (Fraction(1), Fraction(3, 4))}, KINDS.BLACK_BARS, "none", "letterbox 2.37:1"),
-        ({"active_share": (Fraction(3, 4), Fraction(1))}, KINDS.BLACK_BARS, "none", "pillarbox 1.33:1"),
-        ({"active_share": (Fraction(4, 5), Fraction(4, 5))}, KINDS.BLACK_BARS, "none", "windowbox 1.78:1"),
+        ({"active": area(height=Fraction(3, 4))}, KINDS.BLACK_BARS, "none", "letterbox 2.37:1"),
+        ({"active": area(Fraction(3, 4))}, KINDS.BLACK_BARS, "none", "pillarbox 1.33:1"),
+        ({"active": area(Fraction(4, 5), Fraction(4, 5))}, KINDS.BLACK_BARS, "none", "windowbox 1.78:1"),
     ],
 )
 def test_presentation_is_told_and_does_not_count(change, kind, value, other):
@@ -122,8 +129,8 @@ def test_presentation_is_told_and_does_not_count(change, kind, value, other):
         {"aspect_ratio": Fraction(640, 358)},
         {"aspect_ratio": None},
         {"interlaced": None},
-        {"active_share": None},
-        {"active_share": (Fraction(98, 100), Fraction(97, 100))},
+        {"active": None},
+        {"active": area(Fraction(98, 100), Fraction(97, 100))},
         {"picture_count": 2},
     ],
 )
@@ -137,9 +144,9 @@ def test_two_conventions_for_the_pixels_of_standard_definition_are_the_same_aspe
 
 
 def test_bars_of_one_kind_differ_by_the_picture_between_them():
-    a, b = (replace(FILM, active_share=(Fraction(1), Fraction(height, 100))) for height in (75, 96))
+    a, b = (replace(FILM, active=area(height=Fraction(height, 100))) for height in (75, 96))
     assert differences(a, b) == [(KINDS.BLACK_BARS, "letterbox 2.37:1", "letterbox 1.85:1")]
-    assert differences(a, replace(a, active_share=(Fraction(1), Fraction(74, 100)))) == []
+    assert differences(a, replace(a, active=area(height=Fraction(74, 100)))) == []
     unknown = replace(a, aspect_ratio=None)
     assert differences(FILM, unknown) == [(KINDS.BLACK_BARS, "none", "letterbox")]
 
@@ -208,7 +215,7 @@ def test_media_are_read_from_the_message():
         field_order=media_pb2.FIELD_ORDER_BOTTOM_FIRST,
         mirrored=True,
     )
-    letterbox = (Fraction(1), Fraction(3, 4))
+    letterbox = area(height=Fraction(3, 4))
     expected = Media(
         (AudioTrack(6, "5.1(side)", "fre"),),
         1,
@@ -220,5 +227,27 @@ def test_media_are_read_from_the_message():
     )
     assert to_media(message) == expected
     message.rotation_degrees = 90
-    assert to_media(message).active_share == (Fraction(3, 4), Fraction(1))
+    assert to_media(message).active == area(Fraction(3, 4))
     assert to_media(media_pb2.Media()) == Media()
+
+
+@pytest.mark.parametrize(
+    ("mirrored", "degrees", "expected"),
+    [
+        (False, 0, (1, 2, 4, 6)),
+        (True, 0, (5, 2, 4, 6)),
+        (False, 90, (2, 1, 6, 4)),
+        (False, 180, (5, 2, 4, 6)),
+        (False, 270, (2, 5, 6, 4)),
+        (True, 90, (2, 5, 6, 4)),
+    ],
+)
+def test_active_picture_is_that_of_the_displayed_frame(mirrored, degrees, expected):
+    media = media_pb2.Media(
+        width=10,
+        height=10,
+        mirrored=mirrored,
+        rotation_degrees=degrees,
+        active_picture=media_pb2.PictureArea(left=1, top=2, width=4, height=6),
+    )
+    assert to_media(media).active == Area(*(Fraction(one, 10) for one in expected))

@@ -4,8 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes.compare import InMemoryEmbeddingReader, StoredEmbedding, StoredTrack, stored, stored_track
+from fakes.compare import (
+    InMemoryEmbeddingReader,
+    InMemoryFingerprintReader,
+    StoredEmbedding,
+    StoredTrack,
+    stored,
+    stored_track,
+)
+from sage_compare.alignment import Aligner
 from sage_compare.comparer import Comparer, Comparison, Mode, Request, TrackComparison, TrackSpec
+from sage_compare.inputs.fingerprints import FingerprintCache
 from sage_compare.inputs.segments import SegmentCache
 from sage_compare.time_mode.compare import default_threshold
 from sage_compare.time_mode.differences import DifferenceKind
@@ -24,7 +33,15 @@ def comparer(*embeddings: StoredEmbedding, max_segments: int = 1000) -> tuple[Co
     """Return a comparer of these embeddings, and its reader."""
     reader = InMemoryEmbeddingReader(*embeddings)
     cache = SegmentCache(reader, max_bytes=1 << 20, max_reads=2)
-    return Comparer(reader, cache, max_segments=max_segments), reader
+    fingerprints = InMemoryFingerprintReader()
+    aligner = Aligner(
+        fingerprints,
+        FingerprintCache(fingerprints, max_bytes=0, max_reads=1),
+        cache,
+        max_frames=1000,
+        max_at_once=1,
+    )
+    return Comparer(reader, cache, aligner, max_segments=max_segments), reader
 
 
 def request(a: StoredEmbedding, b: StoredEmbedding, *tracks: TrackSpec, **changes: object) -> Request:

@@ -35,7 +35,7 @@ def embedding(clock: FrameClock) -> Embedding:
 def test_omitted_fields_have_their_defaults():
     request = to_request(message())
     assert (request.embedding_id_a, request.embedding_id_b) == (A, B)
-    assert (request.mode, request.metric, request.tracks) == (Mode.TIME, Metric.COSINE, (TrackSpec("visual"),))
+    assert (request.mode, request.metric, request.tracks) == (Mode.ALIGNED, Metric.COSINE, (TrackSpec("visual"),))
 
 
 def test_tracks_keep_their_order_and_thresholds():

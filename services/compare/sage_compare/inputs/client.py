@@ -11,7 +11,7 @@ from sage.ingest.v1 import media_pb2
 from sage_runtime.client import to_sage_error
 
 from sage_compare.inputs.embedding import Embedding, FrameClock, TimeRange, Track
-from sage_compare.inputs.media import AudioTrack, DynamicRange, Media
+from sage_compare.inputs.media import Area, AudioTrack, DynamicRange, Media
 from sage_compare.inputs.segments import EmbeddingReader, Segments, Vectors
 
 _SERVICE = "embed"
@@ -137,7 +137,7 @@ def to_embedding(message: embed_pb2.Embedding) -> Embedding:
         model_revision=message.model_revision,
         dimensions=message.dimensions,
         clip_seconds=message.clip_seconds,
-        state=_state_name(message.state),
+        state=state_name(message.state),
         requested_tracks=tuple(message.requested_tracks),
         tracks=tuple(_track(track) for track in message.tracks),
         revision=message.revision,
@@ -152,18 +152,24 @@ def to_media(message: media_pb2.Media) -> Media:
         picture_count=sum(not track.is_cover for track in message.video_tracks),
         dynamic_range=_DYNAMIC_RANGES.get(message.color.transfer, DynamicRange.SDR),
         aspect_ratio=Fraction(width, height) if width > 0 and height > 0 else None,
-        active_share=_active_share(message),
+        active=_active(message),
         interlaced=_INTERLACED.get(message.field_order),
         mirrored=message.mirrored,
     )
 
 
-def _active_share(media: media_pb2.Media) -> tuple[Fraction, Fraction] | None:
+def _active(media: media_pb2.Media) -> Area | None:
+    """Return the active picture as it is displayed: a player mirrors the picture, then rotates it clockwise."""
     area = media.active_picture
     if not (0 < area.width <= media.width and 0 < area.height <= media.height):
         return None
-    width, height = Fraction(area.width, media.width), Fraction(area.height, media.height)
-    return (height, width) if media.rotation_degrees % 180 else (width, height)
+    x, width = Fraction(area.left, media.width), Fraction(area.width, media.width)
+    y, height = Fraction(area.top, media.height), Fraction(area.height, media.height)
+    if media.mirrored:
+        x = 1 - x - width
+    for _ in range(media.rotation_degrees % 360 // 90):
+        x, y, width, height = 1 - y - height, x, height, width
+    return Area(x, y, width, height)
 
 
 def _clock(media: media_pb2.Media) -> FrameClock:
@@ -176,7 +182,7 @@ def _clock(media: media_pb2.Media) -> FrameClock:
     )
 
 
-def _state_name(state: int) -> str:
+def state_name(state: int) -> str:
     """Return a state's name without its prefix, or its number if this build does not know it."""
     if state not in embed_pb2.EmbeddingState.values():
         return str(state)

@@ -29,6 +29,16 @@ class AudioTrack:
 
 
 @dataclass(frozen=True)
+class Area:
+    """A rectangle of the displayed picture, in shares of its width and height."""
+
+    x: Fraction
+    y: Fraction
+    width: Fraction
+    height: Fraction
+
+
+@dataclass(frozen=True)
 class Media:
     """Tracks and presentation of a video file.
 
@@ -37,8 +47,7 @@ class Media:
         picture_count: Number of picture tracks, without cover art. 0 if unknown.
         dynamic_range: Of the picture.
         aspect_ratio: Width of the displayed picture divided by its height. `None` if unknown.
-        active_share: Width and height of the picture inside black bars, as shares of the displayed frame: 1 and 1 if
-            there are none. `None` if unknown.
+        active: The picture inside black bars: the whole displayed frame if there are none. `None` if unknown.
         interlaced: Whether frames are two fields. `None` if unknown.
         mirrored: Whether a player mirrors the picture.
     """
@@ -47,6 +56,6 @@ class Media:
     picture_count: int = 0
     dynamic_range: DynamicRange = DynamicRange.SDR
     aspect_ratio: Fraction | None = None
-    active_share: tuple[Fraction, Fraction] | None = None
+    active: Area | None = None
     interlaced: bool | None = None
     mirrored: bool = False

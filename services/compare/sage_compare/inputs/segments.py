@@ -1,14 +1,12 @@
 """The segments of a track, ready to compare: the port that reads them and the cache in front of it."""
 
-import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol, Self
-from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sage_compare.inputs.cache import ReadCache
 from sage_compare.inputs.embedding import Embedding
 
 Floats = NDArray[np.float64]
@@ -121,17 +119,11 @@ class EmbeddingReader(Protocol):
         ...
 
 
-_Key = tuple[str, str, int]
-
-
 class SegmentCache:
     """Caches recently used segments, by embedding, track and revision, up to a number of bytes.
 
     A completed embedding never changes, so no entry becomes stale. The segments of a deleted embedding are not served
     either, because `sage_compare.comparer` looks the embedding up in each call; they are evicted as others are added.
-
-    Concurrent calls for the same segments read them once: the first call reads while the others wait. If it fails or is
-    cancelled, the next one reads.
 
     Args:
         reader: Source of segments.
@@ -141,17 +133,12 @@ class SegmentCache:
 
     def __init__(self, reader: EmbeddingReader, *, max_bytes: int, max_reads: int) -> None:
         self._reader = reader
-        self._max_bytes = max_bytes
-        self._reads = asyncio.Semaphore(max_reads)
-        self._entries: OrderedDict[_Key, Segments] = OrderedDict()
-        self._nbytes = 0
-        # A lock lives as long as a call holds it or waits for it.
-        self._locks: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
+        self._cache = ReadCache[tuple[str, str, int], Segments](max_bytes=max_bytes, max_reads=max_reads)
 
     @property
     def nbytes(self) -> int:
         """Memory of the cached arrays in bytes."""
-        return self._nbytes
+        return self._cache.nbytes
 
     async def segments(self, embedding: Embedding, track: str) -> Segments:
         """Return the segments of a track, from the cache if they are in it.
@@ -161,28 +148,4 @@ class SegmentCache:
             ValueError: As `EmbeddingReader.read_segments`.
         """
         key = (embedding.id, track, embedding.revision)
-        if (segments := self._cached(key)) is not None:
-            return segments
-        lock = self._locks.setdefault(key, asyncio.Lock())
-        async with lock:
-            if (segments := self._cached(key)) is not None:
-                return segments
-            async with self._reads:
-                segments = await self._reader.read_segments(embedding, track)
-            self._keep(key, segments)
-            return segments
-
-    def _cached(self, key: _Key) -> Segments | None:
-        segments = self._entries.get(key)
-        if segments is not None:
-            self._entries.move_to_end(key)
-        return segments
-
-    def _keep(self, key: _Key, segments: Segments) -> None:
-        if segments.nbytes > self._max_bytes:
-            return
-        self._entries[key] = segments
-        self._nbytes += segments.nbytes
-        while self._nbytes > self._max_bytes:
-            _, evicted = self._entries.popitem(last=False)
-            self._nbytes -= evicted.nbytes
+        return await self._cache.get(key, lambda: self._reader.read_segments(embedding, track))
