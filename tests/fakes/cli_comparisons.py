@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+import grpc
 from fakes.cli_errors import abort
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
 from sage.embed.v1 import embed_pb2
 from sage.ingest.v1 import media_pb2
-from sage_runtime.errors import invalid
+from sage_runtime.errors import Reason, SageError, invalid
 
 if TYPE_CHECKING:
     from fakes.cli_services import FakeSage
@@ -29,8 +30,12 @@ class FakeCompareService(compare_pb2_grpc.CompareServiceServicer):
             await abort(context, invalid(*sage.violations))
         a, b = sage.embeddings[request.embedding_id_a], sage.embeddings[request.embedding_id_b]
         same = a.video_id == b.video_id or sage.content_of(a) == sage.content_of(b) != ""
+        aligned = request.mode != compare_pb2.COMPARE_MODE_TIME
+        if aligned:
+            for embedding in (a, b):
+                await self._check_fingerprint(embedding.video_id, context)
         response = compare_pb2.CompareEmbeddingsResponse(
-            mode=compare_pb2.COMPARE_MODE_TIME,
+            mode=compare_pb2.COMPARE_MODE_ALIGNED if aligned else compare_pb2.COMPARE_MODE_TIME,
             metric=request.metric or compare_pb2.METRIC_COSINE,
             model=a.model,
             a=_side(a, OLD_SECONDS),
@@ -40,11 +45,40 @@ class FakeCompareService(compare_pb2_grpc.CompareServiceServicer):
         )
         for spec in request.tracks or [compare_pb2.TrackSpec(name="visual")]:
             differs = not same or (sage.dubbed and spec.name == "audio")
-            track = self._track(spec, response, differs=differs)
+            track = (self._aligned if aligned else self._track)(spec, response, differs=differs)
             if sage.unknown_results:
-                track.ClearField("time")
+                track.ClearField("result")
             response.tracks.append(track)
         return response
+
+    async def _check_fingerprint(self, video_id: str, context: grpc.aio.ServicerContext) -> None:
+        found = self._sage.fingerprints.get(video_id)
+        if found is None:
+            await abort(context, SageError(Reason.FINGERPRINT_NOT_FOUND, video_id=video_id))
+        if found.state != embed_pb2.EMBEDDING_STATE_COMPLETED:
+            await abort(context, SageError(Reason.FINGERPRINT_NOT_COMPLETED, video_id=video_id, state="PENDING"))
+
+    def _aligned(
+        self, spec: compare_pb2.TrackSpec, response: compare_pb2.CompareEmbeddingsResponse, *, differs: bool
+    ) -> compare_pb2.TrackComparison:
+        """A shot from 4 to 8 s is replaced, and the end is inserted, unless another script is given."""
+        rate = response.a.media.frame_rate
+        seconds = (response.a.media.duration_seconds, response.b.media.duration_seconds)
+        given = self._sage.script if spec.name == "visual" else self._sage.sound
+        if not differs:
+            whole = [frame_range(0, end, rate) for end in seconds]
+            script = compare_pb2.EditScript(
+                edits=[compare_pb2.Edit(kind=compare_pb2.EDIT_KIND_MATCHED, a=whole[0], b=whole[1], rate=1)]
+            )
+        else:
+            script = given or default_script(rate)
+        return compare_pb2.TrackComparison(
+            name=spec.name,
+            a_covered=frame_range(0, seconds[0], rate),
+            b_covered=frame_range(0, seconds[1], rate),
+            similarity_percent=100 * 32 / 42.5 if differs else 100.0,
+            script=script,
+        )
 
     def _track(
         self, spec: compare_pb2.TrackSpec, response: compare_pb2.CompareEmbeddingsResponse, *, differs: bool
@@ -84,6 +118,27 @@ class FakeCompareService(compare_pb2_grpc.CompareServiceServicer):
             similarity_percent=100 * 16 / 22.5 if differs or tail_seconds else 100.0,
             time=time,
         )
+
+
+def default_script(rate: media_pb2.FrameRate) -> compare_pb2.EditScript:
+    """Return the script of two films: a shot is replaced, and the end is inserted."""
+    replaced = frame_range(4, 8, rate)
+    change = compare_pb2.Change(kind=compare_pb2.CHANGE_KIND_REPLACED, a=replaced, b=replaced, strength=12)
+    edits = [
+        compare_pb2.Edit(kind=compare_pb2.EDIT_KIND_MATCHED, a=frame_range(0, 4, rate), b=frame_range(0, 4, rate)),
+        compare_pb2.Edit(kind=compare_pb2.EDIT_KIND_CHANGED, a=replaced, b=replaced, changes=[change]),
+        compare_pb2.Edit(kind=compare_pb2.EDIT_KIND_MATCHED, a=frame_range(8, 20, rate), b=frame_range(8, 20, rate)),
+        compare_pb2.Edit(kind=compare_pb2.EDIT_KIND_INSERTED, b=frame_range(OLD_SECONDS, NEW_SECONDS, rate)),
+    ]
+    for edit in edits:
+        edit.rate = 1 if edit.HasField("a") else 0
+        edit.confidence = 1
+    return compare_pb2.EditScript(
+        edits=edits,
+        noise=compare_pb2.Noise(median=0.4, p95=1.1, p99=1.6),
+        min_strength=3,
+        levels=compare_pb2.SensitivityLevels(low=6, normal=3, high=1.5),
+    )
 
 
 def frame_range(start: float, end: float, rate: media_pb2.FrameRate) -> compare_pb2.FrameRange:

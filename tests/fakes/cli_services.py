@@ -11,9 +11,17 @@ import grpc
 from fakes.cli_comparisons import FakeCompareService
 from fakes.cli_embeddings import FakeApiKeyService, FakeEmbedService
 from fakes.cli_errors import abort
+from fakes.cli_fingerprints import FakeFingerprintService
 from fakes.cli_videos import FakeIngestService
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
-from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
+from sage.embed.v1 import (
+    api_key_pb2,
+    api_key_pb2_grpc,
+    embed_pb2,
+    embed_pb2_grpc,
+    fingerprint_pb2,
+    fingerprint_pb2_grpc,
+)
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc, media_pb2
 from sage_runtime.errors import FieldViolation, Reason, SageError
 
@@ -25,8 +33,15 @@ class FakeSage:
     Attributes:
         uploads: Number of uploads.
         video_lists: The requests for lists of videos.
+        fingerprints: The fingerprints, by their video's ID.
+        script: What aligned comparisons of different films find in the picture; None for a default.
+        sound: What they find in the sound; None for the same cuts and no change.
         creations: Number of embeddings that were created.
-        read_only: Whether creating embeddings is forbidden.
+        fingerprint_creations: Number of fingerprints that were created.
+        fingerprint_watches: The `after_revision` of each watch of a fingerprint.
+        fail_fingerprints: Whether every fingerprint fails.
+        hang_fingerprints: Whether fingerprints never finish.
+        read_only: Whether creating embeddings and fingerprints is forbidden.
         unavailable: Number of calls of a method that fail before one succeeds, by its name.
         watches: Number of watches.
         watched_after: The `after_revision` of each watch.
@@ -49,9 +64,9 @@ class FakeSage:
         picture_tracks: Number of picture tracks of the videos that are uploaded. The first one is the default.
         beyond_tracks: What every comparison says about the media of the files, and about what was not compared.
         working: Set when an embedding is watched for the first time.
-        received: The IDs of the requests that received an embedding, by its ID.
+        received: The IDs of the requests that received an embedding, by its ID, or a fingerprint, by its video's.
         watched: How many watches without a request ID an embedding has, by its ID.
-        cancelled: Set when an embedding is cancelled, by its ID.
+        cancelled: Set when an embedding is cancelled, by its ID, or a fingerprint, by its video's.
         keys: The keys that were set or checked.
         key: Description of the key in use.
         key_status: What TwelveLabs says about every key.
@@ -61,9 +76,16 @@ class FakeSage:
 
     videos: dict[str, ingest_pb2.Video] = field(default_factory=dict)
     embeddings: dict[str, embed_pb2.Embedding] = field(default_factory=dict)
+    fingerprints: dict[str, fingerprint_pb2.Fingerprint] = field(default_factory=dict)
+    script: compare_pb2.EditScript | None = None
+    sound: compare_pb2.EditScript | None = None
     uploads: int = 0
     video_lists: list[ingest_pb2.ListVideosRequest] = field(default_factory=list)
     creations: int = 0
+    fingerprint_creations: int = 0
+    fingerprint_watches: list[int] = field(default_factory=list)
+    fail_fingerprints: bool = False
+    hang_fingerprints: bool = False
     read_only: bool = False
     unavailable: Counter[str] = field(default_factory=Counter)
     watches: int = 0
@@ -166,6 +188,14 @@ class FakeSage:
         self.embeddings[embedding.id] = embedding
         return embedding
 
+    def add_fingerprint(
+        self, video_id: str, *, state: embed_pb2.EmbeddingState.ValueType = embed_pb2.EMBEDDING_STATE_COMPLETED
+    ) -> fingerprint_pb2.Fingerprint:
+        """Return a new fingerprint of a video."""
+        found = fingerprint_pb2.Fingerprint(video_id=video_id, version=1, state=state, revision=1)
+        self.fingerprints[video_id] = found
+        return found
+
     def content_of(self, embedding: embed_pb2.Embedding) -> str:
         """Return the checksum of the video of an embedding; empty if it is unknown."""
         video = self.videos.get(embedding.video_id)
@@ -177,6 +207,7 @@ class FakeSage:
         server = grpc.aio.server(interceptors=[_Unavailable(self.unavailable)])
         ingest_pb2_grpc.add_IngestServiceServicer_to_server(FakeIngestService(self), server)
         embed_pb2_grpc.add_EmbedServiceServicer_to_server(FakeEmbedService(self), server)
+        fingerprint_pb2_grpc.add_FingerprintServiceServicer_to_server(FakeFingerprintService(self), server)
         api_key_pb2_grpc.add_ApiKeyServiceServicer_to_server(FakeApiKeyService(self), server)
         compare_pb2_grpc.add_CompareServiceServicer_to_server(FakeCompareService(self), server)
         port = server.add_insecure_port("127.0.0.1:0")

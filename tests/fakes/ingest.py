@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from fakes.failures import Failures
-from sage_ingest.errors import store_full, store_unavailable
+from sage_ingest.errors import store_unavailable
 from sage_ingest.probing.ports import ByteSource, Prober
 from sage_ingest.uploads.model import OpenUpload, Part, Upload, UploadState
 from sage_ingest.uploads.ports import TooManyOpenError, UploadRepository
@@ -24,7 +24,7 @@ from sage_ingest.videos.model import (
     object_key,
 )
 from sage_ingest.videos.ports import LeaseLostError, Multipart, RequestIdTakenError, VideoObjects, VideoRepository
-from sage_runtime.errors import SageError
+from sage_runtime.errors import Reason, SageError
 
 MEDIA = Media(
     duration_seconds=2.0,
@@ -53,7 +53,7 @@ def unavailable() -> SageError:
 
 def full() -> SageError:
     """Return the error of a store without room."""
-    return store_full("store", why="a test filled it")
+    return SageError(Reason.STORE_FULL, store="store", why="a test filled it")
 
 
 @dataclass

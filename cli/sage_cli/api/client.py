@@ -5,7 +5,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from sage.compare.v1 import compare_pb2, compare_pb2_grpc
-from sage.embed.v1 import api_key_pb2, api_key_pb2_grpc, embed_pb2, embed_pb2_grpc
+from sage.embed.v1 import (
+    api_key_pb2,
+    api_key_pb2_grpc,
+    embed_pb2,
+    embed_pb2_grpc,
+    fingerprint_pb2,
+    fingerprint_pb2_grpc,
+)
 from sage.ingest.v1 import ingest_pb2, ingest_pb2_grpc
 
 from sage_cli.api.channel import open_channel
@@ -30,6 +37,7 @@ class Client:
     Attributes:
         ingest: Stub of the ingest service, for uploads.
         embed: Stub of the embed service, for watches.
+        fingerprints: Stub of the fingerprint service, for watches.
     """
 
     def __init__(self, address: str, credentials: Credentials | None = None) -> None:
@@ -46,6 +54,7 @@ class Client:
         self._channel = open_channel(address, credentials or Credentials())
         self.ingest = ingest_pb2_grpc.IngestServiceStub(self._channel)
         self.embed = embed_pb2_grpc.EmbedServiceStub(self._channel)
+        self.fingerprints = fingerprint_pb2_grpc.FingerprintServiceStub(self._channel)
         self._api_keys = api_key_pb2_grpc.ApiKeyServiceStub(self._channel)
         self._compare = compare_pb2_grpc.CompareServiceStub(self._channel)
 
@@ -182,6 +191,26 @@ class Client:
         """Delete an embedding. Not repeated: a second call would fail with EMBEDDING_NOT_FOUND."""
         request = embed_pb2.DeleteEmbeddingRequest(embedding_id=embedding_id)
         await self.embed.DeleteEmbedding(request, timeout=CALL_TIMEOUT_S)
+
+    async def create_fingerprint(self, video_id: str, *, request_id: str) -> fingerprint_pb2.Fingerprint:
+        """Return the fingerprint of a video, an existing or a new one."""
+        request = fingerprint_pb2.CreateFingerprintRequest(video_id=video_id, request_id=request_id)
+        return (await self._repeatable(self.fingerprints.CreateFingerprint, request)).fingerprint
+
+    async def get_fingerprint(self, video_id: str) -> fingerprint_pb2.Fingerprint:
+        """Return the fingerprint of a video."""
+        request = fingerprint_pb2.GetFingerprintRequest(video_id=video_id)
+        return (await self._repeatable(self.fingerprints.GetFingerprint, request)).fingerprint
+
+    async def delete_fingerprint(self, video_id: str) -> None:
+        """Delete the fingerprint of a video. Not repeated: a second call would fail with FINGERPRINT_NOT_FOUND."""
+        request = fingerprint_pb2.DeleteFingerprintRequest(video_id=video_id)
+        await self.fingerprints.DeleteFingerprint(request, timeout=CALL_TIMEOUT_S)
+
+    async def cancel_fingerprint(self, video_id: str, *, request_id: str) -> fingerprint_pb2.Fingerprint:
+        """Withdraw a request for a fingerprint, which cancels it only if no one else waits for it."""
+        request = fingerprint_pb2.CancelFingerprintRequest(video_id=video_id, request_id=request_id)
+        return (await self._repeatable(self.fingerprints.CancelFingerprint, request)).fingerprint
 
     async def set_api_key(self, key: str, *, validate_only: bool) -> api_key_pb2.ApiKey:
         """Set the TwelveLabs key and return its description.

@@ -4,14 +4,12 @@ import asyncio
 
 import click
 import grpc
-from sage.compare.v1 import compare_pb2
 from sage.embed.v1 import embed_pb2
 
 from sage_cli.api.client import Client
 from sage_cli.api.errors import CommandError, reason_of
+from sage_cli.commands.compare_options import CompareOptions, compare_options
 from sage_cli.commands.options import (
-    CompareOptions,
-    compare_options,
     force_option,
     json_option,
     recipe_options,
@@ -28,6 +26,7 @@ from sage_cli.show.json_output import comparison_document
 from sage_cli.show.progress import ProgressBoard
 from sage_cli.show.readings import listed
 from sage_cli.show.report import draw_report
+from sage_cli.show.script.report import draw_script_report
 
 
 @click.command()
@@ -56,18 +55,23 @@ def diff(
     """Show where two cuts of a film differ.
 
     OLD and NEW are video files, or IDs of stored videos or embeddings. Files that SAGE does not have yet are uploaded
-    and embedded; existing videos and embeddings are reused.
+    and analysed; what exists is reused.
+
+    The films are aligned to the frame, so that an inserted shot does not disturb what follows. The result is an edit
+    script: what was inserted, deleted, moved and changed, and where in the picture.
 
     \b
     Examples:
       sage diff old.mp4 new.mp4
-      sage diff old.mp4 new.mp4 --track visual --track audio:0.2
+      sage diff old.mp4 new.mp4 --track visual --track audio
+      sage diff old.mp4 new.mp4 --sensitivity high --ignore-region new:5%,4%,20%,6%
+      sage diff old.mp4 new.mp4 --time --threshold 0.2
 
     Only the tracks that --track names are compared, by default the picture. The report says what was not compared.
 
     Exit code: 0 if no compared track differs, 1 if any does or the files differ in their audio tracks (number, channels
-    or language), 2 on errors. Some models leave out an end that is shorter than a clip. If both films have such an end,
-    it is reported as not compared and does not count as a difference.
+    or language), 2 on errors. With --time, some models leave out an end that is shorter than a clip. If both films have
+    such an end, it is reported as not compared and does not count as a difference.
     """  # noqa: D301 - click keeps the lines after \b as they are
 
     async def run(client: Client) -> int:
@@ -75,14 +79,15 @@ def diff(
         preparation = Preparation(client, uploads, force=force)
         for target in targets:
             preparation.media_type(target)
-        recipe = await _recipe(client, targets, comparing.track_names, model=model, clip_seconds=clip_seconds)
+        recipe = await _recipe(client, targets, comparing, model=model, clip_seconds=clip_seconds)
+        prepare = preparation.film if comparing.aligned else preparation.embedding
         try:
             with ProgressBoard(session.terminal) as board:
                 # A narrow line has room only for the last part of a path.
                 lines = [board.line(name.rstrip("/").rpartition("/")[2]) for name in (old, new)]
                 async with asyncio.TaskGroup() as group:
                     a, b = (
-                        group.create_task(preparation.embedding(target, recipe, line))
+                        group.create_task(prepare(target, recipe, line))
                         for target, line in zip(targets, lines, strict=True)
                     )
         except asyncio.CancelledError:
@@ -106,15 +111,26 @@ def compare(session: Session, a: str, b: str, *, comparing: CompareOptions, mode
     """Compare two existing embeddings.
 
     A and B are IDs of embeddings, or of videos that have been embedded. Nothing is uploaded or embedded; `sage diff`
-    does that.
+    does that. Missing fingerprints are made, unless --time compares without them.
 
     Exit code: 0 if nothing differs, 1 if anything does, 2 on errors, as for `sage diff`.
     """
 
     async def run(client: Client) -> int:
-        tracks = comparing.track_names
+        # If the films are aligned, their sound comes from the fingerprints.
+        tracks = (DEFAULT_TRACK,) if comparing.aligned else comparing.track_names
         first = await _completed(client, read_target(a), tracks, recipe=None, model=model)
         second = await _completed(client, read_target(b), tracks, recipe=Recipe.of(first, tracks), model=model)
+        if comparing.aligned:
+            preparation = Preparation(client, UploadOptions())
+            try:
+                with ProgressBoard(session.terminal) as board:
+                    async with asyncio.TaskGroup() as group:
+                        for name, embedding in ((a, first), (b, second)):
+                            group.create_task(preparation.fingerprint(embedding, board.line(name)))
+            except asyncio.CancelledError:
+                session.terminal.note(await preparation.interrupted())
+                raise
         return await _compare(session, client, (first, second), comparing, names=(a, b), as_json=as_json)
 
     session.run(run)
@@ -123,7 +139,7 @@ def compare(session: Session, a: str, b: str, *, comparing: CompareOptions, mode
 async def _recipe(
     client: Client,
     targets: tuple[Target, Target],
-    tracks: tuple[str, ...],
+    comparing: CompareOptions,
     *,
     model: str | None,
     clip_seconds: float | None,
@@ -133,6 +149,8 @@ async def _recipe(
     Raises:
         CommandError: That embedding contradicts the options, so nothing comparable could be embedded.
     """
+    # If the films are aligned, their sound comes from the fingerprints.
+    tracks = (DEFAULT_TRACK,) if comparing.aligned else comparing.track_names
     recipe: Recipe | None = None
     for target in targets:
         if not isinstance(target, EmbeddingTarget):
@@ -190,15 +208,9 @@ async def _compare(
     as_json: bool,
 ) -> int:
     a, b = embeddings
-    request = compare_pb2.CompareEmbeddingsRequest(
-        embedding_id_a=a.id,
-        embedding_id_b=b.id,
-        mode=compare_pb2.COMPARE_MODE_TIME,
-        metric=comparing.metric,
-        tracks=comparing.tracks,
-    )
-    response = await client.compare(request)
-    if any(track.WhichOneof("result") != "time" for track in response.tracks):
+    response = await client.compare(comparing.request(a.id, b.id))
+    result = "script" if comparing.aligned else "time"
+    if response.mode != comparing.mode or any(track.WhichOneof("result") != result for track in response.tracks):
         raise CommandError(
             "The server sent a kind of comparison that this command does not know.", next_step="Update sage."
         )
@@ -212,9 +224,8 @@ async def _compare(
     if as_json:
         session.terminal.print_json(comparison_document(comparison))
     elif not session.quiet:
-        session.terminal.print(
-            draw_report(comparison, width=out.width, ascii_only=not out.encoding.lower().startswith("utf"))
-        )
+        draw = draw_script_report if comparison.aligned else draw_report
+        session.terminal.print(draw(comparison, width=out.width, ascii_only=not out.encoding.lower().startswith("utf")))
     return DIFFER_EXIT_CODE if comparison.differ else SAME_EXIT_CODE
 
 

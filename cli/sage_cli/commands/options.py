@@ -3,23 +3,17 @@
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import click
-from sage.compare.v1 import compare_pb2
 
 from sage_cli.api.channel import DEFAULT_ADDRESS
 from sage_cli.commands.session import Session
 from sage_cli.films.uploads import RESUMABLE_OVER_MIB, UploadOptions
-from sage_cli.show.comparison import DEFAULT_TRACK, METRIC_NAMES
 from sage_cli.show.terminal import open_terminal
 
-MAX_THRESHOLD = 2.0
 # Models of this version of SAGE; `sage models` lists those of the server.
 MODELS = "marengo3.0, marengo3.5, Marengo-retrieval-2.7, local"
-WHOLE_VIDEO_TRACK = "video"
-_METRICS = {name: value for value, name in METRIC_NAMES.items()}
 
 
 class OrderedGroup(click.Group):
@@ -57,11 +51,8 @@ class FiniteFloat(click.ParamType[float]):
         return f"more than {self._low:g}" if self._low_open else f"at least {self._low:g}"
 
 
-_THRESHOLD = FiniteFloat(0, MAX_THRESHOLD)
-
-
 MAX_VIDEO_TRACK = 99
-_SIDES = ("old", "new")
+SIDES = ("old", "new")
 
 
 class SidedVideoTrackType(click.ParamType[tuple[str, int]]):
@@ -74,29 +65,12 @@ class SidedVideoTrackType(click.ParamType[tuple[str, int]]):
         if isinstance(value, tuple):
             return value
         side, colon, number = str(value).rpartition(":")
-        if colon and side not in _SIDES:
+        if colon and side not in SIDES:
             self.fail(f"{value!r} is neither N, old:N nor new:N.", param, ctx)
         return side, int(_VIDEO_TRACK(number, param, ctx))
 
 
 _VIDEO_TRACK = click.IntRange(0, MAX_VIDEO_TRACK)
-
-
-class TrackType(click.ParamType[compare_pb2.TrackSpec]):
-    """A track to compare, `NAME` or `NAME:THRESHOLD`."""
-
-    name = "track"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> compare_pb2.TrackSpec:
-        """Return the track, or fail with the rule that it breaks."""
-        if isinstance(value, compare_pb2.TrackSpec):
-            return value
-        name, colon, threshold = str(value).partition(":")
-        if not name:
-            self.fail(f"{value!r} does not name a track.", param, ctx)
-        if name == WHOLE_VIDEO_TRACK:
-            self.fail("the track video is one vector for the entire film and has no clips to compare.", param, ctx)
-        return compare_pb2.TrackSpec(name=name, threshold=_THRESHOLD.convert(threshold, param, ctx) if colon else None)
 
 
 def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,7 +102,9 @@ limit_option = click.option(
     help="List at most N.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-force_option = click.option("--force", is_flag=True, help="Make a new embedding even if one exists.")
+force_option = click.option(
+    "--force", is_flag=True, help="Make a new embedding even if one exists; `sage diff` also a new fingerprint."
+)
 
 
 def upload_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -170,11 +146,11 @@ def sided_video_track_option(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*positional: Any, video_tracks: tuple[tuple[str, int], ...], **arguments: Any) -> Any:
         chosen: dict[str, int] = {}
         for side, track in video_tracks:
-            for name in (side,) if side else _SIDES:
+            for name in (side,) if side else SIDES:
                 if name in chosen:
                     raise click.UsageError(f"--video-track is specified twice for {name}.")
                 chosen[name] = track
-        return command(*positional, video_tracks=tuple(chosen.get(name) for name in _SIDES), **arguments)
+        return command(*positional, video_tracks=tuple(chosen.get(name) for name in SIDES), **arguments)
 
     return wrapped
 
@@ -193,79 +169,3 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Length of a clip in seconds.  [default: 2]",
     )
     return model(clip_seconds(command))
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """How two embeddings are compared.
-
-    Attributes:
-        metric: How distances are measured. If unspecified, the server chooses it.
-        tracks: The tracks to compare. If one has no threshold, the server chooses it.
-        from_zero: Whether printed times are counted from 0, whatever the timecode of the files.
-    """
-
-    metric: compare_pb2.Metric.ValueType
-    tracks: tuple[compare_pb2.TrackSpec, ...]
-    from_zero: bool = False
-
-    @property
-    def track_names(self) -> tuple[str, ...]:
-        """The tracks that both embeddings must have."""
-        return tuple(track.name for track in self.tracks)
-
-
-def compare_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for a comparison and its report, and pass the command `comparing` instead of them."""
-
-    @click.option(
-        "--track",
-        "tracks",
-        type=TrackType(),
-        multiple=True,
-        default=[DEFAULT_TRACK],
-        metavar="NAME[:THRESHOLD]",
-        help="Track to compare: visual, audio or transcription, if the model makes it; optionally with its own "
-        f"threshold. May be repeated.  [default: {DEFAULT_TRACK}]",
-    )
-    @click.option(
-        "--threshold",
-        type=_THRESHOLD,
-        metavar="X",
-        help="Distance above which clips differ, 0 to 2, for tracks without their own.  [default: set by the server "
-        "for each model and track]",
-    )
-    @click.option("--metric", type=click.Choice(list(_METRICS)), help="How distance is measured.  [default: cosine]")
-    @click.option(
-        "--timecode",
-        type=click.Choice(["file", "zero"]),
-        default="file",
-        show_default=True,
-        help="Where printed times start: at the timecode of each file's first frame, or at zero.",
-    )
-    @functools.wraps(command)
-    def wrapped(
-        *positional: Any,
-        tracks: tuple[compare_pb2.TrackSpec, ...],
-        threshold: float | None,
-        metric: str | None,
-        timecode: str,
-        **arguments: Any,
-    ) -> Any:
-        names = [track.name for track in tracks]
-        if repeated := next((name for name in names if names.count(name) > 1), None):
-            raise click.UsageError(f"--track {repeated} is specified twice.")
-        chosen = tuple(
-            compare_pb2.TrackSpec(
-                name=track.name, threshold=track.threshold if track.HasField("threshold") else threshold
-            )
-            for track in tracks
-        )
-        comparing = CompareOptions(
-            metric=_METRICS[metric] if metric else compare_pb2.METRIC_UNSPECIFIED,
-            tracks=chosen,
-            from_zero=timecode == "zero",
-        )
-        return command(*positional, comparing=comparing, **arguments)
-
-    return wrapped

@@ -1,10 +1,10 @@
-"""Turns the arguments of a command into comparable embeddings."""
+"""Turns the arguments of a command into comparable embeddings, and makes sure that there are fingerprints."""
 
 import asyncio
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -13,12 +13,13 @@ from sage.ingest.v1 import ingest_pb2
 
 from sage_cli.api.client import Client
 from sage_cli.api.errors import CommandError, in_commands, next_step_for, reason_of
+from sage_cli.films.fingerprints import Fingerprints
 from sage_cli.films.stored import find_stored
 from sage_cli.films.targets import EmbeddingTarget, FileTarget, Target, VideoTarget, guess_media_type
 from sage_cli.films.uploads import UploadOptions, checksum, filename_of, upload
 from sage_cli.films.watching import FINAL_STATES, watch
 from sage_cli.show.comparison import DEFAULT_TRACK
-from sage_cli.show.progress import Line
+from sage_cli.show.progress import AnyLine, Line, share_line
 
 # The contract's default for a request that leaves it open.
 DEFAULT_CLIP_SECONDS = 2.0
@@ -151,7 +152,7 @@ class Preparation:
     Args:
         client: The client of the server.
         options: How files are uploaded.
-        force: Whether to make new embeddings even if some exist for the recipe.
+        force: Whether to make new embeddings and fingerprints of videos even if there are some.
     """
 
     def __init__(self, client: Client, options: UploadOptions, *, force: bool = False) -> None:
@@ -161,6 +162,7 @@ class Preparation:
         # The requests for unfinished embeddings, by the embedding's ID.
         self._requests: dict[str, str] = {}
         self._embeddings: dict[str, embed_pb2.Embedding] = {}
+        self._fingerprints = Fingerprints(client)
         # Two copies of a file are uploaded once, and a video is embedded once: the second waits for the first.
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -211,6 +213,38 @@ class Preparation:
             embedding = await self.begin(await self.video(target, line), recipe)
         return await self.follow(embedding, line)
 
+    async def film(self, target: Target, recipe: Recipe, line: Line) -> embed_pb2.Embedding:
+        """Return the completed embedding of a film once it has a completed fingerprint too. Both are made side by side.
+
+        Args:
+            target: The film.
+            recipe: How to embed it.
+            line: Shows the progress of both as one.
+
+        Raises:
+            CommandError: One of them failed, another client cancelled it, or there can be no fingerprint.
+        """
+        if isinstance(target, EmbeddingTarget):
+            embedding = await self._client.get_embedding(target.embedding_id)
+        else:
+            embedding = await self.begin(await self.video(target, line), recipe)
+        of_embedding, of_fingerprint = share_line(line, "analysing", 2)
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(self.follow(embedding, of_embedding))
+            # That of an embedding's video could not be made again if the video is deleted.
+            force = self._force and not isinstance(target, EmbeddingTarget)
+            group.create_task(self._fingerprints.ensure(embedding.video_id, of_fingerprint, force=force))
+        line.finish("analysed")
+        return following.result()
+
+    async def fingerprint(self, embedding: embed_pb2.Embedding, line: Line) -> None:
+        """Return once the video of an embedding has a completed fingerprint.
+
+        Raises:
+            CommandError: It failed, another client cancelled it, or there can be none.
+        """
+        await self._fingerprints.ensure(embedding.video_id, line)
+
     async def begin(self, video: ingest_pb2.Video, recipe: Recipe) -> embed_pb2.Embedding:
         """Return the embedding of a video for a recipe in its current state: an existing or a new one."""
         async with self._locks[video.id]:
@@ -250,7 +284,7 @@ class Preparation:
         self._requests[response.embedding.id] = request_id
         return response.embedding
 
-    async def follow(self, embedding: embed_pb2.Embedding, line: Line) -> embed_pb2.Embedding:
+    async def follow(self, embedding: embed_pb2.Embedding, line: AnyLine) -> embed_pb2.Embedding:
         """Watch an embedding until it finishes and return it completed.
 
         Raises:
@@ -278,26 +312,36 @@ class Preparation:
         return embedding
 
     async def interrupted(self) -> str:
-        """Withdraw the requests for unfinished embeddings, and return what became of these as sentences for people.
+        """Withdraw the requests for unfinished work, and return what became of it as sentences for people.
 
-        SAGE cancels an embedding only if no other request has received it and no other client watches it.
+        SAGE cancels an embedding or a fingerprint only if no other request has received it and no other client watches
+        it. A fingerprint continues as long as its video is being embedded, so the embeddings come first.
         """
-        cancelled = continued = 0
+        embeddings = []
         for embedding_id, request_id in sorted(self._requests.items()):
-            try:
+            # If SAGE is gone, there is nothing left to do.
+            with contextlib.suppress(grpc.RpcError, TimeoutError):
                 async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                    embedding = await self._client.cancel_embedding(embedding_id, request_id=request_id)
-            except (grpc.RpcError, TimeoutError):
-                # SAGE is gone: there is nothing left to do.
-                continue
-            cancelled += embedding.state == embed_pb2.EMBEDDING_STATE_CANCELLED
-            continued += embedding.state not in FINAL_STATES
+                    embeddings.append(await self._client.cancel_embedding(embedding_id, request_id=request_id))
         self._requests.clear()
+        work = {
+            "embedding": [embedding.state for embedding in embeddings],
+            "fingerprint": [one.state for one in await self._fingerprints.withdraw(timeout_s=CANCEL_TIMEOUT_S)],
+        }
+        cancelled = {noun: states.count(embed_pb2.EMBEDDING_STATE_CANCELLED) for noun, states in work.items()}
+        continued = {noun: sum(state not in FINAL_STATES for state in states) for noun, states in work.items()}
         note = "Interrupted."
-        if cancelled:
-            note += " One embedding was cancelled." if cancelled == 1 else f" {cancelled} embeddings were cancelled."
-        if continued == 1:
-            note += " One embedding continues, because someone else waits for it too."
-        elif continued:
-            note += f" {continued} embeddings continue, because someone else waits for them too."
+        if any(cancelled.values()):
+            note += f" {_counted(cancelled)} {'was' if sum(cancelled.values()) == 1 else 'were'} cancelled."
+        if sum(continued.values()) == 1:
+            note += f" {_counted(continued)} continues, because someone else waits for it too."
+        elif any(continued.values()):
+            note += f" {_counted(continued)} continue, because someone else waits for them too."
         return note
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    """Return how many there are of each, such as `2 embeddings and one fingerprint`."""
+    words = [f"one {noun}" if number == 1 else f"{number} {noun}s" for noun, number in numbers.items() if number]
+    sentence = " and ".join(words)
+    return f"{sentence[0].upper()}{sentence[1:]}"

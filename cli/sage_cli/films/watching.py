@@ -1,10 +1,11 @@
-"""Watching an embedding until it finishes, across broken connections."""
+"""Watching embeddings and fingerprints until they finish, across broken connections."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
 
 import grpc
-from sage.embed.v1 import embed_pb2
+from sage.embed.v1 import embed_pb2, fingerprint_pb2
 
 from sage_cli.api.client import Client
 from sage_cli.api.retries import WATCH, Attempts
@@ -19,6 +20,11 @@ FINAL_STATES = frozenset(
         embed_pb2.EMBEDDING_STATE_CANCELLED,
     }
 )
+
+_Call: TypeAlias = "grpc.aio.UnaryStreamCall[Any, Any]"
+_Message: TypeAlias = embed_pb2.WatchEmbeddingResponse | fingerprint_pb2.WatchFingerprintResponse
+_Work: TypeAlias = embed_pb2.Embedding | fingerprint_pb2.Fingerprint
+_MESSAGES = (embed_pb2.WatchEmbeddingResponse, fingerprint_pb2.WatchFingerprintResponse)
 
 
 async def watch(client: Client, embedding_id: str, *, request_id: str = "") -> AsyncIterator[embed_pb2.Embedding]:
@@ -35,13 +41,39 @@ async def watch(client: Client, embedding_id: str, *, request_id: str = "") -> A
         grpc.RpcError: There is no such embedding, or SAGE could not be reached for too long.
         TimeoutError: SAGE was silent for too long.
     """
+
+    def call(revision: int) -> _Call:
+        return client.embed.WatchEmbedding(
+            embed_pb2.WatchEmbeddingRequest(embedding_id=embedding_id, after_revision=revision, request_id=request_id)
+        )
+
+    async for message in _messages(call, lambda message: message.embedding):
+        yield message.embedding
+
+
+async def watch_fingerprint(client: Client, video_id: str) -> AsyncIterator[fingerprint_pb2.Fingerprint]:
+    """Yield the states of a video's fingerprint, as `watch` does for an embedding."""
+
+    def call(revision: int) -> _Call:
+        return client.fingerprints.WatchFingerprint(
+            fingerprint_pb2.WatchFingerprintRequest(video_id=video_id, after_revision=revision)
+        )
+
+    async for message in _messages(call, lambda message: message.fingerprint):
+        yield message.fingerprint
+
+
+async def _messages(call_after: Callable[[int], _Call], work_in: Callable[[Any], _Work]) -> AsyncIterator[Any]:
+    """Yield the messages of a watch that tell a state; it is reopened until a final one has been sent.
+
+    Args:
+        call_after: Opens the watch after a revision.
+        work_in: Returns the embedding or fingerprint in a message.
+    """
     revision = 0
     attempts = Attempts(WATCH)
     while True:
-        request = embed_pb2.WatchEmbeddingRequest(
-            embedding_id=embedding_id, after_revision=revision, request_id=request_id
-        )
-        call = client.embed.WatchEmbedding(request)
+        call = call_after(revision)
         failure: grpc.RpcError | TimeoutError = TimeoutError()
         silent_s = 0.0
         try:
@@ -49,13 +81,14 @@ async def watch(client: Client, embedding_id: str, *, request_id: str = "") -> A
                 # Not `wait_for`: before Python 3.12 it can lose a cancellation that coincides with a message.
                 async with asyncio.timeout(SILENCE_S):
                     message = await call.read()
-                if not isinstance(message, embed_pb2.WatchEmbeddingResponse):
+                if not isinstance(message, _MESSAGES):
                     break  # The stream ended without `last`: it was cut off.
                 attempts.succeeded()
-                if message.WhichOneof("event") == "embedding":
-                    revision = message.embedding.revision
-                    yield message.embedding
-                if message.last or message.embedding.state in FINAL_STATES:
+                work = work_in(message)
+                if message.WhichOneof("event") != "heartbeat":
+                    revision = work.revision
+                    yield message
+                if message.last or work.state in FINAL_STATES:
                     return
         except TimeoutError:
             silent_s = SILENCE_S

@@ -92,11 +92,20 @@ class Comparison:
 
     @property
     def differ(self) -> bool:
-        """Whether any track has a difference, or was not compared in more than its tail, or the files' media differ."""
+        """Whether any track has a difference or an edit, or is not compared before its tail, or the media differ."""
         return any(self.found_in(track) for track in self.tracks) or bool(self.counted_media_differences)
 
-    def found_in(self, track: compare_pb2.TrackComparison) -> Sequence[compare_pb2.Difference]:
-        """Return the differences of a track, without the tail that no clip covers."""
+    @property
+    def aligned(self) -> bool:
+        """Whether the films were aligned, so that every track has an edit script."""
+        return self.response.mode == compare_pb2.COMPARE_MODE_ALIGNED
+
+    def found_in(
+        self, track: compare_pb2.TrackComparison
+    ) -> Sequence[compare_pb2.Difference] | Sequence[compare_pb2.Edit]:
+        """Return the differences of a track, without the tail that no clip covers; or the edits of its script."""
+        if self.aligned:
+            return edits_in(track)
         tail = self.tail_of(track)
         return [difference for difference in track.time.differences if difference is not tail]
 
@@ -115,6 +124,26 @@ class Comparison:
         ends = ((last.a, self.old), (last.b, self.new))
         at_end = all(abs(where.end_seconds - film.duration_seconds) <= _SAME_MOMENT_SECONDS for where, film in ends)
         return last if at_end and last.a.end_seconds - last.a.start_seconds < self.clip_seconds else None
+
+
+def edits_in(
+    track: compare_pb2.TrackComparison, *, beside: compare_pb2.TrackComparison | None = None
+) -> Sequence[compare_pb2.Edit]:
+    """Return the edits of a track's script that differ.
+
+    Args:
+        track: The track.
+        beside: Another track whose insertions, deletions and moves are left out: the sound is cut like the picture.
+    """
+    found = [edit for edit in track.script.edits if edit.kind != compare_pb2.EDIT_KIND_MATCHED]
+    if beside is None:
+        return found
+    known = {_cut(edit) for edit in beside.script.edits if edit.kind != compare_pb2.EDIT_KIND_MATCHED}
+    return [edit for edit in found if edit.kind == compare_pb2.EDIT_KIND_CHANGED or _cut(edit) not in known]
+
+
+def _cut(edit: compare_pb2.Edit) -> tuple[int, float, float, float, float]:
+    return edit.kind, edit.a.start_seconds, edit.a.end_seconds, edit.b.start_seconds, edit.b.end_seconds
 
 
 def noun_of(track: compare_pb2.TrackComparison) -> str:

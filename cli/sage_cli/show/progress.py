@@ -109,6 +109,43 @@ class Line:
         self._progress.update(self._task, total=1.0, completed=1.0, description=phase, counts_bytes=False, message="")
 
 
+class LinePart:
+    """The share that one piece of work has in the line of a film, if several pieces are done at the same time.
+
+    Attributes:
+        label: Name of the film.
+    """
+
+    def __init__(self, line: Line, works: list[tuple[float, str]], index: int) -> None:
+        self.label = line.label
+        self._line = line
+        self._works = works
+        self._index = index
+
+    def begin_work(self, phase: str) -> None:
+        """The work begins. The line has the phase of all of it."""
+
+    def report(self, fraction: float, message: str) -> None:
+        """Set the progress of the work. The line shows the mean, and the message of what is furthest behind."""
+        self._works[self._index] = (fraction, message)
+        behind = min(self._works, key=lambda work: work[0])
+        self._line.report(sum(work[0] for work in self._works) / len(self._works), behind[1] or message)
+
+    def finish(self, phase: str) -> None:
+        """The work is done."""
+        self.report(1.0, "")
+
+
+AnyLine = Line | LinePart
+
+
+def share_line(line: Line, phase: str, count: int) -> list[LinePart]:
+    """Start a phase of a film in which `count` pieces of work are done at the same time, and return their parts."""
+    line.begin_work(phase)
+    works = [(0.0, "")] * count
+    return [LinePart(line, works, index) for index in range(count)]
+
+
 class ProgressBoard:
     """The lines of all films, to be used as a context manager. It removes them from the terminal at the end.
 

@@ -18,8 +18,13 @@ _PRESENTATION: dict[compare_pb2.MediaDifferenceKind.ValueType, tuple[str, str]] 
 }
 
 
-def describe_media_difference(difference: compare_pb2.MediaDifference) -> str:
-    """Return a sentence about a difference between the media of the two files."""
+def describe_media_difference(difference: compare_pb2.MediaDifference, *, explains: bool = True) -> str:
+    """Return a sentence about a difference between the media of the two files.
+
+    Args:
+        difference: What differs.
+        explains: Whether to say what follows from it for pictures that are compared at equal times.
+    """
     kind, a, b = difference.kind, difference.a, difference.b
     track = f"Audio track {difference.audio_track + 1}"
     if kind == compare_pb2.MEDIA_DIFFERENCE_KIND_AUDIO_TRACK_COUNT:
@@ -30,7 +35,7 @@ def describe_media_difference(difference: compare_pb2.MediaDifference) -> str:
         return f"{track}: language {a} in old, {b} in new."
     # A kind of a newer server has no words here.
     what, consequence = _PRESENTATION.get(kind, ("The files", ""))
-    return f"{what}: {_HDR_NAMES.get(a, a)} in old, {_HDR_NAMES.get(b, b)} in new{consequence}."
+    return f"{what}: {_HDR_NAMES.get(a, a)} in old, {_HDR_NAMES.get(b, b)} in new{consequence if explains else ''}."
 
 
 def describe_not_compared(comparison: Comparison) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """A comparison for people: a summary, the differences of each track, the timeline."""
 
 import math
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -37,6 +38,11 @@ _STYLES: dict[Kind, str] = {
     compare_pb2.DIFFERENCE_KIND_ONLY_IN_B: "green",
     compare_pb2.DIFFERENCE_KIND_NOT_COMPARED: "blue",
 }
+# What needs no telling because it was taken out.
+_NORMALIZES = {
+    compare_pb2.MEDIA_DIFFERENCE_KIND_BLACK_BARS: compare_pb2.NORMALIZATION_KIND_BLACK_BARS,
+    compare_pb2.MEDIA_DIFFERENCE_KIND_DYNAMIC_RANGE: compare_pb2.NORMALIZATION_KIND_TONE,
+}
 
 
 def draw_report(comparison: Comparison, *, width: int, ascii_only: bool = False) -> Group:
@@ -48,7 +54,7 @@ def draw_report(comparison: Comparison, *, width: int, ascii_only: bool = False)
         ascii_only: Whether the output can show only ASCII.
     """
     several = len(comparison.tracks) > 1
-    parts = [_headline(comparison), *_remarks(comparison), Text(), *_summary(comparison, width)]
+    parts = [_headline(comparison), *draw_remarks(comparison), Text(), *_summary(comparison, width)]
     if several:
         parts += _readings(comparison)
     for track in comparison.tracks:
@@ -58,7 +64,7 @@ def draw_report(comparison: Comparison, *, width: int, ascii_only: bool = False)
     timeline = draw_timeline(comparison, width=width, glyphs=ASCII if ascii_only else UNICODE)
     if timeline:
         parts += [Text(), *timeline]
-    return Group(*(Text(_to_ascii(part.plain)) if ascii_only else part for part in parts))
+    return Group(*(Text(to_ascii(part.plain)) if ascii_only else part for part in parts))
 
 
 def _headline(comparison: Comparison) -> Text:
@@ -69,15 +75,22 @@ def _headline(comparison: Comparison) -> Text:
     found, tail = comparison.found_in(track), _tail(comparison, track)
     # If nothing differs and the tail was not compared, a percentage below 100 would be misleading.
     same = "the same" if tail and not found else f"{percent(track.similarity_percent)} the same"
-    rest = f": {_count(len(found), 'difference')}" if found else ""
+    rest = f": {count(len(found), 'difference')}" if found else ""
     if comparison.counted_media_differences:
         tail += f"; {AUDIO_TRACKS_DIFFER}"
     return Text.assemble((f"The {noun_of(track)} is {same}", style), f"{rest}{tail}.")
 
 
-def _remarks(comparison: Comparison) -> Iterator[Text]:
-    """Yield a line for each difference between the files, and for what was not compared."""
-    differences = comparison.response.media_differences
+def draw_remarks(
+    comparison: Comparison, *, normalized: Collection[compare_pb2.NormalizationKind.ValueType] = ()
+) -> Iterator[Text]:
+    """Yield a line for each difference between the files, and for what was not compared.
+
+    Args:
+        comparison: What to report.
+        normalized: What was taken out before the films were compared, so that it explains nothing.
+    """
+    differences = [one for one in comparison.response.media_differences if _NORMALIZES.get(one.kind) not in normalized]
     for difference in differences:
         if difference.counts_as_difference:
             yield Text(printable(describe_media_difference(difference)), style="yellow")
@@ -85,7 +98,7 @@ def _remarks(comparison: Comparison) -> Iterator[Text]:
         yield Text(printable(sentence), style="blue")
     for difference in differences:
         if not difference.counts_as_difference:
-            yield Text(printable(describe_media_difference(difference)))
+            yield Text(printable(describe_media_difference(difference, explains=not comparison.aligned)))
     for sentence in describe_picture_tracks(comparison):
         yield Text(printable(sentence))
 
@@ -102,7 +115,7 @@ def _verdict(comparison: Comparison, track: compare_pb2.TrackComparison) -> str:
     """
     found, tail = comparison.found_in(track), _tail(comparison, track)
     same = f", {percent(track.similarity_percent)} the same" if found or not tail else ""
-    return f"{_count(len(found), 'difference') if found else 'no differences'}{same}{tail}"
+    return f"{count(len(found), 'difference') if found else 'no differences'}{same}{tail}"
 
 
 def _readings(comparison: Comparison) -> Iterator[Text]:
@@ -131,7 +144,14 @@ def _edge_names(comparison: Comparison, side: Literal["a", "b"]) -> dict[float, 
     return names
 
 
-def _summary(comparison: Comparison, width: int) -> Iterator[Text]:
+def wrap(sentence: str, width: int, *, style: str = "") -> Iterator[Text]:
+    """Yield a sentence in lines that fit."""
+    for line in textwrap.wrap(printable(sentence), max(width, _FACT_WIDTH), break_on_hyphens=False):
+        yield Text(line, style=style)
+
+
+def draw_films(comparison: Comparison, width: int) -> Iterator[Text]:
+    """Yield what the films are called, and how they are made."""
     films = [(printable(film.label), "  ".join(_format(film))) for film in comparison.films]
     label_width = max(cell_len(label) for label, _ in films)
     facts_width = max(len(facts) for _, facts in films)
@@ -142,6 +162,10 @@ def _summary(comparison: Comparison, width: int) -> Iterator[Text]:
         else:
             yield fact(name, label)
             yield fact("", facts)
+
+
+def _summary(comparison: Comparison, width: int) -> Iterator[Text]:
+    yield from draw_films(comparison, width)
     for track in comparison.tracks:
         if len(comparison.tracks) > 1:
             yield fact(noun_of(track), f"{_verdict(comparison, track)}; {_clips(track)}")
@@ -262,9 +286,11 @@ def percent(value: float) -> str:
     return f"{floored:.0f}%" if floored == int(floored) else f"{floored:.1f}%"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number and a noun, in the plural if there is not one."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _to_ascii(text: str) -> str:
+def to_ascii(text: str) -> str:
+    """Return a text in ASCII, with escapes for what it lacks."""
     return text.replace("×", "x").encode("ascii", "backslashreplace").decode("ascii")

@@ -69,29 +69,31 @@ def draw_timeline(comparison: Comparison, *, width: int, glyphs: Glyphs = UNICOD
     total_seconds = max(comparison.old.duration_seconds, comparison.new.duration_seconds)
     if columns < MIN_COLUMNS or total_seconds <= 0:
         return []
-    scale = _Scale(columns, total_seconds)
-    lines = [_labelled("", Text(_ruler(scale, glyphs), style="dim"))]
+    scale = Scale(columns, total_seconds)
+    lines = [labelled("", Text(draw_ruler(scale, glyphs.mark), style="dim"))]
     for track in comparison.tracks:
         if len(comparison.tracks) > 1:
-            lines.append(_labelled("", Text(noun_of(track)[:columns], style="bold")))
+            lines.append(labelled("", Text(noun_of(track)[:columns], style="bold")))
         lines += _track_lines(comparison, track, scale, glyphs)
-    return [*lines, Text(), _labelled("", _legend(comparison, glyphs))]
+    return [*lines, Text(), labelled("", _legend(comparison, glyphs))]
 
 
 def _track_lines(
-    comparison: Comparison, track: compare_pb2.TrackComparison, scale: "_Scale", glyphs: Glyphs
+    comparison: Comparison, track: compare_pb2.TrackComparison, scale: "Scale", glyphs: Glyphs
 ) -> Iterator[Text]:
     differences = track.time.differences
     old = [(kind_of(one), one.a) for one in differences if one.HasField("a")]
     new = [(kind_of(one), one.b) for one in differences if one.HasField("b")]
-    yield _labelled("old", _paint(_lane(old, comparison.old.duration_seconds, scale), glyphs))
-    yield _labelled("new", _paint(_lane(new, comparison.new.duration_seconds, scale), glyphs))
+    yield labelled("old", _paint(_lane(old, comparison.old.duration_seconds, scale), glyphs))
+    yield labelled("new", _paint(_lane(new, comparison.new.duration_seconds, scale), glyphs))
     if track.time.series.distances:
-        yield _labelled("dist", _distances(track.time, scale, glyphs))
+        yield labelled("dist", _distances(track.time, scale, glyphs))
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
+    """How seconds become columns."""
+
     columns: int
     total_seconds: float
 
@@ -107,7 +109,7 @@ class _Scale:
         return range(first, max(first + 1, min(self.column(end_seconds), self.columns)))
 
 
-def _lane(marks: Sequence[tuple[Kind, compare_pb2.FrameRange]], duration_seconds: float, scale: _Scale) -> list[_Cell]:
+def _lane(marks: Sequence[tuple[Kind, compare_pb2.FrameRange]], duration_seconds: float, scale: Scale) -> list[_Cell]:
     cells: list[_Cell] = [None] * scale.column(duration_seconds)
     for kind, where in marks:
         for column in scale.span(where.start_seconds, where.end_seconds):
@@ -124,7 +126,7 @@ def _paint(cells: Sequence[_Cell], glyphs: Glyphs) -> Text:
     return text
 
 
-def _distances(time: compare_pb2.TimeComparison, scale: _Scale, glyphs: Glyphs) -> Text:
+def _distances(time: compare_pb2.TimeComparison, scale: Scale, glyphs: Glyphs) -> Text:
     """Draw the largest distance in each column. Half height is the threshold."""
     highest: list[float | None] = [None] * scale.columns
     series = time.series
@@ -146,7 +148,8 @@ def _distances(time: compare_pb2.TimeComparison, scale: _Scale, glyphs: Glyphs) 
     return text
 
 
-def _ruler(scale: _Scale, glyphs: Glyphs) -> str:
+def draw_ruler(scale: Scale, mark_glyph: str) -> str:
+    """Return a ruler with marks at round times."""
     longest = _STEPS[-1]
     step = next(
         (step for step in _STEPS if scale.columns * step / scale.total_seconds >= _MIN_COLUMNS_PER_MARK), longest
@@ -154,7 +157,7 @@ def _ruler(scale: _Scale, glyphs: Glyphs) -> str:
     line = ""
     for mark in range(math.floor(scale.total_seconds / step) + 1):
         column = scale.column(mark * step)
-        label = f"{glyphs.mark}{short_clock(mark * step)}"
+        label = f"{mark_glyph}{short_clock(mark * step)}"
         if column + len(label) > scale.columns:
             break
         line = line.ljust(column) + label
@@ -174,7 +177,8 @@ def _legend(comparison: Comparison, glyphs: Glyphs) -> Text:
     return Text("  ").join(entries)
 
 
-def _labelled(label: str, content: Text) -> Text:
+def labelled(label: str, content: Text) -> Text:
+    """Return a line of the picture with its label."""
     line = Text.assemble((label.ljust(LABEL_WIDTH), "bold"), content)
     line.rstrip()
     return line

@@ -11,16 +11,30 @@ from sage.ingest.v1 import media_pb2
 async def test_films_that_differ_exit_with_one(sage, fake, films):
     outcome = await sage("diff", *films)
     assert outcome.code == 1, outcome.err
+    assert outcome.out.startswith("The picture is 75.2% the same: 2 edits.\n1 inserted (2.5 s), 1 shot replaced.\n")
+    assert "1  ~ replaced   00:00:04:00-00:00:08:00  00:00:04:00-00:00:08:00     4 s" in outcome.out
+    assert "2  + inserted   -                        00:00:20:00-00:00:22:12   2.5 s" in outcome.out
+    assert outcome.err == ""
+    assert (fake.uploads, fake.creations, fake.fingerprint_creations) == (2, 2, 2)
+
+
+async def test_films_that_differ_at_equal_times_exit_with_one(sage, fake, films):
+    """Without fingerprints."""
+    outcome = await sage("diff", *films, "--time")
+    assert outcome.code == 1, outcome.err
     assert outcome.out.startswith("The picture is 71.1% the same: 2 differences.\n")
     assert "1  changed       00:00:04:00-00:00:08:00  00:00:04:00-00:00:08:00  0.400" in outcome.out
     assert "2  only in new   -                        00:00:20:00-00:00:22:12" in outcome.out
     assert outcome.err == ""
-    assert (fake.uploads, fake.creations) == (2, 2)
+    assert (fake.uploads, fake.creations, fake.fingerprint_creations) == (2, 2, 0)
 
 
 async def test_films_that_do_not_differ_exit_with_zero(sage, fake, films, tmp_path):
     (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
     outcome = await sage("diff", films[0], "copy.mp4")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("No differences: the picture is the same.\n")
+    outcome = await sage("diff", films[0], "copy.mp4", "--time")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("The picture is 100% the same.\n")
 
@@ -28,7 +42,7 @@ async def test_films_that_do_not_differ_exit_with_zero(sage, fake, films, tmp_pa
 async def test_same_file_twice_is_uploaded_and_embedded_once(sage, fake, films):
     outcome = await sage("diff", films[0], films[0])
     assert outcome.code == 0, outcome.err
-    assert (fake.uploads, fake.creations) == (1, 1)
+    assert (fake.uploads, fake.creations, fake.fingerprint_creations) == (1, 1, 1)
 
 
 async def test_same_id_twice_is_embedded_once(sage, fake):
@@ -48,7 +62,7 @@ async def test_second_run_uploads_and_embeds_nothing(sage, fake, films):
         fake.add_video(filename="old.mp4")
     second = await sage("diff", *films)
     assert second == first
-    assert (fake.uploads, fake.creations) == (2, 2)
+    assert (fake.uploads, fake.creations, fake.fingerprint_creations) == (2, 2, 2)
 
 
 async def test_deleted_video_is_uploaded_again(sage, fake, films):
@@ -66,7 +80,7 @@ async def test_other_clip_length_is_another_embedding(sage, fake, films):
 
 async def test_json_is_one_document(sage, fake, films):
     """Its `differ` agrees with the exit code."""
-    outcome = await sage("diff", "--json", *films)
+    outcome = await sage("diff", "--json", "--time", *films)
     document = json.loads(outcome.out)
     assert outcome.code == 1
     assert document["differ"] is True
@@ -82,8 +96,8 @@ async def test_json_is_one_document(sage, fake, films):
 
 async def test_options_reach_the_comparison(sage, fake, films):
     """Options that are omitted are left to the server."""
-    await sage("diff", "--threshold", "0", "--metric", "euclidean", *films)
-    await sage("diff", *films)
+    await sage("diff", "--time", "--threshold", "0", "--metric", "euclidean", *films)
+    await sage("diff", "--time", *films)
     first, second = fake.requests
     assert [str(track) for track in first.tracks] == ['name: "visual"\nthreshold: 0\n']
     assert first.metric == compare_pb2.METRIC_EUCLIDEAN
@@ -102,7 +116,7 @@ async def test_times_start_at_the_timecode_of_each_file_unless_asked_for_zero(sa
             embedding.media.start_timecode.CopyFrom(timecode)
         assert f"{shown}  {shown}" in (await sage("diff", *films)).out
         document = json.loads((await sage("diff", *films, "--json")).out)
-        assert document["tracks"][0]["time"]["differences"][0]["a"]["startTimecode"] == shown.partition("-")[0]
+        assert document["tracks"][0]["script"]["edits"][1]["a"]["startTimecode"] == shown.partition("-")[0]
         zero = shown.replace("10:", "00:")
         assert f"{zero}  {zero}" in (await sage("diff", *films, "--timecode", "zero")).out
 
@@ -113,7 +127,7 @@ async def test_lost_sound_exits_with_one_although_the_picture_is_the_same(sage, 
     for video in fake.videos.values():
         video.sha256 = "same"
     fake.beyond_tracks.not_compared.add(track="audio", reason=compare_pb2.NOT_COMPARED_REASON_MODEL_LACKS_TRACK)
-    outcome = await sage("compare", a.id, b.id)
+    outcome = await sage("compare", "--time", a.id, b.id)
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith(
         "The picture is 100% the same.\nSound was not compared: model local has no audio track.\n"
@@ -121,10 +135,10 @@ async def test_lost_sound_exits_with_one_although_the_picture_is_the_same(sage, 
     fake.beyond_tracks.media_differences.add(
         kind=compare_pb2.MEDIA_DIFFERENCE_KIND_AUDIO_TRACK_COUNT, a="1", b="0", counts_as_difference=True
     )
-    outcome = await sage("compare", a.id, b.id)
+    outcome = await sage("compare", "--time", a.id, b.id)
     assert outcome.code == 1, outcome.err
     assert outcome.out.startswith("The picture is 100% the same; the audio tracks of the files differ.\n")
-    assert json.loads((await sage("compare", a.id, b.id, "--json")).out)["differ"] is True
+    assert json.loads((await sage("compare", "--time", a.id, b.id, "--json")).out)["differ"] is True
 
 
 async def test_picture_track_is_chosen_per_film_and_named(sage, fake, films):
@@ -171,6 +185,8 @@ async def test_ids_stand_for_films(sage, fake, films):
 async def test_embedding_of_a_deleted_video_can_be_compared(sage, fake):
     """The embedding knows the frame rate. The film is called by the ID that was given."""
     first, second = (fake.add_embedding(fake.add_video().id) for _ in range(2))
+    for video_id in fake.videos:
+        fake.add_fingerprint(video_id)
     fake.videos.clear()
     outcome = await sage("compare", first.id, second.id)
     assert outcome.code == 1, outcome.err
@@ -225,7 +241,7 @@ async def test_tracks_are_compared_and_reported_one_by_one(sage, fake):
     for video in fake.videos.values():
         video.sha256 = "same"
     options = ("--track", "visual", "--track", "audio:0.2")
-    outcome = await sage("compare", a.id, b.id, *options)
+    outcome = await sage("compare", "--time", a.id, b.id, *options)
     assert outcome.code == 1, outcome.err
     assert outcome.out.startswith("Picture the same, sound differs.\n")
     assert "00:00:04:00-00:00:08:00  picture the same, sound differs\n" in outcome.out
@@ -233,7 +249,7 @@ async def test_tracks_are_compared_and_reported_one_by_one(sage, fake):
     picture, sound = request.tracks
     assert (picture.name, picture.HasField("threshold")) == ("visual", False)
     assert (sound.name, sound.threshold) == ("audio", 0.2)
-    document = json.loads((await sage("compare", a.id, b.id, *options, "--json")).out)
+    document = json.loads((await sage("compare", "--time", a.id, b.id, *options, "--json")).out)
     picture, sound = document["tracks"]
     assert (document["differ"], picture["time"]["differences"]) == (True, [])
     assert sound["time"]["differences"][0]["a"]["startTimecode"] == "00:00:04:00"
@@ -241,39 +257,48 @@ async def test_tracks_are_compared_and_reported_one_by_one(sage, fake):
 
 async def test_threshold_applies_to_tracks_without_their_own(sage, fake):
     a = fake.add_embedding(fake.add_video().id, model="marengo3.0", tracks=("visual", "audio"))
-    await sage("compare", a.id, a.id, "--track", "audio:0.2", "--track", "visual", "--threshold", "0.5")
+    await sage("compare", "--time", a.id, a.id, "--track", "audio:0.2", "--track", "visual", "--threshold", "0.5")
     assert [(track.name, track.threshold) for track in fake.requests[0].tracks] == [("audio", 0.2), ("visual", 0.5)]
 
 
 async def test_token_that_may_only_read_compares_what_exists(sage, fake, films):
-    """It may not create embeddings, but it needs none if both exist."""
+    """It may not create embeddings or fingerprints, but it needs none if both films have them."""
     made = await sage("diff", *films)
     fake.read_only = True
     assert await sage("diff", *films) == made
+    fake.fingerprints.clear()
+    refused = await sage("diff", *films)
+    assert refused.code == 2
+    assert "scope write" in refused.err
+    assert (await sage("diff", *films, "--time")).code == 1
     refused = await sage("diff", *films, "--clip-seconds", "4")
     assert refused.code == 2
     assert "scope write" in refused.err
     assert (await sage("diff", *films, "--force")).code == 2
 
 
-async def test_force_makes_new_embeddings(sage, fake, films):
+async def test_force_makes_new_embeddings_and_fingerprints(sage, fake, films):
+    """Nothing of an embedding that is named by its ID is made again: its video may be deleted."""
     await sage("diff", *films)
     outcome = await sage("diff", *films, "--force")
     assert outcome.code == 1, outcome.err
-    assert (fake.uploads, fake.creations) == (2, 4)
+    assert (fake.uploads, fake.creations, fake.fingerprint_creations) == (2, 4, 4)
+    given = list(fake.embeddings)[-2:]
+    assert (await sage("diff", *given, "--force")).code == 1
+    assert (fake.creations, fake.fingerprint_creations) == (4, 4)
 
 
 async def test_embeddings_of_other_tracks_are_not_used_again(sage, fake, films):
     fake.marengo = True
-    await sage("diff", *films)
+    await sage("diff", "--time", *films)
     both = ("--track", "visual", "--track", "audio")
-    outcome = await sage("diff", *films, *both)
+    outcome = await sage("diff", "--time", *films, *both)
     assert outcome.code == 1, outcome.err
     assert outcome.out.startswith("Picture and sound differ.\n")
     made = list(fake.embeddings.values())
     assert [list(one.requested_tracks) for one in made] == [["visual"]] * 2 + [["visual", "audio"]] * 2
-    await sage("diff", *films, *both)
-    await sage("diff", *films)
+    await sage("diff", "--time", *films, *both)
+    await sage("diff", "--time", *films)
     assert fake.creations == 4
 
 
@@ -282,7 +307,7 @@ async def test_embed_makes_the_tracks_that_a_diff_then_uses(sage, fake, films):
     fake.marengo = True
     for film in films:
         assert (await sage("embed", film, "--track", "visual", "--track", "audio")).code == 0
-    await sage("diff", *films, "--track", "audio", "--track", "visual")
+    await sage("diff", "--time", *films, "--track", "audio", "--track", "visual")
     assert [list(one.requested_tracks) for one in fake.embeddings.values()] == [["visual", "audio"]] * 2
     refused = await sage("embed", films[0], "--track", "smell")
     assert (refused.code, refused.out) == (2, "")
@@ -291,7 +316,7 @@ async def test_embed_makes_the_tracks_that_a_diff_then_uses(sage, fake, films):
 
 async def test_default_model_is_the_best_one_that_makes_the_track(sage, fake, films):
     fake.marengo = True
-    outcome = await sage("diff", *films, "--track", "audio")
+    outcome = await sage("diff", "--time", *films, "--track", "audio")
     assert "model marengo3.0, track audio" in outcome.out
     assert [list(one.requested_tracks) for one in fake.embeddings.values()] == [["audio"]] * 2
 
@@ -303,10 +328,10 @@ async def test_compare_finds_embeddings_that_have_the_tracks(sage, fake):
     wanted = [fake.add_embedding(video.id, tracks=("visual", "audio")) for video in (a, b)]
     for video in (a, b):
         fake.add_embedding(video.id)
-    outcome = await sage("compare", a.id, b.id, "--track", "visual", "--track", "audio")
+    outcome = await sage("compare", "--time", a.id, b.id, "--track", "visual", "--track", "audio")
     assert outcome.code == 1, outcome.err
     assert [fake.requests[0].embedding_id_a, fake.requests[0].embedding_id_b] == [one.id for one in wanted]
-    outcome = await sage("compare", a.id, b.id, "--track", "transcription")
+    outcome = await sage("compare", "--time", a.id, b.id, "--track", "transcription")
     assert outcome.code == 2
     assert f"`sage embed {a.id} --track transcription` makes one." in outcome.err
 
@@ -315,13 +340,13 @@ async def test_tail_that_no_clip_covers_is_reported_and_exits_with_zero(sage, fa
     """It is shorter than a clip, and both films have it."""
     fake.tail_seconds = 1.4
     (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
-    outcome = await sage("diff", films[0], "copy.mp4")
+    outcome = await sage("diff", "--time", films[0], "copy.mp4")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("The picture is the same; the last 1.4 s were not compared.\n")
-    document = json.loads((await sage("diff", films[0], "copy.mp4", "--json")).out)
+    document = json.loads((await sage("diff", "--time", films[0], "copy.mp4", "--json")).out)
     assert document["differ"] is False
     assert document["tracks"][0]["tailNotComparedSeconds"] == pytest.approx(1.4)
     fake.tail_seconds = 2.0
-    outcome = await sage("diff", films[0], "copy.mp4")
+    outcome = await sage("diff", "--time", films[0], "copy.mp4")
     assert outcome.code == 1
     assert "1 difference" in outcome.out

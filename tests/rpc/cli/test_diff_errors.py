@@ -1,8 +1,10 @@
 """`sage diff` and `sage compare`: bad input, refusals and lost connections."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from sage.embed.v1 import embed_pb2
 from sage_runtime.errors import FieldViolation
 
 
@@ -24,6 +26,51 @@ async def test_broken_watch_resumes_after_the_last_revision(sage, fake, films):
     assert outcome.code == 1, outcome.err
     assert fake.watches == 4
     assert sorted(fake.watched_after) == [0, 0, 2, 2]
+
+
+async def test_broken_watch_of_a_fingerprint_resumes_after_the_last_revision(sage, fake):
+    a, b = (fake.add_embedding(fake.add_video().id) for _ in range(2))
+    fake.break_watches = 2
+    outcome = await sage("diff", a.id, b.id)
+    assert outcome.code == 1, outcome.err
+    assert sorted(fake.fingerprint_watches) == [0, 0, 2, 2]
+
+
+async def test_failed_fingerprint_is_made_again(sage, fake):
+    """A failure exits with 2 and names the film and the reason; the next run makes a new fingerprint."""
+    embedding = fake.add_embedding(fake.add_video(filename="film.mp4").id)
+    fake.fail_fingerprints = True
+    failed = await sage("diff", embedding.id, embedding.id)
+    assert (failed.code, failed.out) == (2, "")
+    assert f"{embedding.id} could not be fingerprinted: film.mp4 cannot be read: the stream ends" in failed.err
+    fake.fail_fingerprints = False
+    assert (await sage("diff", embedding.id, embedding.id)).code == 0
+    assert fake.fingerprint_creations == 2
+
+
+async def test_cancelled_fingerprint_is_reported(sage, fake):
+    embedding = fake.add_embedding(fake.add_video().id)
+    fake.hang_fingerprints = True
+    running = asyncio.create_task(sage("diff", embedding.id, embedding.id))
+    await fake.working.wait()
+    fake.fingerprints[embedding.video_id].state = embed_pb2.EMBEDDING_STATE_CANCELLED
+    fake.cancelled[embedding.video_id].set()
+    outcome = await running
+    assert outcome.code == 2
+    assert f"the fingerprint of {embedding.video_id} was cancelled." in outcome.err
+
+
+async def test_film_that_is_deleted_and_has_no_fingerprint_is_named(sage, fake):
+    """It can still be compared clip by clip; if it has a fingerprint, it can also be aligned."""
+    embedding = fake.add_embedding(fake.add_video().id)
+    video = fake.videos.pop(embedding.video_id)
+    outcome = await sage("diff", embedding.id, embedding.id)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"The video of {embedding.id} is deleted, and it has no fingerprint." in outcome.err
+    assert "--time compares without fingerprints." in outcome.err
+    assert (await sage("diff", embedding.id, embedding.id, "--time")).code == 0
+    fake.add_fingerprint(video.id)
+    assert (await sage("diff", embedding.id, embedding.id)).code == 0
 
 
 async def test_internal_error_of_the_server_is_not_retried(sage, fake, films):
@@ -49,20 +96,38 @@ async def test_compare_of_a_video_without_embedding_names_the_command_that_embed
         ((".", "new.mp4"), "is a directory"),
         (("old.mp4", "empty.mp4"), "empty.mp4 is empty."),
         (("old.mp4", "cover.png"), "cover.png is a PNG image, not a video."),
-        (("old.mp4", "new.mp4", "--threshold", "nan"), "nan is not from 0 to 2"),
-        (("old.mp4", "new.mp4", "--threshold", "-1"), "-1 is not from 0 to 2"),
-        (("old.mp4", "new.mp4", "--threshold", "2.1"), "2.1 is not from 0 to 2"),
+        (("old.mp4", "new.mp4", "--time", "--threshold", "nan"), "nan is not from 0 to 2"),
+        (("old.mp4", "new.mp4", "--time", "--threshold", "-1"), "-1 is not from 0 to 2"),
+        (("old.mp4", "new.mp4", "--time", "--threshold", "2.1"), "2.1 is not from 0 to 2"),
         (("old.mp4", "new.mp4", "--clip-seconds", "0"), "0 is not more than 0"),
         (("old.mp4", "new.mp4", "--clip-seconds", "60"), "does not support clips of 60 s"),
         (("old.mp4", "new.mp4", "--model", "none"), "There is no model 'none'."),
         (("old.mp4", "new.mp4", "--model", "marengo3.0"), "cannot be used: no API key is set."),
-        (("old.mp4", "new.mp4", "--track", "audio"), "Model local does not make the track audio."),
-        (("old.mp4", "new.mp4", "--track", "visual", "--track", "audio"), "does not make the track audio."),
+        (("old.mp4", "new.mp4", "--time", "--track", "audio"), "Model local does not make the track audio."),
+        (("old.mp4", "new.mp4", "--time", "--track", "visual", "--track", "audio"), "does not make the track audio."),
         (("old.mp4", "new.mp4", "--track", "visual", "--track", "visual:0.2"), "--track visual is specified twice"),
         (("old.mp4", "new.mp4", "--track", "video"), "has no clips to compare"),
-        (("old.mp4", "new.mp4", "--track", ":0.2"), "':0.2' does not name a track"),
-        (("old.mp4", "new.mp4", "--track", "audio:3"), "3 is not from 0 to 2"),
-        (("old.mp4", "new.mp4", "--track", "audio:"), "'' is not a number"),
+        (("old.mp4", "new.mp4", "--time", "--track", ":0.2"), "':0.2' does not name a track"),
+        (("old.mp4", "new.mp4", "--time", "--track", "audio:3"), "3 is not from 0 to 2"),
+        (("old.mp4", "new.mp4", "--time", "--track", "audio:"), "'' is not a number"),
+        (("old.mp4", "new.mp4", "--threshold", "0.2"), "--threshold needs --time."),
+        (("old.mp4", "new.mp4", "--metric", "cosine"), "--metric needs --time"),
+        (("old.mp4", "new.mp4", "--track", "audio:0.2"), "The threshold in --track audio:... needs --time."),
+        (("old.mp4", "new.mp4", "--track", "transcription"), "--track transcription needs --time."),
+        (("old.mp4", "new.mp4", "--time", "--sensitivity", "high"), "--sensitivity does not work with --time"),
+        (("old.mp4", "new.mp4", "--time", "--min-strength", "2"), "--min-strength does not work with --time"),
+        (("old.mp4", "new.mp4", "--time", "--ignore-region", "0,0,1,1"), "--ignore-region does not work with --time"),
+        (("old.mp4", "new.mp4", "--min-strength", "2", "--sensitivity", "low"), "specify one of them"),
+        (("old.mp4", "new.mp4", "--sensitivity", "some"), "'some' is not one of 'low', 'normal', 'high'"),
+        (("old.mp4", "new.mp4", "--min-strength", "-1"), "-1 is not at least 0"),
+        (("old.mp4", "new.mp4", "--ignore-region", "1,2,3"), "'1,2,3' is not four numbers"),
+        (("old.mp4", "new.mp4", "--ignore-region", "a,0,1,1"), "is not four numbers"),
+        (("old.mp4", "new.mp4", "--ignore-region", "nan,0,1,1"), "is not four numbers"),
+        (("old.mp4", "new.mp4", "--ignore-region", "90%,0,20%,10%"), "is not within the picture"),
+        (("old.mp4", "new.mp4", "--ignore-region", "-5%,0,20%,10%"), "is not within the picture"),
+        (("old.mp4", "new.mp4", "--ignore-region", "5%,5%,0,10%"), "is empty"),
+        (("old.mp4", "new.mp4", "--ignore-region", "a:0,0,1,1"), "begins with neither old: nor new:"),
+        (("old.mp4", "new.mp4", *("--ignore-region", "0,0,1,1") * 17), "at most 16 in old"),
         (("old.mp4", "new.mp4", "--address", "nowhere"), "'nowhere' is not an address."),
         (("old.mp4",), "Missing argument 'NEW'"),
         ((f"video_{'0' * 32}", "new.mp4"), f"There is no video video_{'0' * 32}."),
@@ -86,7 +151,7 @@ async def test_embedding_that_contradicts_the_options_is_refused_before_anything
     outcome = await sage("diff", given.id, films[1], "--model", "marengo3.5")
     assert (outcome.code, outcome.out) == (2, "")
     assert f"{given.id} was made with --model marengo3.0, not marengo3.5." in outcome.err
-    outcome = await sage("diff", films[0], given.id, "--track", "visual", "--track", "audio")
+    outcome = await sage("diff", films[0], given.id, "--time", "--track", "visual", "--track", "audio")
     assert f"{given.id} was made without the track audio." in outcome.err
     assert (fake.uploads, fake.creations) == (0, 0)
 
@@ -131,7 +196,9 @@ async def test_upload_whose_status_got_lost_is_repeated_under_the_same_request_i
     assert len(set(fake.request_ids)) == 1
 
 
-@pytest.mark.parametrize("method", ["ListVideos", "UploadVideo", "CreateEmbedding", "CompareEmbeddings"])
+@pytest.mark.parametrize(
+    "method", ["ListVideos", "UploadVideo", "CreateEmbedding", "CreateFingerprint", "CompareEmbeddings"]
+)
 async def test_diff_outlasts_a_short_outage_once_it_has_begun(sage, fake, films, method):
     """A call that a person waits for is tried three times; one that follows work, for a minute."""
     fake.unavailable[method] = 5

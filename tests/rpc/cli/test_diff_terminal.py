@@ -20,7 +20,7 @@ async def test_quiet_prints_nothing(sage, films):
 @pytest.mark.parametrize(("sent", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_interrupt_cancels_what_was_started(environ, fake, films, tmp_path, sent, exit_code):
     """Embeddings of other clients continue."""
-    fake.hang_embeddings = True
+    fake.hang_embeddings = fake.hang_fingerprints = True
     other = fake.add_embedding(fake.add_video().id, state=embed_pb2.EMBEDDING_STATE_PROCESSING)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sage_cli", "diff", *films),
@@ -39,12 +39,29 @@ async def test_interrupt_cancels_what_was_started(environ, fake, films, tmp_path
     assert b"Traceback" not in err
     assert other.state == embed_pb2.EMBEDDING_STATE_PROCESSING
     ours = [one for one in fake.embeddings.values() if one.id != other.id]
-    assert {one.state for one in ours} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
+    assert {one.state for one in (*ours, *fake.fingerprints.values())} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
+
+
+async def test_interrupt_cancels_a_fingerprint_that_is_all_that_is_missing(environ, fake, tmp_path):
+    fake.hang_fingerprints = True
+    embedding = fake.add_embedding(fake.add_video().id)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sage_cli", "compare", embedding.id, embedding.id),
+        cwd=tmp_path,
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await fake.working.wait()
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"Interrupted. One fingerprint was cancelled.\n")
+    assert fake.fingerprints[embedding.video_id].state == embed_pb2.EMBEDDING_STATE_CANCELLED
 
 
 async def test_interrupt_leaves_what_another_command_waits_for(environ, fake, films, tmp_path):
     """Two commands for the same films: the first one that is interrupted cancels nothing, and the last one does."""
-    fake.hang_embeddings = True
+    fake.hang_embeddings = fake.hang_fingerprints = True
 
     async def start() -> asyncio.subprocess.Process:
         fake.working.clear()
@@ -67,16 +84,20 @@ async def test_interrupt_leaves_what_another_command_waits_for(environ, fake, fi
     first = await start()
     await until_turned(lambda: len(fake.embeddings) == 2, timeout_s=60)
     second = await start()
-    await until_turned(lambda: {len(ids) for ids in fake.received.values()} == {2}, timeout_s=60)
-    assert await interrupt(first) == ("Interrupted. 2 embeddings continue, because someone else waits for them too.")
+    await until_turned(
+        lambda: len(fake.received) == 4 and {len(ids) for ids in fake.received.values()} == {2}, timeout_s=60
+    )
+    assert await interrupt(first) == (
+        "Interrupted. 2 embeddings and 2 fingerprints continue, because someone else waits for them too."
+    )
     assert {one.state for one in fake.embeddings.values()} == {embed_pb2.EMBEDDING_STATE_PROCESSING}
-    assert await interrupt(second) == "Interrupted. 2 embeddings were cancelled."
+    assert await interrupt(second) == "Interrupted. 2 embeddings and 2 fingerprints were cancelled."
     assert {one.state for one in fake.embeddings.values()} == {embed_pb2.EMBEDDING_STATE_CANCELLED}
 
 
 async def test_interrupt_leaves_what_another_command_watches(environ, fake, films, tmp_path):
     """The watch that the interrupted command has itself does not count."""
-    fake.hang_embeddings = True
+    fake.hang_embeddings = fake.hang_fingerprints = True
 
     async def start(*arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -87,7 +108,7 @@ async def test_interrupt_leaves_what_another_command_watches(environ, fake, film
             stderr=asyncio.subprocess.PIPE,
         )
 
-    first = await start("diff", *films)
+    first = await start("diff", "--time", *films)
     await until_turned(lambda: fake.watches == 2, timeout_s=60)
     watched, other = fake.embeddings.values()
     watching = await start("watch", watched.id)
@@ -111,7 +132,9 @@ async def test_characters_that_the_encoding_lacks_are_escaped(sage, films, tmp_p
     assert outcome.code == 0, outcome.err
     assert "\\u6620\\u753b.mp4" in outcome.out
     outcome = await sage("diff", *films, PYTHONUTF8="0", PYTHONIOENCODING="ascii")
-    assert "####" in outcome.out
+    assert "~~~~" in outcome.out
+    assert "====" in outcome.out
+    assert outcome.out.isascii()
 
 
 async def test_pipe_has_no_escapes_and_no_progress(sage, films):
@@ -126,7 +149,7 @@ async def test_terminal_has_colour_and_progress(sage_in_terminal, films, columns
     assert outcome.code == 1, outcome.out
     assert "\x1b[1;33m" in outcome.out
     assert "━" in outcome.out
-    report = outcome.out[outcome.out.index("2 differences") :]
+    report = outcome.out[outcome.out.index("2 edits") :]
     assert "old.mp4" in report
 
 
@@ -135,10 +158,11 @@ async def test_no_color_is_honoured_in_a_terminal(sage_in_terminal, films):
     outcome = await sage_in_terminal("diff", *films, "--quiet", NO_COLOR="1")
     assert outcome.out == ""
     outcome = await sage_in_terminal("diff", *films, NO_COLOR="1")
-    report = outcome.out[outcome.out.index("2 differences") :]
+    report = outcome.out[outcome.out.index("2 edits") :]
     assert "\x1b[" not in report
     assert "█" in report
-    assert "+" in report
+    assert "~ replaced" in report
+    assert "++++" in report
 
 
 async def test_empty_no_color_is_ignored(sage_in_terminal, films):

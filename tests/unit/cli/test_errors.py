@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_status import rpc_status
 from sage.compare.v1 import compare_pb2
-from sage.embed.v1 import api_key_pb2, embed_pb2
+from sage.embed.v1 import api_key_pb2, embed_pb2, fingerprint_pb2
 from sage.ingest.v1 import ingest_pb2
 from sage_cli.__main__ import main
 from sage_cli.api.errors import explain, in_commands
@@ -18,7 +18,7 @@ from sage_runtime.errors.catalogue import to_status
 
 RPC_NAMES = [
     method.name
-    for module in (ingest_pb2, embed_pb2, api_key_pb2, compare_pb2)
+    for module in (ingest_pb2, embed_pb2, fingerprint_pb2, api_key_pb2, compare_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -65,7 +65,7 @@ def test_every_rpc_has_a_command_or_is_never_named(name):
     """Each command that replaces an RPC exists."""
     text = in_commands(name)
     if text == name:
-        assert name in {"GetUpload", "ReadSegments"}
+        assert name in {"GetUpload", "ReadSegments", "ReadFingerprint", "CancelFingerprint"}
         return
     command = main
     for word in re.fullmatch(r"`sage (.+)`", text)[1].split():

@@ -2,7 +2,7 @@
 
 import pytest
 from rich.progress import Progress
-from sage_cli.show.progress import ProgressBoard, ProgressLog
+from sage_cli.show.progress import ProgressBoard, ProgressLog, share_line
 from sage_cli.show.terminal import Terminal, open_terminal
 
 
@@ -81,3 +81,23 @@ def test_board_writes_to_stderr_if_that_is_no_terminal(capsys, monkeypatch):
 def test_quiet_or_shown_elsewhere_has_no_log(quiet):
     terminal: Terminal = open_terminal(quiet=quiet)
     assert ProgressBoard(terminal, shown=quiet).log is None
+
+
+def test_works_on_a_film_share_its_line():
+    """The bar shows their mean, and the message is that of the one that is furthest behind."""
+    with ProgressBoard(open_terminal()) as board:
+        line = board.line("old.mp4")
+        embedding, fingerprint = share_line(line, "analysing", 2)
+        (task,) = board._progress.tasks
+        embedding.report(0.5, "Embedded 10 of 20 s.")
+        assert (task.description, task.completed, task.fields["message"]) == (
+            "analysing",
+            0.25,
+            "Embedded 10 of 20 s.",
+        )
+        fingerprint.begin_work("fingerprint")
+        fingerprint.report(0.25, "Fingerprinted 5 of 20 s.")
+        assert (task.completed, task.fields["message"]) == (0.375, "Fingerprinted 5 of 20 s.")
+        fingerprint.finish("fingerprinted")
+        assert (task.completed, task.fields["message"]) == (0.75, "Embedded 10 of 20 s.")
+        assert (embedding.label, task.description) == ("old.mp4", "analysing")

@@ -1,0 +1,1 @@
+"""Edit scripts, the results of mode ALIGNED, for people."""
