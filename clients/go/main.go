@@ -62,8 +62,11 @@ func diff(ctx context.Context, old, new string) error {
 		}
 	}
 
+	// Clip by clip at equal times. Mode ALIGNED, the default, also needs the fingerprints of both videos.
 	comparison, err := compare.NewCompareServiceClient(connection).CompareEmbeddings(ctx,
-		&compare.CompareEmbeddingsRequest{EmbeddingIdA: ids[0], EmbeddingIdB: ids[1]})
+		&compare.CompareEmbeddingsRequest{
+			EmbeddingIdA: ids[0], EmbeddingIdB: ids[1], Mode: compare.CompareMode_COMPARE_MODE_TIME,
+		})
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,10 @@ def main() -> None:
         sys.exit("usage: diff.py OLD.mp4 NEW.mp4")
     with grpc.insecure_channel(os.environ.get("SAGE_ADDRESS", "localhost:8080")) as channel:
         a, b = [embed(channel, upload(channel, Path(name))) for name in sys.argv[1:3]]
-        request = compare_pb2.CompareEmbeddingsRequest(embedding_id_a=a, embedding_id_b=b)
+        # Clip by clip at equal times. Mode ALIGNED, the default, also needs the fingerprints of both videos.
+        request = compare_pb2.CompareEmbeddingsRequest(
+            embedding_id_a=a, embedding_id_b=b, mode=compare_pb2.COMPARE_MODE_TIME
+        )
         comparison = compare_pb2_grpc.CompareServiceStub(channel).CompareEmbeddings(request, metadata=METADATA)
     visual = comparison.tracks[0]  # the only one, because the request names no others
     for difference in visual.time.differences:

@@ -36,4 +36,5 @@ a=$(embed "$old")
 b=$(embed "$new")
 watch "$a"
 watch "$b"
-call compare.v1.CompareService/CompareEmbeddings -d "{\"embedding_id_a\": \"$a\", \"embedding_id_b\": \"$b\"}"
+# Clip by clip at equal times. Mode ALIGNED, the default, also needs the fingerprints of both videos.
+call compare.v1.CompareService/CompareEmbeddings -d "{\"embedding_id_a\": \"$a\", \"embedding_id_b\": \"$b\", \"mode\": \"COMPARE_MODE_TIME\"}"

@@ -10,6 +10,7 @@ import { credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import {
   CompareServiceClient,
   CompareEmbeddingsRequest,
+  CompareMode,
   type CompareEmbeddingsResponse,
   differenceKindToJSON,
   mediaDifferenceKindToJSON,
@@ -96,7 +97,8 @@ if (films.length !== 2) {
 const [a, b] = await Promise.all(films.map(async (path) => embed(await upload(path))));
 const comparison = await promise<CompareEmbeddingsResponse>((done) =>
   comparisons.compareEmbeddings(
-    CompareEmbeddingsRequest.fromPartial({ embeddingIdA: a, embeddingIdB: b }),
+    // Clip by clip at equal times. Mode ALIGNED, the default, also needs the fingerprints of both videos.
+    CompareEmbeddingsRequest.fromPartial({ embeddingIdA: a, embeddingIdB: b, mode: CompareMode.COMPARE_MODE_TIME }),
     metadata,
     done,
   ),

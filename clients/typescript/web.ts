@@ -9,6 +9,7 @@ import { fromJson } from "@bufbuild/protobuf";
 import { createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import {
+  CompareMode,
   CompareService,
   DifferenceKind,
   type FrameRange,
@@ -67,7 +68,8 @@ if (films.length !== 2) {
   process.exit(2);
 }
 const [a, b] = await Promise.all(films.map(async (path) => embed(await upload(path))));
-const comparison = await comparisons.compareEmbeddings({ embeddingIdA: a, embeddingIdB: b });
+// Clip by clip at equal times. Mode ALIGNED, the default, also needs the fingerprints of both videos.
+const comparison = await comparisons.compareEmbeddings({ embeddingIdA: a, embeddingIdB: b, mode: CompareMode.TIME });
 const visual = comparison.tracks[0]!; // the only one, because the request names no others
 if (visual.result.case !== "time") throw new Error(`This program cannot read a ${visual.result.case} comparison.`);
 

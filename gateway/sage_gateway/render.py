@@ -19,6 +19,7 @@ _SERVICES = (
     "sage.ingest.v1.IngestService",
     "sage.embed.v1.EmbedService",
     "sage.embed.v1.ApiKeyService",
+    "sage.embed.v1.FingerprintService",
     "sage.compare.v1.CompareService",
 )
 _MAX_JSON_BYTES = 1024 * 1024

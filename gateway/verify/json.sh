@@ -41,6 +41,11 @@ print(len([json.loads(line) for line in sys.argv[1].splitlines()[:-1] if line]))
 json GetEmbedding '"EMBEDDING_STATE_COMPLETED"' "$url/v1/embeddings/$embedding"
 json ListEmbeddings "$embedding" "$url/v1/embeddings?video_id=$video&state=EMBEDDING_STATE_COMPLETED"
 json ReadSegments '"vectors":"[^"]' "$url/v1/embeddings/$embedding/segments?track=visual"
+json CreateFingerprint '"EMBEDDING_STATE_' -d "{\"videoId\": \"$video\"}" "$url/v1/fingerprints"
+json WatchFingerprint '"last":true' -N "$url/v1/fingerprints/$video:watch"
+json GetFingerprint '"EMBEDDING_STATE_COMPLETED"' "$url/v1/fingerprints/$video"
+json ReadFingerprint '"data":"[^"]' "$url/v1/fingerprints/$video/data"
+json CancelFingerprint 'FINGERPRINT_FINISHED' -X POST "$url/v1/fingerprints/$video:cancel"
 json CompareEmbeddings '"similarityPercent":100' -d "{\"embeddingIdA\": \"$embedding\", \"embeddingIdB\": \"$embedding\"}" "$url/v1/comparisons"
 # Without `force` the response would be the embedding above.
 output=$(http -d "{\"videoId\": \"$video\", \"model\": \"local\", \"force\": true}" "$url/v1/embeddings")
@@ -71,6 +76,7 @@ check "an error before the first message has its status" "^404 application/json"
 section "Everything created is deleted"
 json DeleteEmbedding '^\{\}' -X DELETE "$url/v1/embeddings/$embedding"
 http -X DELETE "$url/v1/embeddings/$cancelled" >/dev/null || true
+json DeleteFingerprint '^\{\}' -X DELETE "$url/v1/fingerprints/$video"
 json DeleteVideo '^\{\}' -X DELETE "$url/v1/videos/$video"
 http -X DELETE "$url/v1/videos/$parts_video" >/dev/null || true
 left=$(comm -23 <(python gateway/verify/rpcs.py | sort) <(printf '%s\n' "${called[@]}" | sort -u))

@@ -1,10 +1,12 @@
 """A complete stack, shared by the end-to-end tests."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from fakes.twelvelabs.server import KEY, StandIn
 from sage_local.stack import RunningStack, running_stack
+from support.films import films_at_equal_times
 from support.sage_command import Sage
 
 
@@ -20,6 +22,12 @@ def stack(twelvelabs_server: StandIn) -> Iterator[RunningStack]:
     environment |= {"TWELVELABS_BASE_URL": twelvelabs_server.base_url, "SAGE_TWELVELABS_POLL_SECONDS": "0.2"}
     with running_stack(environment=environment) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two films for mode TIME: their edits do not shift time."""
+    return films_at_equal_times(tmp_path_factory.mktemp("films"))
 
 
 @pytest.fixture

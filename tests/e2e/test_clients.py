@@ -49,16 +49,16 @@ async def run(program: str, films: Sequence[Path], *, stack: RunningStack) -> st
 
 
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "shell"])
-async def test_a_program_finds_the_differences(stack: RunningStack, program: str) -> None:
-    *differences, similar, not_compared = (await run(program, SAMPLES, stack=stack)).splitlines()
+async def test_a_program_finds_the_differences(stack: RunningStack, films: tuple[Path, Path], program: str) -> None:
+    *differences, similar, not_compared = (await run(program, films, stack=stack)).splitlines()
     assert [line.split()[0] for line in differences] == KINDS
     assert all(re.fullmatch(r"\w+( -| \d+\.\d\d-\d+\.\d\d){2}", line) for line in differences)
     assert re.fullmatch(r"picture similar \d+\.\d %", similar)
     assert not_compared == "not compared: audio, MODEL_LACKS_TRACK"
 
 
-async def test_a_shell_script_finds_the_differences(stack: RunningStack) -> None:
-    out = await run("shell", SAMPLES, stack=stack)
+async def test_a_shell_script_finds_the_differences(stack: RunningStack, films: tuple[Path, Path]) -> None:
+    out = await run("shell", films, stack=stack)
     assert re.findall(r'"kind": "DIFFERENCE_KIND_(\w+)"', out) == KINDS
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.films import SAMPLES, re_encode
+from support.films import SAMPLES, TIME_EDITS, re_encode
 from support.sage_command import Sage
 from support.sound import with_sound
 
@@ -23,41 +23,90 @@ def _seconds(side: dict[str, float] | None) -> list[float] | None:
     return side and [side["startSeconds"], side["endSeconds"]]
 
 
-def widened(edit: list[float]) -> list[float]:
-    """Return the clips that a range touches, as one range."""
-    return [edit[0] // CLIP_SECONDS * CLIP_SECONDS, -(-edit[1] // CLIP_SECONDS) * CLIP_SECONDS]
+def widened(edit: tuple[int, int]) -> list[float]:
+    """Return the clips that a range of frames touches, as one range."""
+    start, end = (frame / 24 for frame in edit)
+    return [start // CLIP_SECONDS * CLIP_SECONDS, -(-end // CLIP_SECONDS) * CLIP_SECONDS]
 
 
-def expected() -> list[dict[str, Any]]:
-    """Return the true edits of the samples, widened to clips."""
-    edits = json.loads((SAMPLES / "truth.json").read_text())["edits"]
-    return [
-        {"kind": "changed", "a": widened(edit["a"]), "b": widened(edit["b"])}
-        if edit["kind"] == "changed"
-        else {"kind": edit["kind"], "a": edit["a"], "b": edit["b"]}
-        for edit in edits
-    ]
+def frames_of(side: dict[str, Any] | None) -> list[int] | None:
+    """Return a range in the JSON as frames."""
+    return side and [int(side["firstFrame"]), int(side["endFrame"])]
+
+
+def near(found: list[int] | None, true: list[int] | None, *, frames: int) -> bool:
+    """Return whether both ends of a range are where they should be."""
+    if found is None or true is None:
+        return found == true
+    return all(abs(one - other) <= frames for one, other in zip(found, true, strict=True))
 
 
 async def test_diff_finds_the_true_edits_of_the_samples_and_nothing_else(sage: Sage) -> None:
+    """Cuts to the frame; what fades into the noise of the encoding, to two frames."""
     run = await sage("diff", "--json", str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4"))
+    assert run.code == 1, run.err
+    found = [
+        edit for edit in json.loads(run.out)["tracks"][0]["script"]["edits"] if edit["kind"] != "EDIT_KIND_MATCHED"
+    ]
+    truth = [edit for edit in json.loads((SAMPLES / "truth.json").read_text())["edits"] if edit["kind"] != "MATCHED"]
+    assert [edit["kind"] for edit in found] == [f"EDIT_KIND_{edit['kind']}" for edit in truth]
+    for edit, true in zip(found, truth, strict=True):
+        (change,) = true.get("changes", [{"kind": None, "region": None}])
+        frames = 2 if change["region"] else 0
+        assert near(frames_of(edit["a"]), true["a"], frames=frames), (edit, true)
+        assert near(frames_of(edit["b"]), true["b"], frames=frames), (edit, true)
+        if change["kind"]:
+            assert edit["changes"][0]["kind"] == f"CHANGE_KIND_{change['kind']}", edit
+
+
+async def test_diff_says_what_was_done_as_a_person_would(sage: Sage) -> None:
+    run = await sage("diff", str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4"))
+    assert run.code == 1, run.err
+    summary = " ".join(run.out.split())
+    for words in (
+        ": 8 edits. 2 inserted (4 s), 1 moved (1.5 s), ",
+        "shots replaced, ",
+        "a logo added bottom right at 00:00:12:",
+        "a subtitle added at 00:00:17:",
+    ):
+        assert words in summary
+
+
+async def test_films_without_inserted_time_are_compared_clip_by_clip(sage: Sage, films: tuple[Path, Path]) -> None:
+    """Each difference is widened to clips."""
+    run = await sage("diff", "--time", "--json", *map(str, films))
     assert run.code == 1, run.err
     found = [
         {"kind": KINDS[difference["kind"]], "a": _seconds(difference["a"]), "b": _seconds(difference["b"])}
         for difference in json.loads(run.out)["tracks"][0]["time"]["differences"]
     ]
-    assert found == expected()
+    *changed, (longer, _) = TIME_EDITS
+    assert found == [
+        *({"kind": "changed", "a": widened(span), "b": widened(span)} for span, _ in changed),
+        {"kind": "only_in_b", "a": None, "b": [frame / 24 for frame in longer]},
+    ]
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-async def test_a_re_encode_does_not_differ(sage: Sage, tmp_path: Path, metric: str) -> None:
+async def test_existing_embeddings_are_aligned_by_their_ids(sage: Sage) -> None:
+    ids = [(await sage("embed", str(SAMPLES / name))).word() for name in ("old.mp4", "new.mp4")]
+    compared = await sage("compare", *ids)
+    assert compared.code == 1, compared.err
+    assert "8 edits" in compared.out
+    assert (await sage("diff", *ids)).out == compared.out
+
+
+@pytest.mark.parametrize("options", [(), ("--time",), ("--time", "--metric", "euclidean")])
+async def test_a_re_encode_does_not_differ(sage: Sage, tmp_path: Path, options: tuple[str, ...]) -> None:
     other = re_encode(SAMPLES / "old.mp4", tmp_path / "other.mp4", crf=33, width=320, height=180, keep_sound=True)
-    run = await sage("diff", "--json", "--metric", metric, str(SAMPLES / "old.mp4"), str(other))
+    run = await sage("diff", "--json", *options, str(SAMPLES / "old.mp4"), str(other))
     assert run.code == 0, run.out + run.err
     (track,) = json.loads(run.out)["tracks"]
-    assert track["time"]["differences"] == []
     assert track["similarityPercent"] == 100
-    assert track["time"]["comparedCount"] == 10
+    if options:
+        assert track["time"]["differences"] == []
+        assert track["time"]["comparedCount"] == 10
+    else:
+        assert [edit["kind"] for edit in track["script"]["edits"]] == ["EDIT_KIND_MATCHED"]
 
 
 async def test_a_file_does_not_differ_from_its_copy(sage: Sage, tmp_path: Path) -> None:
@@ -85,20 +134,29 @@ async def test_lost_sound_and_other_channels_are_differences_and_a_dub_is_said_t
         run = await sage("diff", "--json", str(old), str(film))
         assert run.code == 1, run.out + run.err
         document = json.loads(run.out)
-        assert document["tracks"][0]["time"]["differences"] == []
+        assert [edit["kind"] for edit in document["tracks"][0]["script"]["edits"]] == ["EDIT_KIND_MATCHED"]
         assert [one["kind"] for one in document["mediaDifferences"]] == [f"MEDIA_DIFFERENCE_KIND_{kind}"]
-    dub = with_sound(mono, tmp_path / "dub.mp4", keep_seconds=10)
-    run = await sage("diff", str(mono), str(dub))
+    dub = with_sound(old, tmp_path / "dub.mp4", keep_seconds=10)
+    run = await sage("diff", "--time", str(mono), str(dub))
     assert run.code == 0, run.out + run.err
     assert run.out.startswith(
         "The picture is 100% the same.\nSound was not compared: model local has no audio track.\n"
     )
+    run = await sage("diff", str(mono), str(dub))
+    assert run.code == 0, run.out + run.err
+    assert run.out.startswith("No differences: the picture is the same.\nSound was not compared: ")
+    run = await sage("diff", str(mono), str(dub), "--track", "visual", "--track", "audio")
+    assert run.code == 1, run.out + run.err
+    assert run.out.startswith("Picture the same, sound differs.\n")
 
 
-async def test_black_bars_are_said_to_be_why_all_of_the_picture_differs(sage: Sage, tmp_path: Path) -> None:
+async def test_black_bars_are_ignored_or_said_to_be_why_all_of_the_picture_differs(sage: Sage, tmp_path: Path) -> None:
     old = SAMPLES / "old.mp4"
     letterboxed = re_encode(old, tmp_path / "letterboxed.mp4", crf=20, keep_sound=True, bar=44)
     run = await sage("diff", str(old), str(letterboxed))
+    assert run.code == 0, run.out + run.err
+    assert "Letterbox in new: ignored.\n" in run.out
+    run = await sage("diff", "--time", str(old), str(letterboxed))
     assert "Black bars: none in old, letterbox " in run.out, run.out + run.err
     assert "so pictures differ everywhere." in run.out
 
@@ -119,7 +177,7 @@ async def test_the_other_commands_work_one_by_one(sage: Sage) -> None:
     assert video_id not in (await sage("videos")).out
 
 
-async def test_above_every_distance_only_the_longer_end_remains(sage: Sage) -> None:
-    run = await sage("diff", "--json", "--threshold", "2", str(SAMPLES / "old.mp4"), str(SAMPLES / "new.mp4"))
+async def test_above_every_distance_only_the_longer_end_remains(sage: Sage, films: tuple[Path, Path]) -> None:
+    run = await sage("diff", "--time", "--json", "--threshold", "2", *map(str, films))
     differences = json.loads(run.out)["tracks"][0]["time"]["differences"]
     assert [KINDS[difference["kind"]] for difference in differences] == ["only_in_b"]

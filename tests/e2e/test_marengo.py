@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fakes.twelvelabs.server import StandIn
 from sage_local.stack import RunningStack
-from support.films import SAMPLES, re_encode
+from support.films import SAMPLES, TIME_EDITS, re_encode
 from support.leaks import everything_in, leaks
 from support.sage_command import Sage
 from support.sound import with_sound
@@ -24,15 +24,14 @@ def touched(side: dict[str, float] | None) -> list[int]:
 
 
 def true_clips() -> list[int]:
-    """Return the clips that the true edits of the samples touch."""
-    edits = json.loads((SAMPLES / "truth.json").read_text())["edits"]
-    ranges = [dict(zip(("startSeconds", "endSeconds"), edit["b"], strict=True)) for edit in edits]
+    """Return the clips that the true edits of the films touch."""
+    ranges = [{"startSeconds": first / 24, "endSeconds": end / 24} for (first, end), _ in TIME_EDITS]
     return sorted({index for one in ranges for index in touched(one)})
 
 
 async def compared(sage: Sage, *arguments: str) -> dict[str, Any]:
-    """Return what `sage diff` finds."""
-    run = await sage("diff", "--json", *arguments)
+    """Return what `sage diff` finds at equal times, by the vectors alone."""
+    run = await sage("diff", "--time", "--json", *arguments)
     assert run.code in (0, 1), run.err
     document: dict[str, Any] = json.loads(run.out)
     return document
@@ -49,15 +48,17 @@ async def compared(sage: Sage, *arguments: str) -> dict[str, Any]:
     ],
     ids=["left open", "3.0", "3.5", "2.7"],
 )
-async def test_diff_finds_the_true_edits(sage: Sage, twelvelabs: StandIn, options: tuple[str, ...], model: str) -> None:
-    document = await compared(sage, *options, OLD, NEW)
+async def test_diff_finds_the_true_edits(
+    sage: Sage, twelvelabs: StandIn, films: tuple[Path, Path], options: tuple[str, ...], model: str
+) -> None:
+    document = await compared(sage, *options, *map(str, films))
     assert document["model"] == model
     found = sorted(index for one in document["tracks"][0]["time"]["differences"] for index in touched(one["b"]))
     assert found == true_clips()
     # The same films are not paid for again.
     before = twelvelabs.creates_received
     assert before in (0, 2)
-    await compared(sage, *options, OLD, NEW)
+    await compared(sage, *options, *map(str, films))
     assert twelvelabs.creates_received == before
 
 

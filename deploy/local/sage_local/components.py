@@ -136,12 +136,11 @@ def build_components(state: State, ports: Mapping[str, int], *, environment: Map
     admin = {"SAGE_GATEWAY_ADMIN_SOCKET": str(state.sockets() / "gateway.sock")}
     sign_in = prepare_sign_in(state, environment)
     shared |= sign_in.services
+    # One bucket for both: videos and fingerprints have different prefixes.
+    store = s3.environment(BUCKET) | room_settings(state, environment)
     settings = {
-        "ingest": shared
-        | s3.environment(BUCKET)
-        | room_settings(state, environment)
-        | {"SAGE_DATABASE_URL": urls["ingest"]},
-        "embed": shared | key_settings(state, environment) | {"SAGE_DATABASE_URL": urls["embed"]},
+        "ingest": shared | store | {"SAGE_DATABASE_URL": urls["ingest"]},
+        "embed": shared | store | key_settings(state, environment) | {"SAGE_DATABASE_URL": urls["embed"]},
         "compare": shared | {"SAGE_REFLECT_ALSO": ",".join(_SERVICES.values())},
     }
 

@@ -27,7 +27,7 @@ _FAILED_EXIT_CODE = 2
 _RETRY_S = 0.2
 # `sage diff` accepts these in place of files.
 _ID = re.compile(r"(video|embed)_[0-9a-f]{32}")
-_KINDS = {"changed": "changed", "only_in_a": "only in old", "only_in_b": "only in new"}
+_SYMBOLS = {"INSERTED": "+", "DELETED": "-", "MOVED": ">", "CHANGED": "~"}
 
 
 def project_file(path: str) -> Path:
@@ -213,15 +213,17 @@ def _show_truth(truth: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print("\nFor comparison, the edits that were actually made (samples/truth.json):\n")
     for edit in truth["edits"]:
+        if edit["kind"] == "MATCHED":
+            continue
         old, new = (_range(edit[side], truth["frame_rate"]) for side in ("a", "b"))
-        console.print(f"   {_KINDS[edit['kind']]:<14}{old:<25}{new}")
-        console.print(f"   {'':<14}{edit['what']}", style="dim")
+        console.print(f"   {_SYMBOLS[edit['kind']]} {edit['kind'].lower():<10} {old:<25}{new}")
+        console.print(f"     {edit['what']}", style="dim")
 
 
-def _range(seconds: list[float] | None, frame_rate: int) -> str:
-    return "-" if seconds is None else "-".join(_timecode(second, frame_rate) for second in seconds)
+def _range(frames: list[int] | None, frame_rate: int) -> str:
+    return "-" if frames is None else "-".join(_timecode(frame, frame_rate) for frame in frames)
 
 
-def _timecode(seconds: float, frame_rate: int) -> str:
-    whole, frames = divmod(round(seconds * frame_rate), frame_rate)
+def _timecode(frame: int, frame_rate: int) -> str:
+    whole, frames = divmod(frame, frame_rate)
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}:{frames:02}"

@@ -140,7 +140,7 @@ def key_settings(state: State, environment: Mapping[str, str]) -> dict[str, str]
 
 
 def room_settings(state: State, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return ingest's settings for the room on the disk of the state folder.
+    """Return the settings of services that store objects for the room on the disk of the state folder.
 
     PostgreSQL is on the same disk, and SeaweedFS needs room for a volume of 256 MB (more if uploads are fast) to free
     that of deleted films. On a small disk its volumes are smaller, so a quarter of the disk is enough.
