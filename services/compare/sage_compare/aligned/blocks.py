@@ -131,7 +131,7 @@ def _bins(edges: NDArray[np.int64]) -> Bytes:
 
 
 @njit(cache=True, nogil=True)
-def _measure(  # type: ignore[no-untyped-def]
+def _measure(  # type: ignore[no-untyped-def] # numba infers the types
     la, lb, ta, tb, ca, cb, ia, ib, starts, curves, curve, texture_bin, motion_bin, luma, texture, chroma, kind
 ):
     cells, half = la.shape[1], ca.shape[2]

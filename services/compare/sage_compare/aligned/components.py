@@ -133,7 +133,7 @@ def _belong(one: Component, other: Component, stretch: NDArray[np.int64]) -> boo
 
 
 @njit(cache=True, nogil=True)
-def _label(blocks, cells, stretch, count):  # type: ignore[no-untyped-def]
+def _label(blocks, cells, stretch, count):  # type: ignore[no-untyped-def] # numba infers the types
     """Return the root of each cell: one number for cells that are connected in space and time."""
     parent = np.arange(len(blocks))
     here = np.full((ROWS, COLUMNS), -1, np.int64)
@@ -165,7 +165,7 @@ def _label(blocks, cells, stretch, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _root(parent, index):  # type: ignore[no-untyped-def]
+def _root(parent, index):  # type: ignore[no-untyped-def] # numba infers the types
     while parent[index] != index:
         parent[index] = parent[parent[index]]
         index = parent[index]
@@ -173,7 +173,7 @@ def _root(parent, index):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _union(parent, one, other):  # type: ignore[no-untyped-def]
+def _union(parent, one, other):  # type: ignore[no-untyped-def] # numba infers the types
     one, other = _root(parent, one), _root(parent, other)
     if one < other:
         parent[other] = one

@@ -37,7 +37,7 @@ def _flat(luma: NDArray[np.uint8]) -> Map:
 
 
 @njit(cache=True, nogil=True)
-def _best(whole, part):  # type: ignore[no-untyped-def]
+def _best(whole, part):  # type: ignore[no-untyped-def] # numba infers the types
     """Return the least difference between a part and any part of the whole, after two refinements."""
     least, size, x, y = np.inf, 0.0, 0.0, 0.0
     for tried in _SIZES:
@@ -60,7 +60,7 @@ def _best(whole, part):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _distance(whole, part, size, x, y):  # type: ignore[no-untyped-def]
+def _distance(whole, part, size, x, y):  # type: ignore[no-untyped-def] # numba infers the types
     """Return the mean difference between a part and the rectangle of the whole that is enlarged to it."""
     total = 0.0
     for row in range(ROWS):

@@ -116,7 +116,7 @@ def _towards_middle(a: Bytes, b: Bytes) -> tuple[Bytes, Bytes]:
 
 
 @njit(cache=True, nogil=True)
-def _fit_blocks(la, lb, ca, cb, ia, ib, starts, fits):  # type: ignore[no-untyped-def]
+def _fit_blocks(la, lb, ca, cb, ia, ib, starts, fits):  # type: ignore[no-untyped-def] # numba infers the types
     """Fit b = gain * a + offset to each block: levels of change, gain and offset of luma, and levels that remain."""
     cells, half = la.shape[1], ca.shape[2]
     xa, xb = np.empty(cells, np.float32), np.empty(cells, np.float32)
@@ -160,7 +160,7 @@ def _fit_blocks(la, lb, ca, cb, ia, ib, starts, fits):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def _fit(xa, xb):  # type: ignore[no-untyped-def]
+def _fit(xa, xb):  # type: ignore[no-untyped-def] # numba infers the types
     """Fit by reduced major axes, which is the same both ways, without the cells that keep away from the line."""
     away = np.abs(xa - xb)
     before = np.median(away)

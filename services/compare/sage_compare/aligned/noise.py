@@ -108,7 +108,7 @@ def _quantile(counts: NDArray[np.float64], share: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _count(kind, luma, texture, chroma):  # type: ignore[no-untyped-def]
+def _count(kind, luma, texture, chroma):  # type: ignore[no-untyped-def] # numba infers the types
     counts = np.zeros((3, CLASSES, 256), np.int64)
     for block in range(len(kind)):
         for cell in range(kind.shape[1]):
@@ -120,7 +120,7 @@ def _count(kind, luma, texture, chroma):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _score(kind, luma, texture, chroma, by_luma, by_texture, by_chroma, graded, scores):  # type: ignore[no-untyped-def]
+def _score(kind, luma, texture, chroma, by_luma, by_texture, by_chroma, graded, scores):  # type: ignore[no-untyped-def] # numba infers the types
     for block in range(len(kind)):
         for cell in range(kind.shape[1]):
             own = kind[block, cell]
@@ -138,7 +138,7 @@ def peaks_of(scores: Bytes) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True)
-def _peaks(scores, peaks):  # type: ignore[no-untyped-def]
+def _peaks(scores, peaks):  # type: ignore[no-untyped-def] # numba infers the types
     for block in range(len(scores)):
         first = second = third = fourth = 0
         for value in scores[block]:
@@ -154,5 +154,5 @@ def _peaks(scores, peaks):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _chroma_cell(cell):  # type: ignore[no-untyped-def]
+def _chroma_cell(cell):  # type: ignore[no-untyped-def] # numba infers the types
     return cell // 64 * 16 + cell % 32 // 2

@@ -114,7 +114,7 @@ def signals(
 
 
 @njit(cache=True, nogil=True)
-def _windows(a, b, ka, kb, firsts, ends, good, numbers):  # type: ignore[no-untyped-def]
+def _windows(a, b, ka, kb, firsts, ends, good, numbers):  # type: ignore[no-untyped-def] # numba infers the types
     for window in range(len(firsts)):
         first, end = firsts[window], ends[window]
         level_a, level_b = np.int64(0), np.int64(0)
@@ -146,7 +146,7 @@ def _windows(a, b, ka, kb, firsts, ends, good, numbers):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def _compare(a, b, ka, kb, first, end, lag):  # type: ignore[no-untyped-def]
+def _compare(a, b, ka, kb, first, end, lag):  # type: ignore[no-untyped-def] # numba infers the types
     """Return distance and gain of a window in half decibels."""
     loudest_a, loudest_b = np.int64(0), np.int64(0)
     for step in range(first, end):
@@ -185,7 +185,7 @@ def _compare(a, b, ka, kb, first, end, lag):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _steps(a, b, ka, kb, lag, numbers):  # type: ignore[no-untyped-def]
+def _steps(a, b, ka, kb, lag, numbers):  # type: ignore[no-untyped-def] # numba infers the types
     for step in range(len(ka)):
         at_a, at_b = ka[step], kb[step] + lag
         if not (0 <= at_a < len(a) and 0 <= at_b < len(b)):
