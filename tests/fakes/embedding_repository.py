@@ -45,13 +45,14 @@ class FlagFeed(ChangeFeed, Subscription):
         finally:
             self.subscribed -= 1
 
-    async def wait(self, timeout_s: float) -> None:
+    async def wait(self, timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
         except TimeoutError:
-            pass
+            return False
         self._changed.clear()
+        return True
 
 
 @dataclass

@@ -138,6 +138,22 @@ async def test_spurious_wakes_yield_nothing_and_do_not_delay_heartbeats(reposito
         assert 0.08 < asyncio.get_running_loop().time() - started < 1
 
 
+async def test_heartbeats_read_nothing(repository, feed, embedding_id):
+    async with aclosing(
+        watch(
+            embedding_id,
+            after_revision=0,
+            reads=SharedReads(repository),
+            feed=feed,
+            times=WatchTimes(heartbeat_s=0.01, poll_s=60),
+            not_found=embedding_not_found,
+        )
+    ) as changes:
+        await anext(changes)
+        repository.away = 1
+        assert [await anext(changes) for _ in range(3)] == [None, None, None]
+
+
 async def test_an_unavailable_store_ends_the_watch(repository, feed, embedding_id):
     changes = watch(
         embedding_id,

@@ -26,27 +26,31 @@ class _EventSubscription(Subscription):
     """A flag: after any number of changes the watch reads the row once and has the latest state."""
 
     def __init__(self) -> None:
-        self._changed = asyncio.Event()
+        self._awake = asyncio.Event()
+        self._changed = False
         self._closed = False
 
-    async def wait(self, timeout_s: float) -> None:
-        # Spurious wake-ups are allowed, so the timer may set the event: asyncio.timeout costs three times as much, and
-        # one change may wake a thousand watches.
-        timer = asyncio.get_running_loop().call_later(timeout_s, self._changed.set)
+    async def wait(self, timeout_s: float) -> bool:
+        # The timer sets the event: asyncio.timeout costs three times as much, and one change may wake a thousand
+        # watches.
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._awake.set)
         try:
-            await self._changed.wait()
+            await self._awake.wait()
         finally:
             timer.cancel()
         if self._closed:
             raise SageError(Reason.SERVICE_UNAVAILABLE, detail="the server is stopping", service="embed")
-        self._changed.clear()
+        self._awake.clear()
+        changed, self._changed = self._changed, False
+        return changed
 
     def close(self) -> None:
         self._closed = True
-        self._changed.set()
+        self._awake.set()
 
     def wake(self) -> None:
-        self._changed.set()
+        self._changed = True
+        self._awake.set()
 
 
 class PostgresChangeFeed(ChangeFeed):

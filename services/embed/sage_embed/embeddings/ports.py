@@ -168,8 +168,8 @@ class WorkRepository(JobRepository[Embedding], Protocol):
 class Subscription(Protocol):
     """Reports changes to one embedding or fingerprint."""
 
-    async def wait(self, timeout_s: float) -> None:
-        """Return once it may have changed since the last call, or after `timeout_s`.
+    async def wait(self, timeout_s: float) -> bool:
+        """Return `True` once it may have changed since the last call, or `False` after `timeout_s`.
 
         Raises:
             SageError: SERVICE_UNAVAILABLE if the process is stopping and reports no further changes.

@@ -134,12 +134,14 @@ async def watch(
                 quiet_since = now()
             if current.finished:
                 return
-            until_heartbeat_s = quiet_since + times.heartbeat_s - now()
-            if until_heartbeat_s <= 0:
-                yield None
-                quiet_since = now()
-                until_heartbeat_s = times.heartbeat_s
-            await subscription.wait(min(until_heartbeat_s, _until_poll_s(watched_id, now(), every_s=times.poll_s)))
+            poll_at = now() + _until_poll_s(watched_id, now(), every_s=times.poll_s)
+            # Nothing is read for a heartbeat: the heartbeats of watches that began at different times share no read.
+            changed = False
+            while not changed and now() < poll_at:
+                if now() >= quiet_since + times.heartbeat_s:
+                    yield None
+                    quiet_since = now()
+                changed = await subscription.wait(min(quiet_since + times.heartbeat_s, poll_at) - now())
 
 
 def _until_poll_s(watched_id: str, now: float, *, every_s: float) -> float:
