@@ -264,6 +264,8 @@ def test_duration(seconds, words):
         ("TONE", "PQ", "SDR", "HDR (PQ) in old against SDR in new: the tone curve is ignored."),
         ("LOUDNESS", "0", "-6", "New is 6 dB softer throughout: ignored."),
         ("LOUDNESS", "", "loud", "Loudness loud throughout: ignored."),
+        ("END_FRAMES", "1", "0", "1 frame more at the ends of old: ignored."),
+        ("END_FRAMES", "1", "2", "1 frame more at the ends of old and 2 frames more at the ends of new: ignored."),
         ("UNSPECIFIED", "x", "y", "x in old against y in new: ignored."),
     ],
 )

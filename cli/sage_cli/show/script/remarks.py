@@ -23,6 +23,13 @@ def describe_normalization(normalization: compare_pb2.Normalization) -> str:
         return f"{_HDR_NAMES.get(a, a)} in old against {_HDR_NAMES.get(b, b)} in new: the tone curve is ignored."
     if kind == compare_pb2.NORMALIZATION_KIND_LOUDNESS:
         return f"{_louder(b)}: ignored."
+    if kind == compare_pb2.NORMALIZATION_KIND_END_FRAMES:
+        more = [
+            f"{count} frame{'s' * (count != '1')} more at the ends of {film}"
+            for count, film in ((a, "old"), (b, "new"))
+            if count != "0"
+        ]
+        return f"{' and '.join(more)}: ignored."
     return f"{a} in old against {b} in new: ignored."
 
 

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from sage_compare.aligned import edges, explain, gaps, kernels, orient, pictures, retime, split, viterbi
+from sage_compare.aligned import edges, explain, gaps, kernels, orient, pictures, resampled, retime, split, viterbi
 from sage_compare.aligned.chain import order_of
 from sage_compare.aligned.changes import find_changes
+from sage_compare.aligned.end_frames import without_end_frames
 from sage_compare.aligned.inputs import Film, Options
 from sage_compare.aligned.lines import LineFinder
 from sage_compare.aligned.normalize import Normalized, normalize
@@ -30,12 +31,16 @@ def align(a: Film, b: Film, options: Options) -> EditScript:
         normalizations = tuple(orient.swapped_normalization(one) for one in normalizations)
     if normal.bars:
         options = replace(options, ignored_a=(*options.ignored_a, *normal.bars))
-    found = find_changes(*films, split.stretches(tiles), options, resampled=bool(normal.bars))
-    edits = tuple(split.split(tiles, found.changes))
+    stretches = split.stretches(tiles)
+    if resampled.resampled(normal.pair):
+        stretches = [resampled.of_one_moment(films[0].fingerprint, films[1].fingerprint, one) for one in stretches]
+    found = find_changes(*films, stretches, options, resampled=bool(normal.bars))
+    edits, ignored = without_end_frames(split.split(tiles, found.changes))
     check(edits, len(a.fingerprint), len(b.fingerprint))
     return EditScript(
-        edits,
-        normalizations=normalizations,
+        tuple(edits),
+        # Where frames do not correspond one to one, one more is part of the conversion.
+        normalizations=normalizations if resampled.resampled(normal.pair) else (*normalizations, *ignored),
         noise=found.noise,
         residuals=found.residuals,
         burn_ins=found.burn_ins,
@@ -57,7 +62,11 @@ def structure(normal: Normalized) -> list[Tile]:
     if more:
         pieces = viterbi.choose(pair, lines + more, black)
     pieces = edges.refine(pair, edges.straighten(pair, pieces))
+    if resampled.resampled(pair):
+        pieces = resampled.joined(pair, fingerprint_a, fingerprint_b, pieces)
     order = gaps.fill(pair, order_of(pair, pieces), step)
+    if resampled.resampled(pair):
+        order = resampled.closed(pair, order)
     tiles = tile(order, [], len(pair.a), len(pair.b))
     tiles = explain.explain(fingerprint_a, fingerprint_b, pair, tiles)
     return [_with_map(pair, one) for one in tiles]
@@ -69,5 +78,6 @@ def _with_map(pair: kernels.Pair, one: Tile) -> Tile:
     altered = one.edit.kind is EditKind.CHANGED and one.edit.changes[0].kind is not ChangeKind.RETIMED
     if line is None or a is None or b is None or altered:
         return one
-    numbers = kernels.frames_along(pair, line.rate, line.start, b.first, b.end)
+    along = resampled.frames_near if resampled.resampled(pair) else kernels.frames_along
+    numbers = along(pair, line.rate, line.start, b.first, b.end)
     return Tile(one.edit, line, np.clip(numbers, a.first, a.end - 1))

@@ -327,10 +327,11 @@ def viterbi(
             holder[j, s] = active[s]
             line = lines[active[s]]
             cost = line_cost(pair, line, j)
-            if j == 0:
-                following[s] = cost
-                continue
             position = line[RATE] * pair.u[j] + line[START]
+            if j == 0:
+                # What a has before is left out, which is a jump as well.
+                following[s] = cost + (forward if position > 0.5 else 0.0)
+                continue
             best, source = 1e30, -1
             entry = line[ENTRY]
             if not fresh[s] and holder[j - 1, s] == active[s]:
@@ -375,6 +376,13 @@ def viterbi(
                 at[s] = lines[active[s], RATE] * pair.u[j] + lines[active[s], START]
         current, following = following, current
     path = np.empty(frames, np.int32)
+    last_position = float(pair.a.shape[0] - 1)
+    if pair.shown.size:
+        last_position = np.searchsorted(pair.shown, pair.a.shape[0] - 1) / LUT_STEPS
+    for s in range(slot_count):
+        # So is what a has after the last frame.
+        if frames and holder[frames - 1, s] >= 0 and at[s] < last_position - 0.5:
+            current[s] += forward
     state = 0
     for s in range(states):
         if current[s] < current[state]:

@@ -64,7 +64,7 @@ class LineFinder:
         self.step = step
         self.frames_b = len(pair.b)
         self.lines: list[Line] = []
-        self._by_start: dict[tuple[float, float], list[Line]] = defaultdict(list)
+        self._by_start: dict[tuple[float, int], list[Line]] = defaultdict(list)
         self._cover = np.full(self.frames_b, 2.0, np.float32)
         self._owner = np.full(self.frames_b, -1, np.int32)
         self.well = NONE_COST / 2
@@ -74,11 +74,21 @@ class LineFinder:
         """Find the lines of the pair by queries that are denser in the gaps between the lines found."""
         spacing = max(SPACING[0], self.frames_b // MOST_QUERIES)
         self.query(range(min(spacing, self.frames_b) // 2, self.frames_b, spacing))
+        self._follow_ends()
         if self.lines:
             self._set_cap()
         for spacing in SPACING[1:]:
             self.query(self._uncovered(spacing))
         return self.lines
+
+    def _follow_ends(self) -> None:
+        """Follow the lines on which the films begin together and end together: in a still shot seeds miss them."""
+        last = self.frames_b - 1
+        length_a = len(self.pair.a) if not self.pair.shown.size else self.pair.shown.size / kernels.LUT_STEPS
+        for frame, position in ((0, 0.0), (last, length_a - 1.0)):
+            start = round((position - float(self.pair.u[frame])) / self.step) * self.step
+            if kernels.frame_at(self.pair, 1.0, start, frame) >= 0 and not self._known(1.0, start, frame):
+                self.follow(1.0, start, frame)
 
     def explained(self) -> float:
         """Return what the lines save against frames without a counterpart, over all frames of b."""
@@ -148,7 +158,7 @@ class LineFinder:
             self.follow(1.0, start, frame)
 
     def _known(self, rate: float, start: float, frame: int) -> bool:
-        return any(line.first <= frame < line.end for line in self._by_start[rate, start])
+        return any(line.first <= frame < line.end for line in self._by_start[_place(rate, start)])
 
     def follow(self, rate: float, start: float, frame: int) -> Line | None:
         """Follow a line from a frame of b and keep it if it explains enough."""
@@ -162,12 +172,17 @@ class LineFinder:
 
     def add(self, line: Line) -> None:
         """Keep a line."""
-        self._by_start[line.rate, line.start].append(line)
+        self._by_start[_place(line.rate, line.start)].append(line)
         self.lines.append(line)
         costs = kernels.costs_along(self.pair, line.row(len(self.pair.a)), line.first, line.end)
         part = self._cover[line.first : line.end]
         self._owner[line.first : line.end][costs < part] = len(self.lines) - 1
         np.minimum(part, costs, out=part)
+
+
+def _place(rate: float, start: float) -> tuple[float, int]:
+    """Return what lines have in common that lead to the same frames."""
+    return rate, round(start * kernels.LUT_STEPS)
 
 
 def runs_of(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

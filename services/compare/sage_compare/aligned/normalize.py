@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
-from sage_compare.aligned import kernels, pictures
+from sage_compare.aligned import kernels, pictures, resampled, viterbi
 from sage_compare.aligned.inputs import Film, Options
 from sage_compare.aligned.lines import NONE_COST, LineFinder
 from sage_compare.aligned.script import Normalization, NormalizationKind, Region
@@ -15,6 +15,8 @@ from sage_compare.aligned.script import Normalization, NormalizationKind, Region
 FULL = Region(0.0, 0.0, 1.0, 1.0)
 SAME_RATE = 1e-4
 """Relative difference of two frame rates that are the same."""
+SAME_LENGTH = 0.005
+"""Relative difference of two lengths that are the same."""
 PROBES = 64
 """Frames of b by which two ways to compare are judged."""
 BETTER = 1.03
@@ -60,10 +62,31 @@ def _plain(a: Film, b: Film, weight: NDArray[np.float32]) -> Normalized:
 
 def _explained(normalized: Normalized) -> float:
     """Return how much of b the frames of a explain, by a few frames of b and what follows from them."""
+    return _probed(normalized).explained() / (NONE_COST * len(normalized.pair.b))
+
+
+def _probed(normalized: Normalized) -> LineFinder:
+    """Return the lines through a few frames of b."""
     finder = LineFinder(normalized.pair, normalized.step)
     frames = len(normalized.pair.b)
     finder.query(range(frames // (2 * PROBES), frames, max(frames // PROBES, 1)))
-    return finder.explained() / (NONE_COST * frames)
+    return finder
+
+
+def _by_one_path(normalized: Normalized) -> float:
+    """Return how much of b one path along few lines explains: each change of line costs."""
+    pair = normalized.pair
+    finder = _probed(normalized)
+    pieces = viterbi.choose(pair, finder.lines, np.zeros(len(pair.b), np.bool_))
+    on_lines = [piece for piece in pieces if piece.line is not None]
+    explained = sum(
+        float((NONE_COST - kernels.costs_along(pair, piece.line.row(len(pair.a)), piece.first, piece.end)).sum())
+        for piece in on_lines
+        if piece.line is not None
+    )
+    starts = np.array([piece.line.start for piece in on_lines if piece.line is not None])
+    jumps = int((np.abs(np.diff(starts)) > resampled.slack_of(pair)).sum())
+    return (explained - viterbi.FORWARD * jumps) / (NONE_COST * len(pair.b))
 
 
 # Frame rate.
@@ -78,13 +101,24 @@ def _frame_rate(plain: Normalized) -> Normalized:
     if not differ and not (_varies(plain.a) or _varies(plain.b)):
         return plain
     timed = replace(plain, pair=_by_time(plain, float(rate_a)), step=0.5)
-    converted = _explained(timed) > BETTER * _explained(plain)
+    converted = _by_one_path(timed) > _needed(plain) * _by_one_path(plain)
     chosen = timed if converted else plain
     if not differ:
         return chosen
     kind = NormalizationKind.FRAME_RATE_CONVERTED if converted else NormalizationKind.FRAME_RATE_CONFORMED
     found = Normalization(kind, _text(rate_a), _text(rate_b))
     return replace(chosen, found=(*chosen.found, found))
+
+
+def _needed(plain: Normalized) -> float:
+    """Return how much better the frames must be explained by time than by number to be compared by time.
+
+    Films as long as each other, with another number of frames, were most likely converted.
+    """
+    a, b = plain.a.fingerprint, plain.b.fingerprint
+    as_long = abs(a.duration_seconds - b.duration_seconds) <= SAME_LENGTH * max(a.duration_seconds, b.duration_seconds)
+    as_many = abs(len(a) - len(b)) <= SAME_LENGTH * max(len(a), len(b))
+    return 1.0 / BETTER if as_long and not as_many else BETTER
 
 
 def _rate(film: Film) -> Fraction | None:

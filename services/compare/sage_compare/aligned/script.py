@@ -54,6 +54,7 @@ class NormalizationKind(Enum):
     FRAME_RATE_CONVERTED = auto()
     TONE = auto()
     LOUDNESS = auto()
+    END_FRAMES = auto()
 
 
 class Sensitivity(Enum):

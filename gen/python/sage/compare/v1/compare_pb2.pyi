@@ -283,6 +283,8 @@ class _NormalizationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Nor
     """One curve of brightness over the whole film, as between HDR and SDR: `SDR`, `PQ` or `HLG`."""
     NORMALIZATION_KIND_LOUDNESS: _NormalizationKind.ValueType  # 5
     """Loudness of the whole film: decibels of b above a, in b."""
+    NORMALIZATION_KIND_END_FRAMES: _NormalizationKind.ValueType  # 6
+    """A frame at the beginning or the end that only one of the films has: the number of such frames, such as `1` and `0`."""
 
 class NormalizationKind(_NormalizationKind, metaclass=_NormalizationKindEnumTypeWrapper):
     """What was taken out before the films were compared."""
@@ -299,6 +301,8 @@ NORMALIZATION_KIND_TONE: NormalizationKind.ValueType  # 4
 """One curve of brightness over the whole film, as between HDR and SDR: `SDR`, `PQ` or `HLG`."""
 NORMALIZATION_KIND_LOUDNESS: NormalizationKind.ValueType  # 5
 """Loudness of the whole film: decibels of b above a, in b."""
+NORMALIZATION_KIND_END_FRAMES: NormalizationKind.ValueType  # 6
+"""A frame at the beginning or the end that only one of the films has: the number of such frames, such as `1` and `0`."""
 Global___NormalizationKind: _TypeAlias = NormalizationKind  # noqa: Y015
 
 class _Sensitivity:
