@@ -4,7 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from sage_compare.aligned import edges, explain, gaps, kernels, orient, pictures, resampled, retime, split, viterbi
+from sage_compare.aligned import (
+    edges,
+    explain,
+    gaps,
+    joints,
+    kernels,
+    orient,
+    pictures,
+    resampled,
+    retime,
+    split,
+    viterbi,
+)
 from sage_compare.aligned.chain import order_of
 from sage_compare.aligned.changes import find_changes
 from sage_compare.aligned.end_frames import without_end_frames
@@ -31,16 +43,15 @@ def align(a: Film, b: Film, options: Options) -> EditScript:
         normalizations = tuple(orient.swapped_normalization(one) for one in normalizations)
     if normal.bars:
         options = replace(options, ignored_a=(*options.ignored_a, *normal.bars))
-    stretches = split.stretches(tiles)
-    if resampled.resampled(normal.pair):
-        stretches = [resampled.of_one_moment(films[0].fingerprint, films[1].fingerprint, one) for one in stretches]
+    exact = not resampled.resampled(normal.pair)
+    stretches = split.stretches(tiles, films[0].fingerprint, films[1].fingerprint, exact=exact)
     found = find_changes(*films, stretches, options, resampled=bool(normal.bars))
     edits, ignored = without_end_frames(split.split(tiles, found.changes))
     check(edits, len(a.fingerprint), len(b.fingerprint))
     return EditScript(
         tuple(edits),
         # Where frames do not correspond one to one, one more is part of the conversion.
-        normalizations=normalizations if resampled.resampled(normal.pair) else (*normalizations, *ignored),
+        normalizations=(*normalizations, *ignored) if exact else normalizations,
         noise=found.noise,
         residuals=found.residuals,
         burn_ins=found.burn_ins,
@@ -61,7 +72,7 @@ def structure(normal: Normalized) -> list[Tile]:
     more = edges.nudged(pair, pieces, step) + retime.retimed(finder, pieces) + retime.held(pair, pieces)
     if more:
         pieces = viterbi.choose(pair, lines + more, black)
-    pieces = edges.refine(pair, edges.straighten(pair, pieces))
+    pieces = joints.jointed(pair, edges.refine(pair, edges.straighten(pair, pieces)))
     if resampled.resampled(pair):
         pieces = resampled.joined(pair, fingerprint_a, fingerprint_b, pieces)
     order = gaps.fill(pair, order_of(pair, pieces), step)

@@ -108,6 +108,8 @@ def order_of(pair: kernels.Pair, pieces: list[Piece]) -> Order:
     repeats: list[Matched] = []
     for k in numbers:
         piece = found[k]
+        if chain:
+            chain[-1], piece = _met(chain[-1], piece)
         if chain and piece.a.first < chain[-1].a.end:
             before, piece, again = _parted(pair, chain[-1], piece)
             chain[-1] = before
@@ -128,6 +130,19 @@ def order_of(pair: kernels.Pair, pieces: list[Piece]) -> Order:
             else:
                 repeats.append(part)
     return Order(chain, moved, repeats)
+
+
+def _met(before: Matched, after: Matched) -> tuple[Matched, Matched]:
+    """Return two pieces, one of them at another speed, so that they touch in a too if they nearly do."""
+    apart = after.a.first - before.a.end
+    retimed_after = before.line.rate == 1.0
+    if not apart or before.b.end != after.b.first or retimed_after == (after.line.rate == 1.0):
+        return before, after
+    if abs(apart) > max(1.0, before.line.rate, after.line.rate):
+        return before, after
+    if retimed_after:
+        return before, replace(after, a=Frames(before.a.end, max(after.a.end, before.a.end + 1)))
+    return replace(before, a=Frames(min(before.a.first, after.a.first - 1), after.a.first)), after
 
 
 def _parted(pair: kernels.Pair, before: Matched, after: Matched) -> tuple[Matched, Matched, list[Matched]]:
@@ -153,6 +168,7 @@ def _parted(pair: kernels.Pair, before: Matched, after: Matched) -> tuple[Matche
     left_over = [before.part(pair, cut_before, before.b.end)] if cut_before < before.b.end else []
     left_over += [after.part(pair, after.b.first, cut_after)] if cut_after > after.b.first else []
     kept = before.part(pair, before.b.first, cut_before)
+    kept = replace(kept, a=Frames(before.a.first, max(kept.a.end, before.a.first + 1)))
     rest = after.part(pair, cut_after, after.b.end)
     if rest.a.first < kept.a.end:
         rest = replace(rest, a=Frames(min(kept.a.end, rest.a.end - 1), rest.a.end))

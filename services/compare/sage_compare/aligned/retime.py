@@ -48,8 +48,13 @@ def retimed(finder: LineFinder, pieces: Sequence[Piece]) -> list[Line]:
         if line is None:
             continue
         line = _better_part(finder.pair, line, *spent)
-        if line is not None and line.cost <= finder.well and not any(_same(line, other) for other in found):
+        if line is None or line.cost > finder.well:
+            continue
+        same = [k for k, other in enumerate(found) if _same(finder.pair, line, other)]
+        if not same:
             found.append(line)
+        elif line.score > found[same[0]].score:
+            found[same[0]] = line
     return found
 
 
@@ -90,8 +95,15 @@ def _better_part(
     return line
 
 
-def _same(line: Line, other: Line) -> bool:
-    return line.rate == other.rate and line.start == other.start and line.first <= other.end and other.first <= line.end
+def _same(pair: kernels.Pair, line: Line, other: Line) -> bool:
+    """Return whether two lines lead to the same frames, to within one, wherever both are."""
+    first, end = max(line.first, other.first), min(line.end, other.end)
+    if end - first < min(line.end - line.first, other.end - other.first) / 2:
+        return False
+    apart = [
+        abs((line.rate - other.rate) * float(pair.u[frame]) + line.start - other.start) for frame in (first, end - 1)
+    ]
+    return max(apart) <= 1.0
 
 
 def _guesses(finder: LineFinder, pieces: Sequence[Piece]) -> list[tuple[float, float, int]]:

@@ -5,19 +5,30 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from sage_fingerprint.model import Fingerprint
 
+from sage_compare.aligned import resampled
 from sage_compare.aligned.inputs import Stretch
 from sage_compare.aligned.script import Change, Edit, EditKind, Frames
 from sage_compare.aligned.tiling import Tile
 
 
-def stretches(tiles: Sequence[Tile]) -> list[Stretch]:
-    """Return the frames of a and b that show the same, in which small changes are looked for."""
-    return [
-        Stretch(tile.shows, np.arange(tile.edit.b.first, tile.edit.b.end, dtype=np.int32))
-        for tile in tiles
-        if tile.shows is not None and tile.edit.b is not None
-    ]
+def stretches(tiles: Sequence[Tile], a: Fingerprint, b: Fingerprint, *, exact: bool) -> list[Stretch]:
+    """Return the frames of a and b that show the same, in which small changes are looked for.
+
+    Args:
+        tiles: The tiles.
+        a: One film.
+        b: The other film.
+        exact: Whether frames correspond one to one where the speed is the same.
+    """
+    found = []
+    for tile in tiles:
+        if tile.shows is None or tile.edit.b is None:
+            continue
+        stretch = Stretch(tile.shows, np.arange(tile.edit.b.first, tile.edit.b.end, dtype=np.int32))
+        found.append(stretch if exact and tile.edit.rate == 1.0 else resampled.of_one_moment(a, b, stretch))
+    return found
 
 
 def split(tiles: Sequence[Tile], changes: Sequence[Change]) -> list[Edit]:
