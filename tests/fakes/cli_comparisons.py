@@ -72,6 +72,9 @@ class FakeCompareService(compare_pb2_grpc.CompareServiceServicer):
             )
         else:
             script = given or default_script(rate)
+            if spec.name == "audio" and not given:
+                # The shot was replaced with its sound.
+                script.edits[1].changes[0].kind = compare_pb2.CHANGE_KIND_SOUND_REPLACED
         return compare_pb2.TrackComparison(
             name=spec.name,
             a_covered=frame_range(0, seconds[0], rate),

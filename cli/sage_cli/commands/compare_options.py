@@ -9,14 +9,15 @@ from typing import Any
 
 import click
 from sage.compare.v1 import compare_pb2
+from sage.embed.v1 import embed_pb2
 
 from sage_cli.commands.options import SIDES, FiniteFloat
-from sage_cli.show.comparison import DEFAULT_TRACK, METRIC_NAMES
+from sage_cli.show.comparison import DEFAULT_TRACK, METRIC_NAMES, SOUND_TRACK
 
 MAX_THRESHOLD = 2.0
 WHOLE_VIDEO_TRACK = "video"
 # The tracks that are aligned: by the fingerprints of the picture and of the sound.
-ALIGNED_TRACKS = ("visual", "audio")
+ALIGNED_TRACKS = (DEFAULT_TRACK, SOUND_TRACK)
 # The contract's limit, for each film.
 MAX_IGNORED_REGIONS = 16
 _METRICS = {name: value for value, name in METRIC_NAMES.items()}
@@ -100,6 +101,7 @@ class CompareOptions:
         min_strength: The strength from which changes are reported; None for that of the sensitivity.
         ignored: The parts of the picture of each film that are not compared.
         from_zero: Whether printed times are counted from 0, whatever the timecode of the files.
+        sound_too: Whether the sound is compared beside `tracks` if both films have any.
     """
 
     tracks: tuple[compare_pb2.TrackSpec, ...]
@@ -109,6 +111,7 @@ class CompareOptions:
     min_strength: float | None = None
     ignored: tuple[tuple[compare_pb2.Region, ...], tuple[compare_pb2.Region, ...]] = ((), ())
     from_zero: bool = False
+    sound_too: bool = False
 
     @property
     def aligned(self) -> bool:
@@ -120,14 +123,16 @@ class CompareOptions:
         """The tracks that are compared."""
         return tuple(track.name for track in self.tracks)
 
-    def request(self, embedding_id_a: str, embedding_id_b: str) -> compare_pb2.CompareEmbeddingsRequest:
+    def request(self, a: embed_pb2.Embedding, b: embed_pb2.Embedding) -> compare_pb2.CompareEmbeddingsRequest:
         """Return the request for a comparison of two embeddings."""
+        heard = self.sound_too and a.media.audio_tracks and b.media.audio_tracks
+        sound = (compare_pb2.TrackSpec(name=SOUND_TRACK),) if heard else ()
         return compare_pb2.CompareEmbeddingsRequest(
-            embedding_id_a=embedding_id_a,
-            embedding_id_b=embedding_id_b,
+            embedding_id_a=a.id,
+            embedding_id_b=b.id,
             mode=self.mode,
             metric=self.metric,
-            tracks=self.tracks,
+            tracks=(*self.tracks, *sound),
             sensitivity=self.sensitivity,
             min_strength=self.min_strength,
             ignored_regions_a=self.ignored[0],
@@ -143,10 +148,10 @@ def compare_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "tracks",
         type=TrackType(),
         multiple=True,
-        default=[DEFAULT_TRACK],
         metavar="NAME[:THRESHOLD]",
         help="Track to compare: visual or audio; with --time every track that the model makes, optionally with its "
-        f"own threshold. May be repeated.  [default: {DEFAULT_TRACK}]",
+        f"own threshold. May be repeated.  [default: {DEFAULT_TRACK}, and {SOUND_TRACK} if both films have sound; with "
+        f"--time: {DEFAULT_TRACK}]",
     )
     @click.option(
         "--sensitivity",
@@ -221,7 +226,7 @@ def compare_options(command: Callable[..., Any]) -> Callable[..., Any]:
             compare_pb2.TrackSpec(
                 name=track.name, threshold=track.threshold if track.HasField("threshold") else threshold
             )
-            for track in tracks
+            for track in tracks or [compare_pb2.TrackSpec(name=DEFAULT_TRACK)]
         )
         comparing = CompareOptions(
             tracks=chosen,
@@ -231,6 +236,7 @@ def compare_options(command: Callable[..., Any]) -> Callable[..., Any]:
             min_strength=min_strength,
             ignored=_by_film(regions),
             from_zero=timecode == "zero",
+            sound_too=not tracks and not by_time,
         )
         return command(*positional, comparing=comparing, **arguments)
 

@@ -63,15 +63,16 @@ def diff(
     \b
     Examples:
       sage diff old.mp4 new.mp4
-      sage diff old.mp4 new.mp4 --track visual --track audio
+      sage diff old.mp4 new.mp4 --track visual
       sage diff old.mp4 new.mp4 --sensitivity high --ignore-region new:5%,4%,20%,6%
       sage diff old.mp4 new.mp4 --time --threshold 0.2
 
-    Only the tracks that --track names are compared, by default the picture. The report says what was not compared.
+    The picture is compared, and the sound if both films have any; --track names what to compare instead. The report
+    says what was not compared.
 
-    Exit code: 0 if no compared track differs, 1 if any does or the files differ in their audio tracks (number, channels
-    or language), 2 on errors. With --time, some models leave out an end that is shorter than a clip. If both films have
-    such an end, it is reported as not compared and does not count as a difference.
+    Exit code: 0 if no compared track differs, 1 if any does, even if it is only the sound, or the files differ in their
+    audio tracks (number, channels or language), 2 on errors. With --time, some models leave out an end that is shorter
+    than a clip. If both films have such an end, it is reported as not compared and does not count as a difference.
     """  # noqa: D301 - click keeps the lines after \b as they are
 
     async def run(client: Client) -> int:
@@ -208,7 +209,7 @@ async def _compare(
     as_json: bool,
 ) -> int:
     a, b = embeddings
-    response = await client.compare(comparing.request(a.id, b.id))
+    response = await client.compare(comparing.request(a, b))
     result = "script" if comparing.aligned else "time"
     if response.mode != comparing.mode or any(track.WhichOneof("result") != result for track in response.tracks):
         raise CommandError(

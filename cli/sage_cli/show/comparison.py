@@ -17,6 +17,7 @@ Kind: TypeAlias = compare_pb2.DifferenceKind.ValueType
 
 # The contract's default for a request that leaves the tracks open.
 DEFAULT_TRACK = "visual"
+SOUND_TRACK = "audio"
 KIND_NAMES: dict[Kind, str] = {
     compare_pb2.DIFFERENCE_KIND_CHANGED: "changed",
     compare_pb2.DIFFERENCE_KIND_ONLY_IN_A: "only in old",
@@ -27,6 +28,8 @@ METRIC_NAMES = {compare_pb2.METRIC_COSINE: "cosine", compare_pb2.METRIC_EUCLIDEA
 _TRACK_NOUNS = {"visual": "picture", "audio": "sound", "transcription": "speech"}
 # By the contract, times within 0.1 s of each other are equal in mode TIME; the rest is for rounding.
 _SAME_MOMENT_SECONDS = 0.1 + 1e-6
+# Where sound begins and ends is known less exactly than the picture.
+_SOUND_EDGE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -133,13 +136,31 @@ def edits_in(
 
     Args:
         track: The track.
-        beside: Another track whose insertions, deletions and moves are left out: the sound is cut like the picture.
+        beside: Another track whose edits are left out: the sound is cut like the picture, and replaced with it.
     """
     found = [edit for edit in track.script.edits if edit.kind != compare_pb2.EDIT_KIND_MATCHED]
     if beside is None:
         return found
-    known = {_cut(edit) for edit in beside.script.edits if edit.kind != compare_pb2.EDIT_KIND_MATCHED}
-    return [edit for edit in found if edit.kind == compare_pb2.EDIT_KIND_CHANGED or _cut(edit) not in known]
+    others = edits_in(beside)
+    known = {_cut(edit) for edit in others}
+    return [
+        edit
+        for edit in found
+        if (edit.kind == compare_pb2.EDIT_KIND_CHANGED or edit.changes or _cut(edit) not in known)
+        and not any(replaced_together(other, edit) for other in others)
+    ]
+
+
+def replaced_together(picture: compare_pb2.Edit, sound: compare_pb2.Edit) -> bool:
+    """Return whether the sound is another because the picture is."""
+    kinds = [{change.kind for change in edit.changes} for edit in (picture, sound)]
+    return (
+        picture.kind == sound.kind == compare_pb2.EDIT_KIND_CHANGED
+        and compare_pb2.CHANGE_KIND_REPLACED in kinds[0]
+        and kinds[1] == {compare_pb2.CHANGE_KIND_SOUND_REPLACED}
+        and sound.b.start_seconds >= picture.b.start_seconds - _SOUND_EDGE_SECONDS
+        and sound.b.end_seconds <= picture.b.end_seconds + _SOUND_EDGE_SECONDS
+    )
 
 
 def _cut(edit: compare_pb2.Edit) -> tuple[int, float, float, float, float]:

@@ -266,7 +266,7 @@ async def test_help_of_a_command_shows_its_usage(sage, command):
 
 async def test_help_of_diff_has_each_example_on_a_line(sage):
     out = (await sage("diff", "--help")).out
-    assert "\n    sage diff old.mp4 new.mp4 --track visual --track audio\n" in out
+    assert "\n    sage diff old.mp4 new.mp4 --track visual\n" in out
     assert "\n    sage diff old.mp4 new.mp4 --time --threshold 0.2\n" in out
 
 

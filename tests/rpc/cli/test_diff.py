@@ -11,7 +11,9 @@ from sage.ingest.v1 import media_pb2
 async def test_films_that_differ_exit_with_one(sage, fake, films):
     outcome = await sage("diff", *films)
     assert outcome.code == 1, outcome.err
-    assert outcome.out.startswith("The picture is 75.2% the same: 2 edits.\n1 inserted (2.5 s), 1 shot replaced.\n")
+    assert outcome.out.startswith(
+        "The picture is 75.2% the same: 2 edits; the sound has no others.\n1 inserted (2.5 s), 1 shot replaced.\n"
+    )
     assert "1  ~ replaced   00:00:04:00-00:00:08:00  00:00:04:00-00:00:08:00     4 s" in outcome.out
     assert "2  + inserted   -                        00:00:20:00-00:00:22:12   2.5 s" in outcome.out
     assert outcome.err == ""
@@ -33,7 +35,7 @@ async def test_films_that_do_not_differ_exit_with_zero(sage, fake, films, tmp_pa
     (tmp_path / "copy.mp4").write_bytes((tmp_path / films[0]).read_bytes())
     outcome = await sage("diff", films[0], "copy.mp4")
     assert outcome.code == 0, outcome.err
-    assert outcome.out.startswith("No differences: the picture is the same.\n")
+    assert outcome.out.startswith("No differences: picture and sound are the same.\n")
     outcome = await sage("diff", films[0], "copy.mp4", "--time")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("The picture is 100% the same.\n")

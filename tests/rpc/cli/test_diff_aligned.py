@@ -40,10 +40,21 @@ async def test_sound_is_aligned_whichever_model_made_the_embedding(sage, fake, f
     fake.script, fake.sound = PICTURE, SOUND
     outcome = await sage("diff", *films, "--track", "visual", "--track", "audio")
     assert outcome.code == 1, outcome.err
-    assert outcome.out.startswith("Picture and sound differ.\n")
-    assert "late by 0.08 s" in outcome.out
+    assert "9 edits; the sound has 4 others." in outcome.out
+    assert "shifted by +80 ms from" in " ".join(outcome.out.split())
     assert [track.name for track in fake.requests[0].tracks] == ["visual", "audio"]
     assert [list(one.requested_tracks) for one in fake.embeddings.values()] == [["visual"]] * 2
+
+
+async def test_sound_is_compared_by_default_if_both_films_have_any(sage, fake, films):
+    """What --track names is compared instead. If one film is silent, the audio tracks of the files differ."""
+    await sage("diff", *films)
+    await sage("diff", *films, "--track", "visual")
+    await sage("diff", *films, "--time")
+    del next(iter(fake.embeddings.values())).media.audio_tracks[:]
+    await sage("diff", *films)
+    compared = [[track.name for track in request.tracks] for request in fake.requests]
+    assert compared == [["visual", "audio"], ["visual"], ["visual"], ["visual"]]
 
 
 async def test_every_kind_of_edit_is_listed_and_in_the_json(sage, fake, films):
@@ -52,7 +63,8 @@ async def test_every_kind_of_edit_is_listed_and_in_the_json(sage, fake, films):
     words = ("replaced", "inserted", "deleted", "logo", "retimed", "subtitle", "black", "moved")
     assert all(f" {word} " in outcome.out for word in words)
     document = json.loads((await sage("diff", *films, "--json")).out)
-    (track,) = document["tracks"]
+    track, sound = document["tracks"]
+    assert (track["name"], sound["name"]) == ("visual", "audio")
     assert (document["mode"], document["differ"]) == ("COMPARE_MODE_ALIGNED", True)
     assert [edit["kind"] for edit in track["script"]["edits"]].count("EDIT_KIND_MOVED") == 1
     assert track["script"]["edits"][1]["b"]["startTimecode"] == "00:00:02:00"

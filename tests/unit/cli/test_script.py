@@ -118,19 +118,66 @@ def test_audio_tracks_that_differ_are_named_beside_a_picture_that_does_not(compa
 
 def test_sound_is_said_in_words_and_its_cuts_are_not_repeated(compared):
     report = draw(compared(visual=PICTURE, audio=SOUND))
-    assert report.startswith("Picture and sound differ.\nPicture: 1 inserted (1.5 s)")
-    assert (
-        "Sound: The sound is another at 00:00:00:00 (1 s), the sound is late by 0.08 s at\n"
-        "00:00:01:00, the sound is 6 dB louder at 00:00:16:02, the sound is missing at\n"
-        "00:00:19:02 (1.8 s).\n"
-    ) in report
+    assert report.startswith(
+        "The picture is 71.2% the same: 9 edits; the sound has 4 others.\n1 inserted (1.5 s), 1 repeated"
+    )
+    for words in (
+        "the sound is dubbed from 00:00:00:00 to 00:00:01:00, ",
+        "the sound is shifted by +80 ms from 00:00:01:00 to 00:00:02:00, ",
+        "the sound is 6 dB louder from 00:00:16:02 to 00:00:17:06, ",
+        "the sound is missing in new from 00:00:19:02 to 00:00:20:20.",
+    ):
+        assert words in " ".join(report.split())
     rows = report[report.index("\nsound\n") :]
     assert rows.count("inserted") == rows.count("deleted") == 1, "only in the legend"
-    for words in ("1  ~ dubbed ", "2  ~ shifted ", "late by 0.08 s", "6 dB louder", "4  ~ silent ", "in new"):
+    for words in ("1  ~ dubbed ", "2  ~ shifted ", "by +80 ms", "6 dB louder", "4  ~ silent ", "in new"):
         assert words in rows
     alone = draw(compared(audio=SOUND))
     assert alone.startswith("The sound is 71.2% the same: 8 edits.\n")
     assert "+ inserted   - " in alone
+
+
+def test_sound_that_is_cut_like_the_picture_is_told_once(compared):
+    """A shot that is replaced with its sound is one edit; a dub beside it is another."""
+    cuts = make_script(
+        make_edit(MATCHED, (0, 96), (0, 96)),
+        make_edit(INSERTED, None, (96, 132)),
+        make_edit(CHANGED, (96, 144), (132, 180), make_change(compare_pb2.CHANGE_KIND_REPLACED)),
+        make_edit(MATCHED, (144, 480), (180, 500)),
+    )
+    dub = make_change(compare_pb2.CHANGE_KIND_SOUND_REPLACED)
+    sound = make_script(*cuts.edits[:2], make_edit(CHANGED, (100, 150), (136, 186), dub), cuts.edits[3])
+    report = draw(compared(visual=cuts, audio=sound))
+    assert report.startswith(
+        "The picture is 71.2% the same: 2 edits; the sound has no others.\n1 inserted (1.5 s), 1 shot replaced.\n"
+    )
+    assert "replaced   00:00:04:00-00:00:06:00  00:00:05:12-00:00:07:12     2 s\n     with its sound\n" in report
+    for absent in ("\nsound\n", "snd", "dubbed"):
+        assert absent not in report
+    elsewhere = make_script(
+        *cuts.edits[:2], make_edit(MATCHED, (96, 144), (132, 180)), make_edit(CHANGED, (144, 480), (180, 500), dub)
+    )
+    report = draw(compared(visual=cuts, audio=elsewhere))
+    assert "; the sound has 1 other.\n" in report
+    assert "1  ~ dubbed     00:00:06:00-00:00:20:00" in report
+
+
+def test_sound_of_a_moved_shot_may_differ(compared):
+    moved = make_edit(compare_pb2.EDIT_KIND_MOVED, (0, 48), (48, 96))
+    louder = make_edit(moved.kind, (0, 48), (48, 96), make_change(compare_pb2.CHANGE_KIND_SOUND_LEVEL, amount=6.0))
+    report = draw(compared(visual=make_script(moved), audio=make_script(louder)))
+    assert "1 moved (2 s), the sound is 6 dB louder from 00:00:02:00 to 00:00:04:00.\n" in " ".join(report.split(" "))
+    assert "with level 6 dB louder" in report
+
+
+def test_difference_of_the_sound_alone_is_a_difference(compared):
+    sound = make_script(make_edit(CHANGED, (0, 480), (0, 480), make_change(compare_pb2.CHANGE_KIND_SOUND_REPLACED)))
+    comparison = compared(visual=SAME, audio=sound)
+    assert comparison.differ
+    report = draw(comparison)
+    assert report.startswith("The picture is the same; the sound is 71.2% the same: 1 edit.\nThe sound is dubbed ")
+    assert [track["name"] for track in comparison_document(comparison)["tracks"]] == ["visual", "audio"]
+    assert draw(compared(visual=SAME, audio=SAME)).startswith("No differences: picture and sound are the same.\n")
 
 
 def test_list_of_hundreds_of_edits_is_aligned_and_summarized(compared):

@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.text import Text
 
 from sage_cli.show.comparison import Comparison, edits_in, noun_of
-from sage_cli.show.readings import AUDIO_TRACKS_DIFFER, summarize
+from sage_cli.show.readings import AUDIO_TRACKS_DIFFER, listed
 from sage_cli.show.report import count, draw_films, draw_remarks, fact, percent, to_ascii, wrap
 from sage_cli.show.script.remarks import describe_burn_in, describe_normalization
 from sage_cli.show.script.summary import summarize_edits
@@ -22,40 +22,47 @@ def draw_script_report(comparison: Comparison, *, width: int, ascii_only: bool =
         width: Columns of the terminal.
         ascii_only: Whether the output can show only ASCII.
     """
-    several = len(comparison.tracks) > 1
-    parts = [_headline(comparison)]
-    listed = []
-    for track in comparison.tracks:
-        edits = edits_in(track, beside=None if track is comparison.tracks[0] else comparison.tracks[0])
-        if edits:
-            listed.append((track, edits))
-            sentence = summarize_edits(edits, comparison.new)
-            parts += wrap(f"{noun_of(track).capitalize()}: {sentence}" if several else sentence, width)
+    main, *others = comparison.tracks
+    found = [(track, edits_in(track, beside=None if track is main else main)) for track in comparison.tracks]
+    parts = [*_headline(comparison, width)]
+    sentence = summarize_edits(found[0][1], comparison.new, beside=[edit for _, edits in found[1:] for edit in edits])
+    parts += wrap(sentence, width)
     parts += [*_remarks(comparison, width), Text(), *draw_films(comparison, width), *_facts(comparison, width)]
-    for track, edits in listed:
-        parts.append(Text(f"\n{noun_of(track)}" if several else "", style="bold"))
-        parts += draw_table(edits, comparison, width=width)
+    several = any(edits for _, edits in found[1:])
+    for track, edits in found:
+        if edits:
+            parts.append(Text(f"\n{noun_of(track)}" if several else "", style="bold"))
+            parts += draw_table(edits, comparison, width=width, beside=others if track is main else ())
     timelines = draw_timelines(comparison, width=width, ascii_only=ascii_only)
     if timelines:
         parts += [Text(), *timelines]
     return Group(*(Text(to_ascii(part.plain)) if ascii_only else part for part in parts))
 
 
-def _headline(comparison: Comparison) -> Text:
+def _headline(comparison: Comparison, width: int) -> Iterator[Text]:
     style = "bold yellow" if comparison.differ else "bold green"
-    if len(comparison.tracks) > 1:
-        return Text(f"{summarize(comparison)}.", style=style)
-    (track,) = comparison.tracks
-    edits, noun = edits_in(track), noun_of(track)
-    if edits:
-        same = f"The {noun} is {percent(track.similarity_percent)} the same"
-        rest = f": {count(len(edits), 'edit')}"
-    else:
-        same, rest = "No differences", f": the {noun} is the same"
+    main, *others = comparison.tracks
+    edits = edits_in(main)
+    if not comparison.differ:
+        nouns = [noun_of(track) for track in comparison.tracks]
+        yield Text.assemble(
+            ("No differences", style), f": {f'the {nouns[0]} is' if not others else f'{listed(nouns)} are'} the same."
+        )
+        return
+    same = f"The {noun_of(main)} is {f'{percent(main.similarity_percent)} ' if edits else ''}the same"
+    rest = f": {count(len(edits), 'edit')}" if edits else ""
+    for track in others:
+        own = edits_in(track, beside=main)
+        if edits:
+            rest += f"; the {noun_of(track)} has {count(len(own), 'other') if own else 'no others'}"
+        else:
+            same_share = f"{percent(track.similarity_percent)} the same: {count(len(own), 'edit')}"
+            rest += f"; the {noun_of(track)} is {same_share if own else 'the same'}"
     if comparison.counted_media_differences:
-        same, rest = (same, rest) if edits else (f"The {noun} is the same", "")
         rest += f"; {AUDIO_TRACKS_DIFFER}"
-    return Text.assemble((same, style), f"{rest}.")
+    first, *more = wrap(f"{same}{rest}.", width)
+    first.stylize(style, 0, len(same))
+    yield from (first, *more)
 
 
 def _remarks(comparison: Comparison, width: int) -> Iterator[Text]:

@@ -54,14 +54,15 @@ _ADDITIONS: dict[str, tuple[str, str]] = {
 }
 
 
-def summarize_edits(edits: Sequence[compare_pb2.Edit], new: Film) -> str:
+def summarize_edits(edits: Sequence[compare_pb2.Edit], new: Film, *, beside: Sequence[compare_pb2.Edit] = ()) -> str:
     """Return what the edits do, as a sentence: `3 inserted (12 s), 1 shot replaced, a logo added bottom right …`.
 
     Args:
         edits: The edits that differ.
         new: The new film, in whose time the sentence says where.
+        beside: Edits of other tracks, cut like the first, of which only the changes are told.
     """
-    sentence = ", ".join([*_structure(edits), *_changes(edits, new)])
+    sentence = ", ".join([*_structure(edits), *_changes([*edits, *beside], new)])
     return f"{sentence[:1].upper()}{sentence[1:]}." if sentence else ""
 
 
@@ -113,14 +114,17 @@ def _phrases(kind: ChangeKind, found: Sequence[_Found], new: Film) -> Iterator[s
     elif kind in {compare_pb2.CHANGE_KIND_OVERLAY, compare_pb2.CHANGE_KIND_TEXT, compare_pb2.CHANGE_KIND_BLUR}:
         yield from _additions([change for change, _ in found], new)
     elif kind == compare_pb2.CHANGE_KIND_SOUND_REPLACED:
-        yield f"the sound is another {_when(changes, new)} ({duration(_total(changes))})"
+        yield f"the sound is dubbed {_span(changes, new)}"
     elif kind == compare_pb2.CHANGE_KIND_SOUND_MISSING:
-        yield f"the sound is missing {_when(changes, new)} ({duration(_total(changes))})"
+        # The side is the film that still has the sound.
+        films = ["in old" if change.side == compare_pb2.CHANGE_SIDE_B else "in new" for change in changes]
+        yield f"the sound is missing {_spread(films, 'in one film')} {_span(changes, new)}"
     elif kind == compare_pb2.CHANGE_KIND_SOUND_SHIFTED:
-        yield f"the sound is {_spread([shift(change.amount) for change in changes], 'shifted')} {_when(changes, new)}"
+        shifts = [f"shifted {shift(change.amount)}" for change in changes]
+        yield f"the sound is {_spread(shifts, 'shifted')} {_span(changes, new)}"
     elif kind == compare_pb2.CHANGE_KIND_SOUND_LEVEL:
         levels = [level(change.amount) for change in changes]
-        yield f"the sound is {_spread(levels, 'louder or softer')} {_when(changes, new)}"
+        yield f"the sound is {_spread(levels, 'louder or softer')} {_span(changes, new)}"
     else:
         yield f"{len(found)} changed"
 
@@ -156,6 +160,16 @@ def _when(changes: Sequence[compare_pb2.Change], new: Film, *, noun: str = "plac
     if len(changes) > 1:
         return f"in {len(changes)} {noun}s" + ("" if noun == "shot" else f" from {start}")
     return f"{'from' if _total(changes) >= _LONG_SECONDS else 'at'} {start}"
+
+
+def _span(changes: Sequence[compare_pb2.Change], new: Film) -> str:
+    """Return from when to when the new film has a change; if there are several, where they begin and for how long."""
+    when = _when(changes, new)
+    if when == "throughout":
+        return when
+    if len(changes) == 1:
+        return "from {} to {}".format(*new.times.ends_of(changes[0].b))
+    return f"{when} ({duration(_total(changes))})"
 
 
 def _total(changes: Sequence[compare_pb2.Change]) -> float:

@@ -7,7 +7,7 @@ from typing import Self
 from rich.text import Text
 from sage.compare.v1 import compare_pb2
 
-from sage_cli.show.comparison import Comparison
+from sage_cli.show.comparison import Comparison, replaced_together
 from sage_cli.show.script.words import KINDS, Change, duration, length, read_changes, seconds_of, where_of
 
 # Columns of a row with both ranges side by side, and of one that has the details at its end too.
@@ -41,13 +41,14 @@ class Row:
     details: tuple[str, ...]
 
     @classmethod
-    def read(cls, edit: compare_pb2.Edit, comparison: Comparison, *, rate: float) -> Self:
+    def read(cls, edit: compare_pb2.Edit, comparison: Comparison, *, rate: float, sound_too: bool = False) -> Self:
         """Return the row of an edit. A kind of a newer server counts as a change.
 
         Args:
             edit: The edit.
             comparison: The films.
             rate: Seconds of the old film per second of the new one in what both have.
+            sound_too: Whether the sound is another because the picture is.
         """
         symbol, word, style = KINDS.get(edit.kind, KINDS[compare_pb2.EDIT_KIND_CHANGED])
         changes = read_changes(edit)
@@ -59,6 +60,8 @@ class Row:
             else:
                 details[0] = f"with {details[0]}"
             details[1:] = [f"also {also}" for also in details[1:]]
+        if sound_too:
+            details.append("with its sound")
         if edit.HasField("repeats"):
             inserted = edit.kind == compare_pb2.EDIT_KIND_INSERTED
             start, end = (comparison.old if inserted else comparison.new).times.ends_of(edit.repeats)
@@ -102,16 +105,27 @@ def _usual_rate(edits: Sequence[compare_pb2.Edit]) -> float:
     return max(matched, key=lambda edit: seconds_of(edit.b)).rate if matched else 1.0
 
 
-def draw_table(edits: Sequence[compare_pb2.Edit], comparison: Comparison, *, width: int) -> Iterator[Text]:
+def draw_table(
+    edits: Sequence[compare_pb2.Edit],
+    comparison: Comparison,
+    *,
+    width: int,
+    beside: Sequence[compare_pb2.TrackComparison] = (),
+) -> Iterator[Text]:
     """Yield a header and the rows, suitable for `grep` and `awk`.
 
     Args:
         edits: The edits to list.
         comparison: The films.
         width: Columns of the terminal.
+        beside: The other tracks, whose edits in the same place are not listed again.
     """
+    sounds = [sound for track in beside for sound in track.script.edits]
     rate = _usual_rate(comparison.tracks[0].script.edits)
-    rows = [Row.read(edit, comparison, rate=rate) for edit in edits]
+    rows = [
+        Row.read(edit, comparison, rate=rate, sound_too=any(replaced_together(edit, sound) for sound in sounds))
+        for edit in edits
+    ]
     number_width = len(str(len(rows)))
     margin = number_width + 2
     if width < WIDE:

@@ -49,7 +49,7 @@ class _Ribbon:
 
 
 def draw_timelines(comparison: Comparison, *, width: int, ascii_only: bool = False) -> list[Text]:
-    """Return the lines: a ruler, the old film, the ribbons, the new film, the sound if it was compared too, the legend.
+    """Return the lines: a ruler, the old film, the ribbons, the new film, the sound if it differs too, the legend.
 
     Args:
         comparison: What to draw.
@@ -79,6 +79,8 @@ def draw_timelines(comparison: Comparison, *, width: int, ascii_only: bool = Fal
     ]
     for track in others:
         marks = [(edit.kind, edit.b) for edit in edits_in(track, beside=main) if edit.HasField("b")]
+        if not marks:
+            continue
         lane = _bar(marks, comparison.new.duration_seconds, scale)
         lines.append(labelled("snd" if track.name == "audio" else track.name[:3], _paint(lane, same)))
     present = {edit.kind for track in comparison.tracks for edit in track.script.edits}

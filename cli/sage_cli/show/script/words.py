@@ -127,8 +127,8 @@ def speed(rate: float) -> str:
 
 
 def shift(seconds: float) -> str:
-    """Return by how much the sound of the new film is late: `late by 0.08 s`."""
-    return f"{'early' if seconds < 0 else 'late'} by {abs(seconds):.2f} s"
+    """Return by how much the sound of the new film is late: `by +80 ms`. If it is early, the number is negative."""
+    return f"by {seconds * 1000:+.0f} ms" if abs(seconds) < 1 else f"by {seconds:+.2f} s"
 
 
 def level(decibels: float) -> str:
