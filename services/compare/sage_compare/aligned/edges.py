@@ -133,7 +133,7 @@ def nudged(pair: kernels.Pair, pieces: list[Piece], step: float) -> list[Line]:
             middle = (first + end) // 2
             at = piece.line.rate * float(pair.u[middle]) + piece.line.start
             half = max((end - first) // 2, 1)
-            start, cost = kernels.best_start(pair, piece.line.rate, middle, at, float(NUDGE), step, half)
+            start, cost = kernels.best_start(pair, piece.line.rate, middle, at, float(NUDGE), step, half, 2.0)
             if abs(start - piece.line.start) > step / 2:
                 found.append(Line(piece.line.rate, start, first, end, (NONE_COST - cost) * (end - first), cost))
     return found

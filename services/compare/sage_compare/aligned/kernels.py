@@ -1,7 +1,7 @@
 """The loops that numpy cannot do in blocks, compiled by numba.
 
-All kernels are single-threaded and sum in one fixed order, so a result is the same to the bit on every call. They
-release the GIL.
+All kernels are single-threaded and sum in one fixed order, so a result is the same to the bit on every call and on
+every processor. Sums of many cells are sums of integers, which the compiler may reorder. They release the GIL.
 
 A *line* is a row of `LINE_FIELDS` numbers: frame ``j`` of b, at position ``u[j]``, shows what a shows at position
 ``rate * u[j] + start``.
@@ -35,7 +35,7 @@ _Kernel = TypeVar("_Kernel", bound=Callable[..., object])
 
 def kernel(function: _Kernel) -> _Kernel:
     """Compile a function when it is called first, and keep the code on disk."""
-    compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp"})(function)
+    compiled = njit(cache=True, nogil=True)(function)
     return cast("_Kernel", compiled)
 
 
@@ -54,7 +54,7 @@ class Pair(NamedTuple):
             are the same.
         extra_a: Rows of altered pictures of a, as in `a`.
         extra_b: The same of b.
-        cap: Difference in a cell that counts in full, on the scale of `SCALE`.
+        cap: Difference in a cell that counts in full, on the scale of `SCALE`. A whole number.
         cells: Number of cells that are compared.
     """
 
@@ -84,30 +84,29 @@ def normalise(
 
     `weight` is 1 for cells that count, else 0.
     """
-    total = np.float32(0.0)
-    for k in range(CELLS):
-        total += weight[k]
-    pooled = np.empty(CELLS, np.float32)
+    counts = weight.astype(np.int32)
+    cells = counts.sum()
+    # Four times the mean of each cell.
+    pooled = np.empty(CELLS, np.int32)
     for i in range(luma.shape[0]):
         for y in range(9):
             for x in range(16):
                 pooled[16 * y + x] = (
-                    np.float32(luma[i, 2 * y, 2 * x])
-                    + np.float32(luma[i, 2 * y, 2 * x + 1])
-                    + np.float32(luma[i, 2 * y + 1, 2 * x])
-                    + np.float32(luma[i, 2 * y + 1, 2 * x + 1])
-                ) * np.float32(0.25)
-        mean = np.float32(0.0)
-        square = np.float32(0.0)
+                    np.int32(luma[i, 2 * y, 2 * x])
+                    + np.int32(luma[i, 2 * y, 2 * x + 1])
+                    + np.int32(luma[i, 2 * y + 1, 2 * x])
+                    + np.int32(luma[i, 2 * y + 1, 2 * x + 1])
+                )
+        total, square = np.int32(0), np.int32(0)
         for k in range(CELLS):
-            mean += weight[k] * pooled[k]
-            square += weight[k] * pooled[k] * pooled[k]
-        mean /= total
-        spread = np.sqrt(max(square / total - mean * mean, np.float32(0.0)))
+            total = np.int32(total + counts[k] * pooled[k])
+            square = np.int32(square + counts[k] * pooled[k] * pooled[k])
+        mean = np.float32(total / cells / 4)
+        spread = np.float32(np.sqrt((cells * square - np.int64(total) * total) / (16.0 * cells * cells)))
         # Dark pictures have little contrast: without the 9, coding noise would become a difference.
         factor = np.float32(SCALE) / (spread + np.float32(9.0))
         for k in range(CELLS):
-            value = (pooled[k] - mean) * factor * weight[k]
+            value = (np.float32(pooled[k]) * np.float32(0.25) - mean) * factor * weight[k]
             rows[i, k] = np.int16(np.rint(min(max(value, np.float32(-2000.0)), np.float32(2000.0))))
         level[i] = mean
         deviation[i] = spread
@@ -116,10 +115,13 @@ def normalise(
 @kernel
 def distance(a: NDArray[np.int16], i: int, b: NDArray[np.int16], j: int, cap: float) -> float:
     """Return the sum over the cells of the difference, at most `cap` each."""
-    most = np.float32(cap)
-    total = np.float32(0.0)
+    most = np.int16(cap)
+    total = np.int32(0)
     for k in range(CELLS):
-        total += min(abs(np.float32(a[i, k]) - np.float32(b[j, k])), most)
+        one, other = a[i, k], b[j, k]
+        apart = min(np.int16(max(one, other) - min(one, other)), most)
+        # Narrow types, because the compiler then adds many cells at once.
+        total = np.int32(total + np.int32(apart))
     return float(total)
 
 
@@ -171,14 +173,16 @@ def costs_along(pair: Pair, line: NDArray[np.float64], first: int, end: int) -> 
 
 
 @kernel
-def best_start(pair: Pair, rate: float, j: int, i: float, reach: float, step: float, half: int) -> tuple[float, float]:
+def best_start(
+    pair: Pair, rate: float, j: int, i: float, reach: float, step: float, half: int, limit: float
+) -> tuple[float, float]:
     """Find the start, within `reach` positions of one that maps `j` to `i`, whose frames around `j` cost least.
 
     Returns:
-        The start, and the mean cost over the `half` frames on each side of `j`.
+        The start, and the mean cost over the `half` frames on each side of `j`; `limit` if none costs less.
     """
     first, end = max(j - half, 0), min(j + half + 1, pair.b.shape[0])
-    best, best_cost = 0.0, 2.0
+    best, best_cost = 0.0, limit
     frames = max(end - first, 1)
     for k in range(2 * int(reach / step) + 1):
         # From the middle outwards: the first are usually the best, and the rest is given up early.
@@ -208,20 +212,22 @@ def extend(
         The first frame and the end of the stretch with the highest sum, that sum, and the mean cost there.
     """
     best_end, best_first = j, j
-    total = 0.0
+    total, cost = 0.0, 0.0
     for direction in range(2):
-        score, best = 0.0, 0.0
+        score, best, spent, best_spent = 0.0, 0.0, 0.0, 0.0
         jj = j if direction == 0 else j - 1
         while low <= jj < high:
             i = frame_at(pair, rate, start, jj)
             if i < 0:
                 break
-            earned = none_cost - pair_cost(pair, i, jj)
+            frame_cost = pair_cost(pair, i, jj)
+            spent += frame_cost
+            earned = none_cost - frame_cost
             if earned > 0.0:
                 earned *= 1.0 - 0.98 * pair.flat_b[jj]
             score += earned
             if score > best:
-                best = score
+                best, best_spent = score, spent
                 if direction == 0:
                     best_end = jj + 1
                 else:
@@ -230,9 +236,7 @@ def extend(
                 break
             jj += 1 if direction == 0 else -1
         total += best
-    cost = 0.0
-    for jj in range(best_first, best_end):
-        cost += pair_cost(pair, frame_at(pair, rate, start, jj), jj)
+        cost += best_spent
     return best_first, best_end, total, cost / max(best_end - best_first, 1)
 
 
@@ -241,156 +245,37 @@ def best_places(scores: NDArray[np.float32], count: int, apart: int) -> NDArray[
     """Return the `count` best columns of each row, best first, at least `apart` from each other; -1 for none."""
     rows, columns = scores.shape
     places = np.full((rows, count), -1, np.int64)
-    tops = np.empty(columns // apart + 1, np.int64)
+    # The best columns of runs of `apart` columns, best first. Each place rules out one on each side at most.
+    tops = np.empty(3 * count, np.int64)
     for y in range(rows):
-        # The best column of every run of `apart` columns; neighbours of a better one are dropped below.
-        runs = 0
+        row = scores[y]
+        kept = 0
+        least = np.float32(-np.inf)
         for start in range(0, columns, apart):
-            top = start
+            top, score = start, row[start]
             for x in range(start + 1, min(start + apart, columns)):
-                if scores[y, x] > scores[y, top]:
-                    top = x
-            tops[runs] = top
-            runs += 1
-        for k in range(count):
-            best = -1
-            for run in range(runs):
-                x = tops[run]
-                if best >= 0 and scores[y, x] <= scores[y, best]:
-                    continue
-                near = False
-                for other in range(k):
-                    near = near or abs(places[y, other] - x) < apart
-                if not near:
-                    best = x
-            if best < 0:
-                break
-            places[y, k] = best
+                if row[x] > score:
+                    top, score = x, row[x]
+            if kept == tops.size and score <= least:
+                continue
+            at = min(kept, tops.size - 1)
+            while at and row[tops[at - 1]] < score:
+                tops[at] = tops[at - 1]
+                at -= 1
+            tops[at] = top
+            kept = min(kept + 1, tops.size)
+            least = row[tops[kept - 1]]
+        found = 0
+        for k in range(kept):
+            near = False
+            for other in range(found):
+                near = near or abs(places[y, other] - tops[k]) < apart
+            if not near:
+                places[y, found] = tops[k]
+                found += 1
+                if found == count:
+                    break
     return places
-
-
-@kernel
-def viterbi(
-    pair: Pair,
-    lines: NDArray[np.float64],
-    slots: NDArray[np.int64],
-    black: NDArray[np.bool_],
-    slot_count: int,
-    none_cost: float,
-    forward: float,
-    backward: float,
-    to_none: float,
-    to_black: float,
-) -> NDArray[np.int32]:
-    """Return the number of the line that each frame of b is on, `NO_LINE` or `BLACK`, for the lowest cost in all.
-
-    Args:
-        pair: The films.
-        lines: The lines, sorted by `B_FIRST`.
-        slots: A slot for each line; lines that overlap have different ones.
-        black: Which frames of b are black.
-        slot_count: Number of slots.
-        none_cost: Cost of a frame without a line.
-        forward: Cost of a jump to a later place in a.
-        backward: Cost of a jump to an earlier place in a.
-        to_none: Cost of a change from a line to no line, and back.
-        to_black: Cost of a change to black, and back.
-    """
-    frames = pair.b.shape[0]
-    none, dark = slot_count, slot_count + 1
-    states = slot_count + 2
-    current = np.full(states, 1e30)
-    following = np.full(states, 1e30)
-    came = np.full((frames, states), -1, np.int8)
-    holder = np.full((frames, slot_count), -1, np.int32)
-    active = np.full(slot_count, -1, np.int64)
-    at = np.full(slot_count, -1.0)
-    entered = 0
-    for j in range(frames):
-        for s in range(slot_count):
-            if active[s] >= 0 and lines[active[s], B_END] <= j:
-                active[s] = -1
-        fresh = np.zeros(slot_count, np.bool_)
-        while entered < lines.shape[0] and lines[entered, B_FIRST] <= j:
-            active[slots[entered]] = entered
-            fresh[slots[entered]] = True
-            entered += 1
-        # The best state to come from, in general.
-        best_line = -1
-        for s in range(slot_count):
-            if j and holder[j - 1, s] >= 0 and (best_line < 0 or current[s] < current[best_line]):
-                best_line = s
-        for s in range(slot_count):
-            following[s] = 1e30
-            if active[s] < 0:
-                continue
-            holder[j, s] = active[s]
-            line = lines[active[s]]
-            cost = line_cost(pair, line, j)
-            position = line[RATE] * pair.u[j] + line[START]
-            if j == 0:
-                # What a has before is left out, which is a jump as well.
-                following[s] = cost + (forward if position > 0.5 else 0.0)
-                continue
-            best, source = 1e30, -1
-            entry = line[ENTRY]
-            if not fresh[s] and holder[j - 1, s] == active[s]:
-                best, source = current[s], s
-            if current[none] + to_none + entry < best:
-                best, source = current[none] + to_none + entry, none
-            if current[dark] + to_black + entry < best:
-                best, source = current[dark] + to_black + entry, dark
-            if best_line >= 0 and current[best_line] + forward + entry < best:
-                for p in range(slot_count):
-                    if holder[j - 1, p] < 0 or (p == s and not fresh[s]):
-                        continue
-                    jump = current[p] + entry + (forward if position > at[p] else backward)
-                    if jump < best:
-                        best, source = jump, p
-            following[s] = best + cost
-            came[j, s] = source
-        # A frame outside all lines, and a black one.
-        stay, via_line, via_dark = current[none], 1e30, current[dark] + to_none
-        if j == 0:
-            following[none] = none_cost
-            following[dark] = 0.1 if black[0] else 1e30
-        else:
-            if best_line >= 0:
-                via_line = current[best_line] + to_none
-            if stay <= via_line and stay <= via_dark:
-                following[none], came[j, none] = stay + none_cost, none
-            elif via_line <= via_dark:
-                following[none], came[j, none] = via_line + none_cost, best_line
-            else:
-                following[none], came[j, none] = via_dark + none_cost, dark
-            following[dark] = 1e30
-            if black[j]:
-                best, source = current[dark], dark
-                if best_line >= 0 and current[best_line] + to_black < best:
-                    best, source = current[best_line] + to_black, best_line
-                if current[none] + to_none < best:
-                    best, source = current[none] + to_none, none
-                following[dark], came[j, dark] = best + 0.1, source
-        for s in range(slot_count):
-            if active[s] >= 0:
-                at[s] = lines[active[s], RATE] * pair.u[j] + lines[active[s], START]
-        current, following = following, current
-    path = np.empty(frames, np.int32)
-    last_position = float(pair.a.shape[0] - 1)
-    if pair.shown.size:
-        last_position = np.searchsorted(pair.shown, pair.a.shape[0] - 1) / LUT_STEPS
-    for s in range(slot_count):
-        # So is what a has after the last frame.
-        if frames and holder[frames - 1, s] >= 0 and at[s] < last_position - 0.5:
-            current[s] += forward
-    state = 0
-    for s in range(states):
-        if current[s] < current[state]:
-            state = s
-    for j in range(frames - 1, -1, -1):
-        path[j] = BLACK if state == dark else NO_LINE if state == none else holder[j, state]
-        state = came[j, state]
-    return path
 
 
 @kernel

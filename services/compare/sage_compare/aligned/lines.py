@@ -22,7 +22,7 @@ SEED_STEP = 6
 """Every sixth frame of a is searched."""
 SPACING = (48, 12, 4)
 """Frames of b from one query to the next: everywhere, then where no line was found, then in short gaps."""
-MOST_QUERIES = 4_000
+MOST_QUERIES = 1_000
 SHORT_GAP = 240
 
 
@@ -120,7 +120,7 @@ class LineFinder:
         if not frames_b.size:
             return float(self.pair.cap)
         apart = np.abs(self.pair.a[frames_a].astype(np.float32) - self.pair.b[frames_b])
-        return float(np.clip(5.0 * np.percentile(apart, 90), 24.0, 120.0))
+        return float(np.rint(np.clip(5.0 * np.percentile(apart, 90), 24.0, 120.0)))
 
     def _uncovered(self, spacing: int) -> list[int]:
         """Return frames in the gaps: all gaps at 12 frames; at the finest spacing only the ends of long gaps."""
@@ -146,15 +146,15 @@ class LineFinder:
 
     def _follow(self, frame: int, places: list[int]) -> None:
         known = float(self._cover[frame])
+        # Dearer than this is followed by no one.
+        limit = min(NONE_COST + 0.2, known + 0.02) + 1e-9
         refined = []
         for place in places:
-            start, cost = kernels.best_start(self.pair, 1.0, frame, float(place), float(SEED_STEP), self.step, 6)
-            if cost < NONE_COST + 0.2 and not self._known(1.0, start, frame):
+            start, cost = kernels.best_start(self.pair, 1.0, frame, float(place), float(SEED_STEP), self.step, 6, limit)
+            if cost < limit and not self._known(1.0, start, frame):
                 refined.append((cost, start))
         refined.sort()
-        for cost, start in refined:
-            if cost > known + 0.02:
-                continue
+        for _, start in refined:
             self.follow(1.0, start, frame)
 
     def _known(self, rate: float, start: float, frame: int) -> bool:

@@ -132,7 +132,7 @@ def _guesses(finder: LineFinder, pieces: Sequence[Piece]) -> list[tuple[float, f
     for frame, places in finder.places_of(frames):
         best = min(
             (
-                (*kernels.best_start(pair, rate, frame, float(place), 4.0, 1.0, HALF)[::-1], rate)
+                (*kernels.best_start(pair, rate, frame, float(place), 4.0, 1.0, HALF, 2.0)[::-1], rate)
                 for place in places[:2]
                 for rate in RATES
             ),

@@ -7,6 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_compare.aligned import kernels
+from sage_compare.aligned.kernels import (
+    B_END,
+    B_FIRST,
+    BLACK,
+    ENTRY,
+    LUT_STEPS,
+    NO_LINE,
+    RATE,
+    START,
+    Pair,
+    kernel,
+    line_cost,
+)
 from sage_compare.aligned.lines import NONE_COST, Line
 
 REACH = 48
@@ -87,9 +100,7 @@ def choose(pair: kernels.Pair, lines: list[Line], black: NDArray[np.bool_]) -> l
     usable = slots >= 0
     rows, lines, slots = rows[usable], [line for line, keep in zip(lines, usable, strict=True) if keep], slots[usable]
     order = np.argsort(rows[:, kernels.B_FIRST], kind="stable")
-    path = kernels.viterbi(
-        pair, rows[order], slots[order], black, SLOTS, NONE_COST, FORWARD, BACKWARD, TO_NONE, TO_BLACK
-    )
+    path = _path(pair, rows[order], slots[order], black, SLOTS, NONE_COST, FORWARD, BACKWARD, TO_NONE, TO_BLACK)
     ordered = [lines[k] for k in order]
     edges = np.flatnonzero(np.diff(path)) + 1
     pieces = []
@@ -127,3 +138,127 @@ def _slots(rows: NDArray[np.float64], lines: list[Line]) -> NDArray[np.int64]:
             slots[k] = int(np.argmax(free))
             taken[slots[k], first:end] = True
     return slots
+
+
+@kernel
+def _path(
+    pair: Pair,
+    lines: NDArray[np.float64],
+    slots: NDArray[np.int64],
+    black: NDArray[np.bool_],
+    slot_count: int,
+    none_cost: float,
+    forward: float,
+    backward: float,
+    to_none: float,
+    to_black: float,
+) -> NDArray[np.int32]:
+    """Return the number of the line that each frame of b is on, `NO_LINE` or `BLACK`, for the lowest cost in all.
+
+    Args:
+        pair: The films.
+        lines: The lines, sorted by `B_FIRST`.
+        slots: A slot for each line; lines that overlap have different ones.
+        black: Which frames of b are black.
+        slot_count: Number of slots.
+        none_cost: Cost of a frame without a line.
+        forward: Cost of a jump to a later place in a.
+        backward: Cost of a jump to an earlier place in a.
+        to_none: Cost of a change from a line to no line, and back.
+        to_black: Cost of a change to black, and back.
+    """
+    frames = pair.b.shape[0]
+    none, dark = slot_count, slot_count + 1
+    states = slot_count + 2
+    current = np.full(states, 1e30)
+    following = np.full(states, 1e30)
+    came = np.full((frames, states), -1, np.int8)
+    holder = np.full((frames, slot_count), -1, np.int32)
+    active = np.full(slot_count, -1, np.int64)
+    at = np.full(slot_count, -1.0)
+    entered = 0
+    for j in range(frames):
+        for s in range(slot_count):
+            if active[s] >= 0 and lines[active[s], B_END] <= j:
+                active[s] = -1
+        fresh = np.zeros(slot_count, np.bool_)
+        while entered < lines.shape[0] and lines[entered, B_FIRST] <= j:
+            active[slots[entered]] = entered
+            fresh[slots[entered]] = True
+            entered += 1
+        # The best state to come from, in general.
+        best_line = -1
+        for s in range(slot_count):
+            if j and holder[j - 1, s] >= 0 and (best_line < 0 or current[s] < current[best_line]):
+                best_line = s
+        for s in range(slot_count):
+            following[s] = 1e30
+            if active[s] < 0:
+                continue
+            holder[j, s] = active[s]
+            line = lines[active[s]]
+            cost = line_cost(pair, line, j)
+            position = line[RATE] * pair.u[j] + line[START]
+            if j == 0:
+                # What a has before is left out, which is a jump as well.
+                following[s] = cost + (forward if position > 0.5 else 0.0)
+                continue
+            best, source = 1e30, -1
+            entry = line[ENTRY]
+            if not fresh[s] and holder[j - 1, s] == active[s]:
+                best, source = current[s], s
+            if current[none] + to_none + entry < best:
+                best, source = current[none] + to_none + entry, none
+            if current[dark] + to_black + entry < best:
+                best, source = current[dark] + to_black + entry, dark
+            if best_line >= 0 and current[best_line] + forward + entry < best:
+                for p in range(slot_count):
+                    if holder[j - 1, p] < 0 or (p == s and not fresh[s]):
+                        continue
+                    jump = current[p] + entry + (forward if position > at[p] else backward)
+                    if jump < best:
+                        best, source = jump, p
+            following[s] = best + cost
+            came[j, s] = source
+        # A frame outside all lines, and a black one.
+        stay, via_line, via_dark = current[none], 1e30, current[dark] + to_none
+        if j == 0:
+            following[none] = none_cost
+            following[dark] = 0.1 if black[0] else 1e30
+        else:
+            if best_line >= 0:
+                via_line = current[best_line] + to_none
+            if stay <= via_line and stay <= via_dark:
+                following[none], came[j, none] = stay + none_cost, none
+            elif via_line <= via_dark:
+                following[none], came[j, none] = via_line + none_cost, best_line
+            else:
+                following[none], came[j, none] = via_dark + none_cost, dark
+            following[dark] = 1e30
+            if black[j]:
+                best, source = current[dark], dark
+                if best_line >= 0 and current[best_line] + to_black < best:
+                    best, source = current[best_line] + to_black, best_line
+                if current[none] + to_none < best:
+                    best, source = current[none] + to_none, none
+                following[dark], came[j, dark] = best + 0.1, source
+        for s in range(slot_count):
+            if active[s] >= 0:
+                at[s] = lines[active[s], RATE] * pair.u[j] + lines[active[s], START]
+        current, following = following, current
+    path = np.empty(frames, np.int32)
+    last_position = float(pair.a.shape[0] - 1)
+    if pair.shown.size:
+        last_position = np.searchsorted(pair.shown, pair.a.shape[0] - 1) / LUT_STEPS
+    for s in range(slot_count):
+        # So is what a has after the last frame.
+        if frames and holder[frames - 1, s] >= 0 and at[s] < last_position - 0.5:
+            current[s] += forward
+    state = 0
+    for s in range(states):
+        if current[s] < current[state]:
+            state = s
+    for j in range(frames - 1, -1, -1):
+        path[j] = BLACK if state == dark else NO_LINE if state == none else holder[j, state]
+        state = came[j, state]
+    return path
