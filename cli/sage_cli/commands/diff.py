@@ -18,6 +18,7 @@ from sage_cli.commands.options import (
     upload_options,
 )
 from sage_cli.commands.session import DIFFER_EXIT_CODE, SAME_EXIT_CODE, Session
+from sage_cli.commands.stills import print_stills, stills_option
 from sage_cli.films.preparation import Preparation, Recipe, choose_recipe, find_completed, missing_tracks
 from sage_cli.films.targets import EmbeddingTarget, FileTarget, Target, is_id, read_target
 from sage_cli.films.uploads import UploadOptions
@@ -37,6 +38,7 @@ from sage_cli.show.script.report import draw_script_report
 @force_option
 @upload_options
 @sided_video_track_option
+@stills_option
 @json_option
 @session_options
 def diff(
@@ -50,6 +52,7 @@ def diff(
     force: bool,
     uploads: UploadOptions,
     video_tracks: tuple[int | None, int | None],
+    stills: str,
     as_json: bool,
 ) -> None:
     """Show where two cuts of a film differ.
@@ -94,7 +97,12 @@ def diff(
         except asyncio.CancelledError:
             session.terminal.note(await preparation.interrupted())
             raise
-        return await _compare(session, client, (a.result(), b.result()), comparing, names=(old, new), as_json=as_json)
+        comparison = await _compare(
+            session, client, (a.result(), b.result()), comparing, names=(old, new), as_json=as_json
+        )
+        if not as_json and not session.quiet:
+            await print_stills(session.terminal, comparison, targets, choice=stills)
+        return _exit_code(comparison)
 
     session.run(run)
 
@@ -132,7 +140,7 @@ def compare(session: Session, a: str, b: str, *, comparing: CompareOptions, mode
             except asyncio.CancelledError:
                 session.terminal.note(await preparation.interrupted())
                 raise
-        return await _compare(session, client, (first, second), comparing, names=(a, b), as_json=as_json)
+        return _exit_code(await _compare(session, client, (first, second), comparing, names=(a, b), as_json=as_json))
 
     session.run(run)
 
@@ -207,7 +215,8 @@ async def _compare(
     *,
     names: tuple[str, str],
     as_json: bool,
-) -> int:
+) -> Comparison:
+    """Compare two embeddings, print the report, and return the comparison."""
     a, b = embeddings
     response = await client.compare(comparing.request(a, b))
     result = "script" if comparing.aligned else "time"
@@ -227,6 +236,10 @@ async def _compare(
     elif not session.quiet:
         draw = draw_script_report if comparison.aligned else draw_report
         session.terminal.print(draw(comparison, width=out.width, ascii_only=not out.encoding.lower().startswith("utf")))
+    return comparison
+
+
+def _exit_code(comparison: Comparison) -> int:
     return DIFFER_EXIT_CODE if comparison.differ else SAME_EXIT_CODE
 
 

@@ -3,12 +3,17 @@
 import asyncio
 import json
 import os
+import re
+import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from sage.embed.v1 import embed_pb2
 from support.waiting import until_turned
+
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 async def test_quiet_prints_nothing(sage, films):
@@ -192,3 +197,42 @@ async def test_watch_prints_json_in_a_terminal_without_a_bar(sage_in_terminal, f
     outcome = await sage_in_terminal("watch", embedding.id, "--json", NO_COLOR="1")
     assert outcome.code == 0, outcome.out
     assert [json.loads(line)["progress"]["fraction"] for line in outcome.out.splitlines()] == [0.5, 1.0]
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """The two samples, named relative to the folder of the command."""
+    for name in ("old.mp4", "new.mp4"):
+        shutil.copy(SAMPLES / name, tmp_path / name)
+    return "old.mp4", "new.mp4"
+
+
+async def test_terminal_that_shows_pictures_has_a_pair_of_stills_per_edit(sage_in_terminal, samples):
+    """A replaced shot has both, an inserted one only the new still."""
+    outcome = await sage_in_terminal("diff", *samples, TERM="xterm-kitty")
+    assert outcome.code == 1, outcome.out
+    pictures = outcome.out[outcome.out.index("same  ") :]
+    assert pictures.count("\x1b_Ga=T,") == 2
+    text = re.sub(r"\x1b_G[^\x1b]*\x1b.|\x1b\[[0-9;]*m", "", pictures)
+    assert "1  ~ replaced  old 00:00:06:00  new 00:00:06:00" in text
+    assert "2  + inserted  not in old  new 00:00:21:06" in text
+    outcome = await sage_in_terminal("diff", *samples, "--stills", "iterm")
+    assert outcome.out.count("\x1b]1337;File=inline=1;") == 2
+    outcome = await sage_in_terminal("diff", *samples, "--stills", "sixel")
+    assert outcome.out.count("\x1bP0;1q") == 2
+
+
+async def test_no_stills_in_pipes_or_json_or_of_stored_films(sage, sage_in_terminal, fake, samples):
+    kitty = {"TERM": "xterm-kitty", "KITTY_WINDOW_ID": "1"}
+    await sage("diff", *samples)
+    ids = list(fake.videos)
+    for outcome in (
+        await sage("diff", *samples, **kitty),
+        await sage("diff", *samples, "--stills", "kitty", **kitty),
+        await sage_in_terminal("diff", *samples, "--json", **kitty),
+        await sage_in_terminal("diff", *samples, "--quiet", **kitty),
+        await sage_in_terminal("diff", *samples, "--stills", "never", **kitty),
+        await sage_in_terminal("diff", *ids, **kitty),
+    ):
+        assert outcome.code == 1, outcome
+        assert "\x1b_G" not in outcome.out
