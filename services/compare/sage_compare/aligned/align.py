@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from sage_compare.aligned import (
+    altered,
     edges,
     explain,
     gaps,
@@ -72,13 +73,15 @@ def structure(normal: Normalized) -> list[Tile]:
     more = edges.nudged(pair, pieces, step) + retime.retimed(finder, pieces) + retime.held(pair, pieces)
     if more:
         pieces = viterbi.choose(pair, lines + more, black)
-    pieces = joints.jointed(pair, edges.refine(pair, edges.straighten(pair, pieces)))
+    pieces = edges.refine(pair, edges.straighten(pair, pieces))
+    pieces, alterations = altered.find_altered(fingerprint_a, fingerprint_b, pair, pieces)
+    pieces = joints.jointed(pair, pieces)
     if resampled.resampled(pair):
         pieces = resampled.joined(pair, fingerprint_a, fingerprint_b, pieces)
     order = gaps.fill(pair, order_of(pair, pieces), step)
     if resampled.resampled(pair):
         order = resampled.closed(pair, order)
-    tiles = tile(order, [], len(pair.a), len(pair.b))
+    tiles = altered.apply(pair, tile(order, [], len(pair.a), len(pair.b)), alterations)
     tiles = explain.explain(fingerprint_a, fingerprint_b, pair, tiles)
     return [_with_map(pair, one) for one in tiles]
 

@@ -10,7 +10,7 @@ from sage_fingerprint.model import COLUMNS, ROWS
 
 from sage_compare.aligned.blocks import Pairs, measure, pair_up
 from sage_compare.aligned.components import Component, components, merged
-from sage_compare.aligned.crops import is_cropped
+from sage_compare.aligned.crops import find_crop
 from sage_compare.aligned.grade import Graded, curves_of, find_grades
 from sage_compare.aligned.inputs import Film, Options, Stretch
 from sage_compare.aligned.kinds import kind_of, side_of
@@ -152,11 +152,16 @@ def _with_crops(sight: Sight, found: Sequence[Component]) -> list[tuple[Componen
         whole = merged(near)
         first, end = sight.pairs.starts[whole.first], sight.pairs.starts[whole.end]
         frames = sight.pairs.a[first:end], sight.pairs.b[first:end]
-        if (whole.counts > 0).mean() >= _CROP_SHARE and is_cropped(sight.a, sight.b, *frames):
+        if (whole.counts > 0).mean() >= _CROP_SHARE and _is_cropped(sight, *frames):
             joined.append((whole, True))
         else:
             joined += [(one, False) for one in near]
     return joined
+
+
+def _is_cropped(sight: Sight, frames_a: NDArray[np.int32], frames_b: NDArray[np.int32]) -> bool:
+    of_a, of_b = sight.a.luma[frames_a].astype(np.float32), sight.b.luma[frames_b].astype(np.float32)
+    return find_crop(of_a, of_b) is not None
 
 
 def _change(sight: Sight, one: Component, level: float, *, is_crop: bool) -> Change:

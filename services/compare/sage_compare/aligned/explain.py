@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
 from sage_compare.aligned import kernels
-from sage_compare.aligned.crop import find_crop
 from sage_compare.aligned.lines import Line
 from sage_compare.aligned.script import Change, ChangeKind, ChangeSide, Edit, EditKind, Frames, Region
 from sage_compare.aligned.tiling import Tile
@@ -20,8 +19,6 @@ GRADED = 0.97
 """Correlation from which only brightness, contrast or colour differ."""
 PLAIN = 4.0
 """A frame with less deviation of luma than this is of one colour."""
-MOST_CROPS = 24
-"""Stretches that are tested for a crop."""
 STILL = 0.5
 """Mean difference of luma between two frames of a held picture."""
 STRENGTH = 100.0
@@ -44,7 +41,6 @@ class _Stretch:
 def explain(a: Fingerprint, b: Fingerprint, pair: kernels.Pair, tiles: Sequence[Tile]) -> list[Tile]:
     """Return the tiles with the kind of each change; some are split, and some are matched after all."""
     explained: list[Tile] = []
-    crops = 0
     for k, tile in enumerate(tiles):
         edit = tile.edit
         if edit.kind is not EditKind.CHANGED or edit.a is None or edit.b is None or tile.line is not None:
@@ -57,8 +53,7 @@ def explain(a: Fingerprint, b: Fingerprint, pair: kernels.Pair, tiles: Sequence[
             continue
         if line is not None:
             stretch = _stretch(a, b, pair, edit, line)
-            crops += len(edit.b) >= 6
-            found = _whole_picture(stretch, edit, crops <= MOST_CROPS)
+            found = _whole_picture(stretch, edit)
             if found:
                 explained.extend(found)
                 continue
@@ -115,17 +110,11 @@ def _plain(film: Fingerprint, frames: Frames) -> bool:
     return bool((pictures.std(1) < PLAIN).mean() > 0.9)
 
 
-def _whole_picture(stretch: _Stretch, edit: Edit, try_crop: bool) -> list[Tile] | None:
+def _whole_picture(stretch: _Stretch, edit: Edit) -> list[Tile] | None:
     """Return tiles for a stretch whose pictures are those of the other film, altered as a whole."""
     frames_a, frames_b = edit.a or Frames(0, 0), edit.b or Frames(0, 0)
     gain, alike = fit(stretch.a, stretch.b)
     typical = float(np.median(alike))
-    if typical < -0.7:
-        return [_changed(edit, ChangeKind.NEGATIVE, stretch.line)]
-    flipped = stretch.a.reshape(-1, 18, 32)[:, :, ::-1].reshape(stretch.a.shape)
-    mirrored = float(np.median(fit(flipped, stretch.b)[1]))
-    if mirrored > ALIKE - 0.1 and mirrored > typical + 0.15:
-        return [_changed(edit, ChangeKind.MIRRORED, stretch.line)]
     frozen = _frozen(stretch, edit)
     if frozen:
         return frozen
@@ -139,11 +128,6 @@ def _whole_picture(stretch: _Stretch, edit: Edit, try_crop: bool) -> list[Tile] 
     if typical > GRADED:
         # The same pictures with another grade: the small changes tell which.
         return [Tile(replace(edit, kind=EditKind.MATCHED, changes=(), rate=stretch.line.rate), stretch.line)]
-    if try_crop and len(frames_b) >= 6:
-        for side, whole, part in ((ChangeSide.B, stretch.a, stretch.b), (ChangeSide.A, stretch.b, stretch.a)):
-            region = find_crop(whole.reshape(-1, 18, 32), part.reshape(-1, 18, 32), typical)
-            if region:
-                return [_changed(edit, ChangeKind.CROP, stretch.line, side, region)]
     return None
 
 

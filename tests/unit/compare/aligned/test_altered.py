@@ -1,0 +1,148 @@
+"""Stretches in which one film shows the picture of the other mirrored, negative, or only a part of it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sage_compare.aligned.align import align
+from sage_compare.aligned.crops import find_crop
+from sage_compare.aligned.inputs import Options
+from sage_compare.aligned.script import ChangeKind, ChangeSide, Edit, EditKind, Frames, Region
+from sage_fingerprint.model import Fingerprint
+from support.edited_fingerprints import black, film
+
+HEIGHT, WIDTH, SHOT = 72, 128, 40
+FIRST, END = 47, 113
+
+Pictures = NDArray[np.float32]
+Alter = Callable[[Pictures], Pictures]
+
+
+def painted(seed: int, shots: int, *, still: bool = False) -> Pictures:
+    """Shots of soft shapes that move to the side."""
+    random = np.random.default_rng(seed)
+    pictures = []
+    for _ in range(shots):
+        scene = random.normal(0, 1, (HEIGHT, WIDTH + 2 * SHOT))
+        for axis in (0, 1):
+            scene = sum(np.roll(scene, shift, axis) for shift in range(-8, 9))
+        scene = 128 + scene / scene.std() * 40
+        pictures += [scene[:, 2 * step : 2 * step + WIDTH] for step in ([0] * SHOT if still else range(SHOT))]
+    return np.clip(np.array(pictures), 16, 235).astype(np.float32)
+
+
+def fingerprint(pictures: Pictures, noise: int) -> Fingerprint:
+    """Return the fingerprint of pictures as one encoder leaves them."""
+    random = np.random.default_rng(noise)
+    cells = pictures.reshape(-1, 18, HEIGHT // 18, 32, WIDTH // 32)
+    luma = cells.mean((2, 4)) + random.normal(0, 0.6, (len(pictures), 18, 32))
+    texture = np.clip(cells.std((2, 4)), 0, 255)
+    plain = black(len(pictures))
+    return Fingerprint(
+        luma.round().astype(np.uint8),
+        texture.round().astype(np.uint8),
+        plain.chroma,
+        plain.frame_seconds,
+        plain.duration_seconds,
+    )
+
+
+def part(first: tuple[float, float, float], last: tuple[float, float, float] | None = None) -> Alter:
+    """Return what enlarges a part of each picture: its left, top and size in the first and in the last one."""
+
+    def alter(pictures: Pictures) -> Pictures:
+        made = np.empty_like(pictures)
+        for number, picture in enumerate(pictures):
+            way = number / (len(pictures) - 1)
+            left, top, size = (a + (b - a) * way for a, b in zip(first, last or first, strict=True))
+            y = np.clip((top + size * (np.arange(HEIGHT) + 0.5) / HEIGHT) * HEIGHT - 0.5, 0, HEIGHT - 1.001)
+            x = np.clip((left + size * (np.arange(WIDTH) + 0.5) / WIDTH) * WIDTH - 0.5, 0, WIDTH - 1.001)
+            down, across = (y % 1)[:, None], x % 1
+            rows = picture[y.astype(int)] * (1 - down) + picture[y.astype(int) + 1] * down
+            made[number] = rows[:, x.astype(int)] * (1 - across) + rows[:, x.astype(int) + 1] * across
+        return made
+
+    return alter
+
+
+def mirrored(pictures: Pictures) -> Pictures:
+    return pictures[:, :, ::-1]
+
+
+def negative(pictures: Pictures) -> Pictures:
+    return 251 - pictures
+
+
+def altered(pictures: Pictures, alter: Alter, first: int = FIRST, end: int = END) -> Pictures:
+    made = pictures.copy()
+    made[first:end] = alter(pictures[first:end])
+    return made
+
+
+def edits_of(old: Pictures, new: Pictures) -> tuple[Edit, ...]:
+    films = [film(fingerprint(one, seed), np.arange(len(one))) for seed, one in enumerate((old, new))]
+    return align(*films, Options()).edits
+
+
+FILM = painted(1, 5)
+ALTERATIONS = [
+    pytest.param(part((0.1, 0.05, 0.8)), ChangeKind.CROP, id="crop"),
+    pytest.param(part((0.0, 0.1, 0.75), (0.25, 0.1, 0.75)), ChangeKind.CROP, id="pan"),
+    pytest.param(part((0.03, 0.03, 0.94), (0.12, 0.12, 0.76)), ChangeKind.CROP, id="zoom"),
+    pytest.param(mirrored, ChangeKind.MIRRORED, id="mirrored"),
+    pytest.param(negative, ChangeKind.NEGATIVE, id="negative"),
+]
+
+
+@pytest.mark.parametrize(("alter", "kind"), ALTERATIONS)
+@pytest.mark.parametrize("swapped", [False, True], ids=["in-b", "in-a"])
+def test_altered_stretch_is_one_change_with_its_ends(alter: Alter, kind: ChangeKind, swapped: bool) -> None:
+    new = altered(FILM, alter)
+    edits = edits_of(new, FILM) if swapped else edits_of(FILM, new)
+    assert [edit.b for edit in edits] == [Frames(0, FIRST), Frames(FIRST, END), Frames(END, len(FILM))]
+    assert all(edit.a == edit.b for edit in edits)
+    (change,) = edits[1].changes
+    assert change.kind is kind
+    if kind is ChangeKind.CROP:
+        assert change.side is (ChangeSide.A if swapped else ChangeSide.B)
+
+
+@pytest.mark.parametrize(("alter", "kind"), ALTERATIONS)
+def test_other_frames_that_look_like_altered_ones_do_not_break_it_up(alter: Alter, kind: ChangeKind) -> None:
+    """A later shot shows by chance what the first frames of the altered stretch show."""
+    old = np.concatenate([FILM, alter(FILM[FIRST:END])[:20] + 2, painted(7, 1)])
+    edits = edits_of(old, altered(old, alter))
+    changed = [edit for edit in edits if edit.kind is not EditKind.MATCHED]
+    assert [(edit.b, edit.changes[0].kind) for edit in changed] == [(Frames(FIRST, END), kind)]
+
+
+@pytest.mark.parametrize(("alter", "kind"), ALTERATIONS)
+def test_altered_part_of_a_still_shot_has_its_ends(alter: Alter, kind: ChangeKind) -> None:
+    """Any picture of a still shot that is held explains all of it."""
+    old = np.concatenate([painted(3, 1), painted(4, 1, still=True), painted(5, 1)])
+    edits = edits_of(old, altered(old, alter, 30, 66))
+    changed = [edit for edit in edits if edit.kind is not EditKind.MATCHED]
+    assert [(edit.b, edit.changes[0].kind) for edit in changed] == [(Frames(30, 66), kind)]
+
+
+def test_another_shot_is_no_alteration() -> None:
+    new = altered(FILM, lambda pictures: painted(9, 2)[: len(pictures)])
+    changed = [edit for edit in edits_of(FILM, new) if edit.kind is not EditKind.MATCHED]
+    assert [change.kind for edit in changed for change in edit.changes] == [ChangeKind.REPLACED]
+
+
+def test_a_moving_part_is_found_with_the_rectangle_around_it() -> None:
+    a = fingerprint(FILM[:SHOT], 1).luma.astype(np.float32)
+    b = fingerprint(part((0.0, 0.1, 0.75), (0.25, 0.1, 0.75))(FILM[:SHOT]), 2).luma.astype(np.float32)
+    crop = find_crop(a, b)
+    assert crop is not None
+    assert crop.side is ChangeSide.B
+    region = crop.region
+    assert (region.x, region.y, region.width, region.height) == pytest.approx((0.0, 0.1, 1.0, 0.75), abs=0.02)
+    assert isinstance(region, Region)
+
+
+def test_the_same_pictures_are_no_crop() -> None:
+    a, b = (fingerprint(FILM[:SHOT], seed).luma.astype(np.float32) for seed in (1, 2))
+    assert find_crop(a, b) is None
