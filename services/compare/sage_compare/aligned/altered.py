@@ -244,7 +244,7 @@ def _alterations(a: Pictures, b: Pictures, inside: slice, compared: Mask) -> lis
 
 
 def _ends(costs: Costs, plain: Costs, current: Costs) -> tuple[float, int, int, int, int]:
-    """Return where an altered stretch begins and ends at the least cost.
+    """Return where an altered stretch begins and ends at the lowest cost.
 
     Beside it, frames are on the line as they are, or what they were.
 

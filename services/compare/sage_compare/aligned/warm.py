@@ -26,9 +26,9 @@ def warm_up() -> None:
     old = _film(luma)
     # Fingerprints that were read are read-only, which is another type for numba.
     old.fingerprint.luma.setflags(write=False)
-    # A cut, another speed and a held picture reach every kernel.
-    held = np.repeat(luma[120:121], 12, 0)
-    new = _film(np.concatenate([luma[:30], luma[50:110:2], held, luma[132:]]))
+    # A cut, another speed, a held picture and a part of one reach every kernel.
+    held, part = np.repeat(luma[120:121], 12, 0), np.kron(luma[150:162, 4:13, 8:24], np.ones((1, 2, 2), np.uint8))
+    new = _film(np.concatenate([luma[:30], luma[50:110:2], held, luma[132:150], part, luma[162:]]))
     align(old, new, Options())
     align(old, Film(new.fingerprint, Fraction(30)), Options())
 

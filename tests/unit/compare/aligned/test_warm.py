@@ -25,6 +25,7 @@ def test_a_comparison_after_warm_up_compiles_nothing(encodes: tuple[Fingerprint,
     warm_up()
     before = compiled()
     assert before["sage_compare.aligned.viterbi._path"]
+    assert before["sage_compare.aligned.crops._search"]
     new = film(poor, np.r_[0:100, 140:200, 130:140, 200:300:2, 300:480])
     new.fingerprint.luma.setflags(write=False)
     align(film(good, np.arange(len(good))), new, Options())
