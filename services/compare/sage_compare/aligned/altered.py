@@ -1,4 +1,4 @@
-"""A second look at what lies between two pieces of one line: the same frames mirrored, negative, or a part of them."""
+"""A second look at what lies between two pieces of one line: the same frames, altered as a whole or with an overlay."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
-from sage_compare.aligned import crops, kernels
+from sage_compare.aligned import kernels
+from sage_compare.aligned.alterations import Costs, Mask, alike, alterations, cap_of, costs_of, is_still
 from sage_compare.aligned.edges import JUMP
 from sage_compare.aligned.lines import NONE_COST, Line
-from sage_compare.aligned.pictures import FLAT_DEVIATION
 from sage_compare.aligned.script import Change, ChangeKind, ChangeSide, Edit, EditKind, Frames, Region
 from sage_compare.aligned.tiling import Tile
 from sage_compare.aligned.viterbi import Piece
 
 LEAST: Final = 3
 """Frames of the shortest altered stretch."""
-LEAST_CROP: Final = 6
-"""Frames of the shortest stretch that is tested for a crop."""
 REACH: Final = 24
 """Frames of the pieces on both sides that may belong to an altered stretch."""
+SHORT: Final = 12
+"""Frames of a piece on the line that may be a part of the gap around it."""
 LONGEST: Final = 4_000
 """Frames of the longest stretch that is looked at."""
 MARGIN: Final = 1.0
@@ -30,14 +30,8 @@ MOST_CAP: Final = 240.0
 """Highest `Pair.cap` for parts of the picture: cells that are computed from others are off by more."""
 PENALTY: Final = 0.01
 """Added to the cost of each altered frame: in a plain picture, an alteration changes nothing."""
-STILL: Final = 0.5
-"""Mean difference of luma between two frames of a still shot, in which any frame held explains all."""
 STRENGTH: Final = 100.0
 """Strength of a change of the whole picture."""
-
-Costs = NDArray[np.float64]
-Pictures = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -47,14 +41,14 @@ class Altered:
     Attributes:
         b: The frames of b.
         line: The line.
-        kind: What was done.
+        kind: What was done; `None` for another grade or something over the picture, which the small changes tell.
         side: The film that shows only a part, for a crop.
         region: The part.
     """
 
     b: Frames
     line: Line
-    kind: ChangeKind
+    kind: ChangeKind | None
     side: ChangeSide | None = None
     region: Region | None = None
 
@@ -71,15 +65,12 @@ class _Gap:
 
 
 @dataclass(frozen=True)
-class _Alteration:
-    """What may have been done, and the pictures of both films that are the same then."""
+class _Look:
+    """What is altered in a gap, the frames of the gap that are on its line then, and what that saves."""
 
-    kind: ChangeKind
-    a: Pictures
-    b: Pictures
-    compared: Mask
-    side: ChangeSide | None = None
-    region: Region | None = None
+    altered: Altered
+    on_line: Frames
+    saved: float
 
 
 def find_altered(
@@ -87,28 +78,30 @@ def find_altered(
 ) -> tuple[list[Piece], list[Altered]]:
     """Return the pieces, and what is altered as a whole in them.
 
-    An altered stretch becomes a part of the pieces beside it, if it explains the frames better than what was found
-    there before: frames without a counterpart, and chance hits on others.
+    An altered stretch, or one with something over the picture, becomes a part of the pieces beside it, if that explains
+    the frames better than what was found there before: frames without a counterpart, and chance hits on others.
     """
-    current = np.concatenate([np.empty(0), *(_costs_of(pair, piece) for piece in pieces)])
+    current = np.concatenate([np.empty(0), *(_piece_costs(pair, piece) for piece in pieces)])
     owner = np.repeat(np.arange(len(pieces)), [piece.end - piece.first for piece in pieces])
-    held = np.array([piece.line is not None and piece.line.rate == 0.0 for piece in pieces])
+    rates = np.array([piece.line.rate if piece.line else np.nan for piece in pieces])
     lines = list(pieces)
     compared = (pair.a[::31].any(axis=0) | pair.b[::31].any(axis=0)).reshape(9, 16)
-    found: list[Altered] = []
+    looks = []
     for gap in _gaps(pair, pieces):
-        if (owner[gap.low : gap.high] >= len(pieces)).any():
-            continue
         here = slice(gap.low, gap.high)
-        look = _look(a, b, pair, gap, current[here], held[owner[here]], compared)
-        if look is None:
+        look = _look(a, b, pair, gap, current[here], rates[owner[here]], compared)
+        if look:
+            looks.append(look)
+    found: list[Altered] = []
+    for look in sorted(looks, key=lambda one: (-one.saved, one.on_line)):
+        taken = owner[look.on_line.first : look.on_line.end]
+        if (taken >= len(pieces)).any():
             continue
-        altered, first, end = look
-        owner[first:end] = len(lines)
-        lines.append(Piece(first, end, gap.line))
-        found.append(altered)
+        taken[:] = len(lines)
+        lines.append(Piece(look.on_line.first, look.on_line.end, look.altered.line))
+        found.append(look.altered)
     if not found:
-        return list(pieces), found
+        return lines, found
     return _pieces(owner, lines), sorted(found, key=lambda one: one.b)
 
 
@@ -124,7 +117,7 @@ def apply(pair: kernels.Pair, tiles: Sequence[Tile], found: Sequence[Altered]) -
         for one in found:
             if rest is None or rest.a is None or rest.b is None:
                 break
-            if one.b.end <= rest.b.first or one.b.first >= rest.b.end:
+            if one.kind is None or one.b.end <= rest.b.first or one.b.first >= rest.b.end:
                 continue
             before, inside = _cut(pair, rest, max(one.b.first, rest.b.first), one.line)
             if before:
@@ -162,22 +155,22 @@ def _gaps(pair: kernels.Pair, pieces: Sequence[Piece]) -> list[_Gap]:
     if not on_line:
         return []
     gaps = list[_Gap]()
-    last = dict[float, int]()
-    for k in on_line:
-        line = pieces[k].line
-        if line is None:
-            continue
-        before = last.get(line.start)
-        last[line.start] = k
-        if before is not None:
-            gaps.append(_gap(pieces[before], pieces[k], line))
+    # What lies over the picture leaves a few frames on the line here and there.
+    for least in (0, SHORT):
+        last = dict[float, Piece]()
+        for piece in pieces:
+            if piece.line is None or piece.line.rate != 1.0 or piece.end - piece.first < least:
+                continue
+            if piece.line.start in last:
+                gaps.append(_gap(last[piece.line.start], piece, piece.line))
+            last[piece.line.start] = piece
     start, stop = pieces[on_line[0]], pieces[on_line[-1]]
     if start.line and start.first:
         gaps.append(_gap(Piece(0, 0, None), start, start.line))
     if stop.line and stop.end < len(pair.b):
         gaps.append(_gap(stop, Piece(len(pair.b), len(pair.b), None), stop.line))
     inside = [one for one in gaps if LEAST <= one.end - one.first <= LONGEST]
-    return sorted(inside, key=lambda one: (one.end - one.first, one.first))
+    return list(dict.fromkeys(inside))
 
 
 def _gap(before: Piece, after: Piece, line: Line) -> _Gap:
@@ -186,9 +179,9 @@ def _gap(before: Piece, after: Piece, line: Line) -> _Gap:
 
 
 def _look(
-    a: Fingerprint, b: Fingerprint, pair: kernels.Pair, gap: _Gap, current: Costs, held: Mask, compared: Mask
-) -> tuple[Altered, int, int] | None:
-    """Return what is altered in a gap, and the frames of b that are on its line now.
+    a: Fingerprint, b: Fingerprint, pair: kernels.Pair, gap: _Gap, current: Costs, rates: Costs, compared: Mask
+) -> _Look | None:
+    """Return what is altered in a gap.
 
     Args:
         a: One film.
@@ -196,7 +189,7 @@ def _look(
         pair: Their pictures.
         gap: The gap.
         current: What each frame costs now, from `gap.low` to `gap.high`.
-        held: Whether it is explained by a picture of a that is held.
+        rates: Rate of the line that it is on now: 0 for a picture of a that is held, `nan` if it is on none.
         compared: Cells that are compared.
     """
     numbers = kernels.frames_along(pair, gap.line.rate, gap.line.start, gap.low, gap.high)
@@ -204,43 +197,35 @@ def _look(
         return None
     of_a = a.luma[np.maximum(numbers, 0)].astype(np.float32)
     of_b = b.luma[gap.low : gap.high].astype(np.float32)
-    still = np.append(np.abs(np.diff(of_a, axis=0)).mean((1, 2)) < STILL, False)
-    current = np.where(held & still, NONE_COST, current)
+    nothing = (rates == 0) & is_still(of_a)
+    current = np.where(nothing, NONE_COST, current)
+    matched = ~nothing & ~np.isnan(rates)
     inside = slice(gap.first - gap.low, gap.end - gap.low)
     on_line = np.ones(len(current), np.bool_)
     on_line[inside] = False
-    best: tuple[Altered, int, int] | None = None
+    best: _Look | None = None
     most = MARGIN * NONE_COST
-    for one in _alterations(of_a, of_b, inside, compared):
+    for one in alterations(of_a, of_b, inside, compared):
         highest = MOST_CAP if one.kind is ChangeKind.CROP else pair.cap
-        cap = _cap(one.a[inside], one.b[inside], one.compared, (pair.cap, highest))
-        costs = np.where(numbers < 0, 1.0, _costs(one.a, one.b, one.compared, cap) + PENALTY)
-        plain = np.where(numbers < 0, 1.0, _costs(of_a, of_b, one.compared, cap))
-        before = np.where(on_line, plain, current)
+        cap = cap_of(one.a[inside], one.b[inside], one.compared, (pair.cap, highest))
+        cells = one.compared if one.kind else alike(one.a, one.b, one.compared)
+        costs = np.where(numbers < 0, 1.0, costs_of(one.a, one.b, cells, cap) + PENALTY)
+        plain = np.where(numbers < 0, 1.0, costs_of(of_a, of_b, one.compared, cap))
+        # Other frames that leave out the cells that differ most would be as much alike.
+        now = np.where(matched, 0.0, current) if one.kind is None else current
+        before = np.where(on_line, plain, now)
+        if one.kind is None:
+            # It only joins the pieces beside the gap.
+            costs = np.where(on_line, plain, costs)
         total, first, end, from_first, to_end = _ends(costs, plain, before)
         saved = float(before.sum()) - total - 2 * JUMP * NONE_COST
-        if saved > most and end - first >= LEAST:
+        on_it = Frames(max(gap.low + from_first, gap.first), min(gap.low + to_end, gap.end))
+        fills = on_it == Frames(gap.first, gap.end)
+        if saved > most and end - first >= LEAST and (one.kind or fills):
             most = saved
             frames = Frames(gap.low + first, gap.low + end)
-            from_first, to_end = max(from_first, min(first, inside.start)), min(to_end, max(end, inside.stop))
-            best = Altered(frames, gap.line, one.kind, one.side, one.region), gap.low + from_first, gap.low + to_end
+            best = _Look(Altered(frames, gap.line, one.kind, one.side, one.region), on_it, saved)
     return best
-
-
-def _alterations(a: Pictures, b: Pictures, inside: slice, compared: Mask) -> list[_Alteration]:
-    """Return what may have been done."""
-    found = [
-        _Alteration(ChangeKind.MIRRORED, a[:, :, ::-1], b, compared & compared[:, ::-1]),
-        _Alteration(ChangeKind.NEGATIVE, 255 - a, b, compared),
-    ]
-    count = inside.stop - inside.start
-    crop = crops.find_crop(a[inside], b[inside]) if count >= LEAST_CROP else None
-    if crop:
-        at = (np.arange(len(a)) - inside.start) / (count - 1)
-        part = crops.shown(a if crop.side is ChangeSide.B else b, crop.path, at)
-        of_a, of_b = (part, b) if crop.side is ChangeSide.B else (a, part)
-        found.append(_Alteration(ChangeKind.CROP, of_a, of_b, compared, crop.side, crop.region))
-    return found
 
 
 def _ends(costs: Costs, plain: Costs, current: Costs) -> tuple[float, int, int, int, int]:
@@ -264,7 +249,7 @@ def _ends(costs: Costs, plain: Costs, current: Costs) -> tuple[float, int, int, 
     return total, first, end, from_first, to_end
 
 
-def _costs_of(pair: kernels.Pair, piece: Piece) -> Costs:
+def _piece_costs(pair: kernels.Pair, piece: Piece) -> Costs:
     """Return the cost of the frames of a piece, with that of the change to it."""
     if piece.line is None:
         costs = np.full(piece.end - piece.first, 0.0 if piece.black else NONE_COST)
@@ -273,28 +258,6 @@ def _costs_of(pair: kernels.Pair, piece: Piece) -> Costs:
     if piece.first and len(costs):
         costs[0] += JUMP * NONE_COST
     return costs
-
-
-def _cap(a: Pictures, b: Pictures, compared: Mask, limits: tuple[float, float]) -> float:
-    """Return `Pair.cap` for altered pictures: five times the difference that 10% of the cells exceed."""
-    apart = np.abs(_rows(a, compared)[0] - _rows(b, compared)[0])
-    return float(np.clip(5 * np.percentile(apart, 90), *limits))
-
-
-def _costs(a: Pictures, b: Pictures, compared: Mask, cap: float) -> Costs:
-    """Return how much pictures differ, on the scale of `kernels.pair_cost`."""
-    (rows_a, level_a, flat_a), (rows_b, level_b, flat_b) = _rows(a, compared), _rows(b, compared)
-    apart = np.minimum(np.abs(rows_a - rows_b), cap).sum(axis=1) / (cap * max(compared.sum(), 1))
-    costs: Costs = np.minimum(apart + flat_a * flat_b * np.minimum(np.abs(level_a - level_b) / 48, 1), 1.0)
-    return costs
-
-
-def _rows(pictures: Pictures, compared: Mask) -> tuple[Pictures, Pictures, Pictures]:
-    """Return normalised cells of luma, the mean luma, and whether they are of one colour."""
-    cells = pictures.reshape(len(pictures), 9, 2, 16, 2).mean((2, 4))[:, compared]
-    level, deviation = cells.mean(axis=1), cells.std(axis=1)
-    rows = (cells - level[:, None]) * (kernels.SCALE / (deviation + 9))[:, None]
-    return rows, level, np.clip(2 - deviation / FLAT_DEVIATION, 0, 1)
 
 
 def _pieces(owner: NDArray[np.intp], lines: Sequence[Piece]) -> list[Piece]:

@@ -150,7 +150,7 @@ def _fit_blocks(la, lb, ca, cb, ia, ib, starts, fits):  # type: ignore[no-untype
             deviation_a, deviation_b = np.sqrt(square_a / size), np.sqrt(square_b / size)
             if abs(total_a - total_b) < 1 and abs(deviation_a - deviation_b) < 1:
                 continue
-            gain, offset, before, after = _fit(xa[:size], xb[:size])
+            gain, offset, before, after = fit(xa[:size], xb[:size])
             if before >= 1.25 and after <= 0.5 * before and before > fits[block, 0]:
                 fits[block, 0] = before
                 fits[block, 3] = after
@@ -160,7 +160,7 @@ def _fit_blocks(la, lb, ca, cb, ia, ib, starts, fits):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def _fit(xa, xb):  # type: ignore[no-untyped-def] # numba infers the types
+def fit(xa, xb):  # type: ignore[no-untyped-def] # numba infers the types
     """Fit by reduced major axes, which is the same both ways, without the cells that keep away from the line."""
     away = np.abs(xa - xb)
     before = np.median(away)

@@ -47,10 +47,14 @@ def score(blocks: Blocks, *, exact: bool, resampled: bool, graded: NDArray[np.bo
     shape = blocks.luma.shape
     kind, luma = blocks.kind.reshape(-1, CELLS), blocks.luma.reshape(-1, CELLS)
     texture, chroma = blocks.texture.reshape(-1, CELLS), blocks.chroma.reshape(-1, CHROMA_CELLS)
-    counts = _count(kind, luma, texture, chroma)
-    tables = _tables(counts, exact=exact, resampled=resampled)
     scores = np.empty(luma.shape, np.uint8)
-    _score(kind, luma, texture, chroma, tables.luma, tables.texture, tables.chroma, graded, scores)
+    # What a curve leaves behind of a grade is a separate noise: pixels that were clipped, colours that mix.
+    everything = np.arange(len(kind))
+    for counted, scored in ((everything, np.flatnonzero(~graded)), (np.flatnonzero(graded),) * 2):
+        if len(scored):
+            counts = _count(kind, luma, texture, chroma, counted)
+            tables = _tables(counts, exact=exact, resampled=resampled)
+            _score(kind, luma, texture, chroma, tables.luma, tables.texture, tables.chroma, graded, scored, scores)
     return scores.reshape(shape)
 
 
@@ -108,9 +112,9 @@ def _quantile(counts: NDArray[np.float64], share: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _count(kind, luma, texture, chroma):  # type: ignore[no-untyped-def] # numba infers the types
+def _count(kind, luma, texture, chroma, blocks):  # type: ignore[no-untyped-def] # numba infers the types
     counts = np.zeros((3, CLASSES, 256), np.int64)
-    for block in range(len(kind)):
+    for block in blocks:
         for cell in range(kind.shape[1]):
             own = kind[block, cell]
             counts[0, own, luma[block, cell]] += 1
@@ -120,8 +124,8 @@ def _count(kind, luma, texture, chroma):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True)
-def _score(kind, luma, texture, chroma, by_luma, by_texture, by_chroma, graded, scores):  # type: ignore[no-untyped-def] # numba infers the types
-    for block in range(len(kind)):
+def _score(kind, luma, texture, chroma, by_luma, by_texture, by_chroma, graded, blocks, scores):  # type: ignore[no-untyped-def] # numba infers the types
+    for block in blocks:
         for cell in range(kind.shape[1]):
             own = kind[block, cell]
             most = max(by_luma[own, luma[block, cell]], by_texture[own, np.int32(texture[block, cell]) + 128])

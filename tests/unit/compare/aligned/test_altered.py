@@ -126,6 +126,59 @@ def test_altered_part_of_a_still_shot_has_its_ends(alter: Alter, kind: ChangeKin
     assert [(edit.b, edit.changes[0].kind) for edit in changed] == [(Frames(30, 66), kind)]
 
 
+def words(top: int, height: int, left: int, width: int, light: float = 235) -> Alter:
+    """Return what puts upright strokes on a dark ground over the pictures, as letters have them."""
+
+    def alter(pictures: Pictures) -> Pictures:
+        made = pictures.copy()
+        made[:, top : top + height, left : left + width] = 16
+        made[:, top + 1 : top + height - 1, left + 1 : left + width - 1 : 3] = light
+        return made
+
+    return alter
+
+
+def dim(pictures: Pictures) -> Pictures:
+    """Return pictures with two shots of little contrast, in which a title is most of what there is to see."""
+    made = pictures.copy()
+    made[SHOT : 3 * SHOT] = 40 + (pictures[SHOT : 3 * SHOT] - 128) * 0.2
+    return made
+
+
+def test_title_over_a_flat_picture_is_one_change_over_its_whole_length() -> None:
+    old = dim(FILM)
+    edits = edits_of(old, altered(old, words(30, 10, 24, 80)))
+    changed = [edit for edit in edits if edit.kind is not EditKind.MATCHED]
+    assert [(edit.a, edit.b) for edit in changed] == [(Frames(FIRST, END), Frames(FIRST, END))]
+    assert [change.kind for change in changed[0].changes] == [ChangeKind.TEXT]
+
+
+def test_title_in_another_language_is_one_change() -> None:
+    old = altered(dim(FILM), words(30, 10, 24, 80))
+    edits = edits_of(old, altered(dim(FILM), words(30, 10, 40, 56)))
+    changed = [edit for edit in edits if edit.kind is not EditKind.MATCHED]
+    assert [(edit.a, edit.b) for edit in changed] == [(Frames(FIRST, END), Frames(FIRST, END))]
+    assert {change.b for change in changed[0].changes} == {Frames(FIRST, END)}
+    assert {change.kind for change in changed[0].changes} <= {ChangeKind.TEXT, ChangeKind.OVERLAY}
+
+
+def test_subtitle_over_a_flat_picture_does_not_interrupt_a_logo() -> None:
+    old = dim(FILM)
+    logo = altered(old, words(4, 12, 108, 12, 190), 42, 118)
+    edits = edits_of(old, altered(logo, words(56, 14, 12, 104), 60, 110))
+    changes = {(change.b, change.region is not None) for edit in edits for change in edit.changes}
+    assert changes == {(Frames(42, 118), True), (Frames(60, 110), True)}
+
+
+def test_another_grade_of_a_flat_picture_is_one_change() -> None:
+    old = dim(FILM)
+    edits = edits_of(old, altered(old, lambda pictures: 16 + (pictures - 16) * 1.9))
+    changed = [edit for edit in edits if edit.kind is not EditKind.MATCHED]
+    assert [(edit.b, [change.kind for change in edit.changes]) for edit in changed] == [
+        (Frames(FIRST, END), [ChangeKind.GRADE])
+    ]
+
+
 def test_another_shot_is_no_alteration() -> None:
     new = altered(FILM, lambda pictures: painted(9, 2)[: len(pictures)])
     changed = [edit for edit in edits_of(FILM, new) if edit.kind is not EditKind.MATCHED]

@@ -1,0 +1,121 @@
+"""What may have been done to a stretch of pictures, and how much they differ if it was."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_compare.aligned import crops, kernels
+from sage_compare.aligned.grade import fit
+from sage_compare.aligned.pictures import FLAT_DEVIATION
+from sage_compare.aligned.script import ChangeKind, ChangeSide, Region
+
+LEAST_CROP: Final = 6
+"""Frames of the shortest stretch that is tested for a crop."""
+STILL: Final = 0.75
+"""Mean difference of luma between frames of a still shot, in which any frame that is held explains all."""
+STILL_FRAMES: Final = 8
+"""Frames between the two: animation on twos and slow motion stand still for less."""
+MOST_GAIN: Final = 3.0
+"""Most that another grade may scale the contrast by."""
+UNCOVERED: Final = 0.6
+"""Share of the picture that something over it leaves as it was."""
+
+Costs = NDArray[np.float64]
+Pictures = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """What may have been done, and the pictures of both films that are the same then."""
+
+    kind: ChangeKind | None
+    a: Pictures
+    b: Pictures
+    compared: Mask
+    side: ChangeSide | None = None
+    region: Region | None = None
+
+
+def is_still(pictures: Pictures) -> Mask:
+    """Return which pictures are the same for a while before or after them."""
+    still = np.zeros(len(pictures), np.bool_)
+    if len(pictures) > STILL_FRAMES:
+        same = np.abs(pictures[STILL_FRAMES:] - pictures[:-STILL_FRAMES]).mean((1, 2)) < STILL
+        still[STILL_FRAMES:] |= same
+        still[:-STILL_FRAMES] |= same
+    return still
+
+
+def alterations(a: Pictures, b: Pictures, inside: slice, compared: Mask) -> list[Alteration]:
+    """Return what may have been done."""
+    found = [
+        Alteration(ChangeKind.MIRRORED, a[:, :, ::-1], b, compared & compared[:, ::-1]),
+        Alteration(ChangeKind.NEGATIVE, 255 - a, b, compared),
+        Alteration(None, a, b, compared),
+    ]
+    graded = _graded(a, b, inside)
+    if graded is not None:
+        found.append(Alteration(None, graded, b, compared))
+    count = inside.stop - inside.start
+    crop = crops.find_crop(a[inside], b[inside]) if count >= LEAST_CROP else None
+    if crop:
+        at = (np.arange(len(a)) - inside.start) / (count - 1)
+        part = crops.shown(a if crop.side is ChangeSide.B else b, crop.path, at)
+        of_a, of_b = (part, b) if crop.side is ChangeSide.B else (a, part)
+        found.append(Alteration(ChangeKind.CROP, of_a, of_b, compared, crop.side, crop.region))
+    return found
+
+
+def _graded(a: Pictures, b: Pictures, inside: slice) -> Pictures | None:
+    """Return pictures of a with brightness and contrast of b; `None` if that does not explain the difference."""
+    step = max(1, (inside.stop - inside.start) // 16)
+    chosen = slice(inside.start, inside.stop, step)
+    gain, offset, before, after = fit(_pooled(a[chosen]).ravel(), _pooled(b[chosen]).ravel())
+    if after > 0.5 * before or not 1 / MOST_GAIN < gain < MOST_GAIN:
+        return None
+    graded: Pictures = np.float32(gain) * a + np.float32(offset)
+    return graded
+
+
+def cap_of(a: Pictures, b: Pictures, compared: Mask, limits: tuple[float, float]) -> float:
+    """Return `Pair.cap` for altered pictures: five times the difference that 10% of the cells exceed."""
+    apart = np.abs(_rows(a, compared)[0] - _rows(b, compared)[0])[:, compared]
+    return float(np.clip(5 * np.percentile(apart, 90), *limits))
+
+
+def alike(a: Pictures, b: Pictures, compared: Mask) -> Mask:
+    """Return the cells of each picture that differ least: those that something over it does not cover."""
+    apart = np.where(compared, np.abs(_pooled(a) - _pooled(b)), np.inf).reshape(len(a), -1)
+    count = max(1, round(UNCOVERED * compared.sum()))
+    cells = np.zeros(apart.shape, np.bool_)
+    np.put_along_axis(cells, np.argsort(apart, axis=1, kind="stable")[:, :count], values=True, axis=1)
+    return cells.reshape(-1, 9, 16)
+
+
+def costs_of(a: Pictures, b: Pictures, compared: Mask, cap: float) -> Costs:
+    """Return how much pictures differ in the cells that are compared, on the scale of `kernels.pair_cost`."""
+    (rows_a, level_a, flat_a), (rows_b, level_b, flat_b) = _rows(a, compared), _rows(b, compared)
+    cells = np.broadcast_to(compared, rows_a.shape).sum((1, 2))
+    apart = np.minimum(np.abs(rows_a - rows_b), cap).sum((1, 2)) / (cap * np.maximum(cells, 1))
+    costs: Costs = np.minimum(apart + flat_a * flat_b * np.minimum(np.abs(level_a - level_b) / 48, 1), 1.0)
+    return costs
+
+
+def _rows(pictures: Pictures, compared: Mask) -> tuple[Pictures, Pictures, Pictures]:
+    """Return normalised cells of luma, the mean luma, and whether they are of one colour, from the compared cells."""
+    cells = _pooled(pictures)
+    inside = np.broadcast_to(compared, cells.shape)
+    count = np.maximum(inside.sum((1, 2)), 1)
+    level = np.where(inside, cells, 0).sum((1, 2)) / count
+    away = np.where(inside, cells - level[:, None, None], 0)
+    deviation = np.sqrt((away * away).sum((1, 2)) / count)
+    rows = away * (kernels.SCALE / (deviation + 9))[:, None, None]
+    return rows, level, np.clip(2 - deviation / FLAT_DEVIATION, 0, 1)
+
+
+def _pooled(pictures: Pictures) -> Pictures:
+    pooled: Pictures = pictures.reshape(len(pictures), 9, 2, 16, 2).mean((2, 4))
+    return pooled
