@@ -16,6 +16,7 @@ from sage_compare.aligned import (
     resampled,
     retime,
     split,
+    transitions,
     viterbi,
 )
 from sage_compare.aligned.chain import order_of
@@ -78,7 +79,8 @@ def structure(normal: Normalized) -> list[Tile]:
     pieces = joints.jointed(pair, pieces)
     if resampled.resampled(pair):
         pieces = resampled.joined(pair, fingerprint_a, fingerprint_b, pieces)
-    order = gaps.fill(pair, order_of(pair, pieces), step)
+    order = transitions.find(pair, fingerprint_a, fingerprint_b, order_of(pair, pieces))
+    order = gaps.fill(pair, order, step)
     if resampled.resampled(pair):
         order = resampled.closed(pair, order)
     tiles = altered.apply(pair, tile(order, [], len(pair.a), len(pair.b)), alterations)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sage_compare.aligned import kernels
 from sage_compare.aligned.lines import Line
-from sage_compare.aligned.script import Frames
+from sage_compare.aligned.script import ChangeKind, ChangeSide, Frames
 from sage_compare.aligned.viterbi import Piece
 
 LEAST_MOVED = 6
@@ -22,11 +22,15 @@ class Matched:
         a: Range in a.
         b: Range in b.
         line: The line that joins them.
+        change: How the pictures were altered, if they were.
+        side: The film that has the change.
     """
 
     a: Frames
     b: Frames
     line: Line
+    change: ChangeKind | None = None
+    side: ChangeSide | None = None
 
     def part(self, pair: kernels.Pair, first: int, end: int) -> "Matched":
         """Return the part at the frames ``[first, end)`` of b."""

@@ -1,6 +1,5 @@
-"""What happened in a stretch that both films have and that looks different: black, a fade, a crop and others."""
+"""What happened in a stretch that both films have and that looks different: black, a crop and others."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -112,19 +111,12 @@ def _plain(film: Fingerprint, frames: Frames) -> bool:
 
 def _whole_picture(stretch: _Stretch, edit: Edit) -> list[Tile] | None:
     """Return tiles for a stretch whose pictures are those of the other film, altered as a whole."""
-    frames_a, frames_b = edit.a or Frames(0, 0), edit.b or Frames(0, 0)
-    gain, alike = fit(stretch.a, stretch.b)
+    frames_b = edit.b or Frames(0, 0)
+    alike = fit(stretch.a, stretch.b)[1]
     typical = float(np.median(alike))
     frozen = _frozen(stretch, edit)
     if frozen:
         return frozen
-    if len(frames_a) == len(frames_b):
-        dissolve = _dissolve(stretch, edit)
-        if dissolve:
-            return dissolve
-    fades = _fades(stretch, gain, alike, edit)
-    if fades:
-        return fades
     if typical > GRADED:
         # The same pictures with another grade: the small changes tell which.
         return [Tile(replace(edit, kind=EditKind.MATCHED, changes=(), rate=stretch.line.rate), stretch.line)]
@@ -150,62 +142,3 @@ def _frozen(stretch: _Stretch, edit: Edit) -> list[Tile] | None:
         if far > 1.5 * near + 0.5 and near < 6.0:
             return [_changed(edit, ChangeKind.FROZEN, stretch.line, side)]
     return None
-
-
-def _fades(stretch: _Stretch, gain: NDArray[np.float32], alike: NDArray[np.float32], edit: Edit) -> list[Tile] | None:
-    """Return the tiles of a fade to one colour and of one from it, if the stretch is either or both."""
-    frames_a, frames_b = edit.a or Frames(0, 0), edit.b or Frames(0, 0)
-    if len(frames_a) != len(frames_b) or len(gain) < 3:
-        return None
-    for side, gains in ((ChangeSide.B, gain), (ChangeSide.A, fit(stretch.b, stretch.a)[0])):
-        lowest = int(np.argmin(gains))
-        seen = gains > 0.25
-        falls, rises = gains[: lowest + 1], gains[lowest:]
-        if gains.min() > 0.6 or not seen.any() or float(np.median(alike[seen])) < 0.8:
-            continue
-        smooth = (
-            (np.diff(falls) < 0.12).all() and (np.diff(rises) > -0.12).all() and np.abs(np.diff(gains)).max() < 0.45
-        )
-        if not smooth:
-            continue
-        middle = lowest + 1 if lowest + 1 < len(gains) and len(falls) > 1 else 0
-        cuts = [0, *([middle] if middle else []), len(gains)]
-        return [
-            _changed(
-                replace(
-                    edit,
-                    a=Frames(frames_a.first + first, frames_a.first + end),
-                    b=Frames(frames_b.first + first, frames_b.first + end),
-                ),
-                ChangeKind.FADE,
-                stretch.line,
-                side,
-            )
-            for first, end in itertools.pairwise(cuts)
-        ]
-    return None
-
-
-def _dissolve(stretch: _Stretch, edit: Edit) -> list[Tile] | None:
-    """Return a tile if one film dissolves from the first picture of the stretch to the last, and the other cuts."""
-    for side, cuts, blends in ((ChangeSide.B, stretch.a, stretch.b), (ChangeSide.A, stretch.b, stretch.a)):
-        steps = np.abs(np.diff(cuts, axis=0)).mean(1)
-        if not steps.size or steps.max() < 4.0:
-            continue
-        at = int(np.argmax(steps)) + 1
-        before, after = cuts.copy(), cuts.copy()
-        before[at:], after[:at] = cuts[at - 1], cuts[at]
-        share, left = mix(before, after, blends)
-        if left < 0.25 and share[0] > share[-1] and (np.diff(share) < 0.2).mean() > 0.8:
-            return [_changed(edit, ChangeKind.DISSOLVE, stretch.line, side)]
-    return None
-
-
-def mix(before: Pictures, after: Pictures, seen: Pictures) -> tuple[NDArray[np.float32], float]:
-    """Return the share of the first picture in each frame, and the part of the pictures that no mixture explains."""
-    apart = before - after
-    share = ((seen - after) * apart).mean(1) / ((apart * apart).mean(1) + 1.0)
-    share = np.clip(share, 0.0, 1.0)
-    rest = seen - after - share[:, None] * apart
-    total = np.minimum(((seen - after) ** 2).mean(1), ((seen - before) ** 2).mean(1))
-    return share, float((rest**2).mean() / (np.maximum(total, 1.0).mean()))

@@ -27,8 +27,8 @@ def fill(pair: kernels.Pair, order: Order, step: float) -> Order:
         gap_a = Frames(a, piece.a.first if piece else len(pair.a))
         gap_b = Frames(b, piece.b.first if piece else len(pair.b))
         before, after = chain[-1].line if chain else None, piece.line if piece else None
-        for hole_b in _without(gap_b, taken):
-            for hole_a in _without(gap_a, used):
+        for hole_b in without(gap_b, taken):
+            for hole_a in without(gap_a, used):
                 a_now = max(hole_a.first, chain[-1].a.end if chain else 0)
                 b_now = max(hole_b.first, chain[-1].b.end if chain else 0)
                 if a_now < hole_a.end and b_now < hole_b.end:
@@ -41,7 +41,7 @@ def fill(pair: kernels.Pair, order: Order, step: float) -> Order:
     return Order(chain, order.moved, order.repeats)
 
 
-def _without(gap: Frames, ranges: list[Frames]) -> list[Frames]:
+def without(gap: Frames, ranges: list[Frames]) -> list[Frames]:
     """Return what is left of a gap without ranges."""
     inside = [Frames(max(one.first, gap.first), min(one.end, gap.end)) for one in ranges]
     shifted = [Frames(one.first - gap.first, one.end - gap.first) for one in inside if one.end > one.first]

@@ -90,6 +90,9 @@ def _place(one: Tile) -> tuple[bool, int]:
 
 def _in_order(piece: Matched) -> Tile:
     rate = piece.line.rate
+    if piece.change:
+        altered = Change(piece.change, piece.a, piece.b, strength=100.0, side=piece.side)
+        return Tile(Edit(EditKind.CHANGED, piece.a, piece.b, rate=rate, changes=(altered,)), piece.line)
     if rate == 1.0:
         return Tile(Edit(EditKind.MATCHED, piece.a, piece.b), piece.line)
     change = Change(ChangeKind.RETIMED, piece.a, piece.b, strength=100.0)

@@ -1,0 +1,407 @@
+"""Fades and dissolves where two pieces of the chain meet, and at the ends of the film.
+
+A fade shows the frames that the line of the neighbouring piece would show next, mixed with one colour in shares that
+run to 0. A dissolve mixes the frames that the lines of both pieces show. One film has it, the other has a plain cut.
+The shares run straight from 1 to 0, and the run that leaves least unexplained says to the frame where it begins.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from sage_fingerprint.model import Fingerprint
+
+from sage_compare.aligned import kernels
+from sage_compare.aligned.chain import LEAST_MOVED, Matched, Order
+from sage_compare.aligned.explain import ALIKE, fit
+from sage_compare.aligned.gaps import without
+from sage_compare.aligned.lines import Line
+from sage_compare.aligned.script import ChangeKind, ChangeSide, Frames
+
+LONGEST = 72
+"""Frames of the longest fade or dissolve on one side of a cut."""
+INSIDE = 40
+"""Frames of a piece that may belong to a fade: the first of them differ so little that they match."""
+SHORTEST = 3
+"""Frames of the shortest run from 1 to 0."""
+UNEXPLAINED = 0.5
+"""Loss of a frame that is neither matched nor faded; 1 if it shows something else than expected."""
+DEEPEST = 0.5
+"""A fade reaches at most this share; what changes less is a grade."""
+MARGIN = 1.0
+"""Loss that a fade or dissolve must save against a plain cut."""
+BLACK_LEVEL = 16.0
+STEP = 4.0
+"""Least mean difference of luma across a cut."""
+
+Mask = NDArray[np.bool_]
+Values = NDArray[np.floating]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _View:
+    """The pair as seen from x, the film that fades; y shows the pictures as they are."""
+
+    pair: kernels.Pair
+    x: Fingerprint
+    y: Fingerprint
+    side: ChangeSide
+
+    def x_of(self, piece: Matched) -> Frames:
+        """Return the range of a piece in x."""
+        return piece.b if self.side is ChangeSide.B else piece.a
+
+    def y_of(self, piece: Matched) -> Frames:
+        """Return the range of a piece in y."""
+        return piece.a if self.side is ChangeSide.B else piece.b
+
+    def numbers(self, line: Line, first: int, end: int) -> Numbers:
+        """Return the frame of y for each frame ``[first, end)`` of x on a line; -1 outside y."""
+        if self.side is ChangeSide.B:
+            end_b = min(end, len(self.x))
+            found = kernels.frames_along(self.pair, line.rate, line.start, first, end_b).astype(np.int64)
+            return np.append(found, np.full(end - end_b, -1))
+        frames = np.arange(first, end)
+        positions = frames - 0.5
+        if self.pair.shown.size:
+            positions = (np.searchsorted(self.pair.shown, frames) - 0.5) / kernels.LUT_STEPS
+        wanted = (positions - line.start) / line.rate
+        found = np.searchsorted(self.pair.u, wanted - 1e-9)
+        return np.where((found >= len(self.y)) | (wanted < self.pair.u[0] - 1.0), -1, found)
+
+    def part(self, piece: Matched, first: int, end: int, change: ChangeKind | None = None) -> Matched | None:
+        """Return the frames ``[first, end)`` of x on the line of a piece; `None` if there are none in y."""
+        own = self.x_of(piece)
+        if end <= first:
+            return None
+        if first == own.first and end == own.end:
+            y = self.y_of(piece)
+        else:
+            numbers = self.numbers(piece.line, first, end + 1)
+            inside = numbers[:-1][numbers[:-1] >= 0]
+            if not inside.size:
+                return None
+            after = int(numbers[-1]) if numbers[-1] >= 0 else int(inside[-1]) + 1
+            y_first, y_end = int(inside[0]), max(after, int(inside[-1]) + (self.side is ChangeSide.B))
+            # An end that stays keeps the frames of y that it had.
+            y_first = self.y_of(piece).first if first == own.first else y_first
+            y_end = self.y_of(piece).end if end == own.end else y_end
+            y = Frames(y_first, y_end)
+        if not len(y):
+            return None
+        x = Frames(first, end)
+        a, b = (y, x) if self.side is ChangeSide.B else (x, y)
+        return Matched(a, b, piece.line, change, self.side if change else None)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Frames ``[first, end)`` of x whose shares run from 1 to 0, and what that saves.
+
+    Attributes:
+        first: First frame whose share is below 1.
+        end: End of the frames that the run explains.
+        at: Frame of x that `losses` begin with.
+        losses: Loss of each frame of the window along the run.
+    """
+
+    first: int
+    end: int
+    at: int
+    losses: Values
+
+    def upto(self, first: int, end: int) -> Values:
+        """Return the sums of the losses of the frames from `first` up to each one, as many as ``end - first + 1``."""
+        return np.concatenate([[0.0], np.cumsum(self.losses[first - self.at : end - self.at])])
+
+
+def find(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) -> Order:
+    """Return the order with a piece in its chain for each fade and each half of a dissolve, cut off its neighbours."""
+    for view in (_View(pair, b, a, ChangeSide.B), _View(pair, a, b, ChangeSide.A)):
+        chain: list[Matched] = []
+        for after in [*order.chain, None]:
+            before = chain.pop() if chain else None
+            chain.extend(_meet(view, before, after, order))
+        order = replace(order, chain=chain, repeats=_left_over(pair, order.repeats, chain))
+    return order
+
+
+def _left_over(pair: kernels.Pair, repeats: list[Matched], chain: list[Matched]) -> list[Matched]:
+    """Return repeats without the frames that fade: a shot that stands still also looks like a repeat of itself."""
+    return [
+        piece if left == piece.b else piece.part(pair, left.first, left.end)
+        for piece in repeats
+        for left in without(piece.b, [one.b for one in chain])
+        if len(left) >= LEAST_MOVED
+    ]
+
+
+def _meet(view: _View, before: Matched | None, after: Matched | None, order: Order) -> list[Matched]:
+    """Return two pieces that follow each other, or one at an end of the film, with what was found between them."""
+    plain = [piece for piece in (before, after) if piece]
+    if any(piece.change or piece.line.rate <= 0.0 for piece in plain):
+        return plain
+    gap = Frames(view.x_of(before).end if before else 0, view.x_of(after).first if after else len(view.x))
+    others = [view.x_of(one) for one in order.moved]
+    # What b repeats is explained; what a shows twice is free.
+    others += [one.b for one in order.repeats if view.side is ChangeSide.B]
+    inside = [one for one in others if _meets(one, gap)]
+    falling = _fall(view, before, after, min([gap.end, *(one.first for one in inside)])) if before else None
+    rising = _rise(view, before, after, max([gap.first, *(one.end for one in inside)])) if after else None
+    found: list[Matched | None] = []
+    if before and after and not inside and len(gap) <= LONGEST:
+        found = _dissolve(view, before, after, falling, rising)
+    if not found and (falling or rising):
+        found = _faded(view, before, after, falling, rising)
+    pieces = [piece for piece in found if piece]
+    if not pieces or None in found or not _in_order(view, pieces, others, [view.y_of(one) for one in order.moved]):
+        return plain
+    return pieces
+
+
+def _meets(one: Frames, other: Frames) -> bool:
+    return one.first < other.end and one.end > other.first
+
+
+def _in_order(view: _View, pieces: list[Matched], others_x: list[Frames], others_y: list[Frames]) -> bool:
+    """Return whether no piece uses frames of another one."""
+    for get, others in ((view.x_of, others_x), (view.y_of, others_y)):
+        ranges = [get(piece) for piece in pieces]
+        if any(one.end > following.first for one, following in itertools.pairwise(ranges)):
+            return False
+        if any(_meets(one, other) for one in ranges for other in others):
+            return False
+    return True
+
+
+def _same_line(before: Matched | None, after: Matched | None) -> bool:
+    return bool(before and after and before.line.rate == after.line.rate and before.line.start == after.line.start)
+
+
+def _fall(view: _View, before: Matched, after: Matched | None, limit: int) -> _Run | None:
+    """Return the fade at the end of a piece."""
+    own = view.x_of(before)
+    if after and limit == view.x_of(after).first:
+        limit = min(limit + INSIDE, view.x_of(after).end)
+    first, end = max(own.end - INSIDE, own.first), min(limit, own.end + LONGEST)
+    if end - first < SHORTEST:
+        return None
+    x, y, known, noise = _pictures(view, before, first, end)
+    run = _best_fade(x, y, known, own.end - first, noise)
+    return run and _Run(first + run[0], first + run[1], first, run[2])
+
+
+def _rise(view: _View, before: Matched | None, after: Matched, limit: int) -> _Run | None:
+    """Return the fade at the start of a piece."""
+    own = view.x_of(after)
+    if before and limit == view.x_of(before).end:
+        limit = max(limit - INSIDE, view.x_of(before).first)
+    first, end = max(limit, own.first - LONGEST), min(own.first + INSIDE, own.end)
+    if end - first < SHORTEST:
+        return None
+    x, y, known, noise = _pictures(view, after, first, end)
+    run = _best_fade(x[::-1], y[::-1], known[::-1], end - own.first, noise)
+    return run and _Run(end - run[1], end - run[0], first, run[2][::-1])
+
+
+def _pictures(view: _View, piece: Matched, first: int, end: int) -> tuple[Values, Values, Mask, float]:
+    """Return the pictures of x, those of y on the line of a piece with its grade, which there are, and the noise."""
+    own = view.x_of(piece)
+    sample = np.linspace(own.first, own.end - 1, min(len(own), 24)).astype(int)
+    numbers = view.numbers(piece.line, own.first, own.end)[sample - own.first]
+    sample, numbers = sample[numbers >= 0], numbers[numbers >= 0]
+    gain, offset, noise = 1.0, 0.0, 1.0
+    if sample.size:
+        x, y = _luma(view.x, sample), _luma(view.y, numbers)
+        gains, _ = fit(y, x)
+        gain = float(np.clip(np.median(gains), 0.5, 2.0))
+        offset = float(np.median((x - gain * y).mean(1)))
+        noise = max(float(np.median(((x - gain * y - offset) ** 2).mean(1))), 0.5)
+    numbers = view.numbers(piece.line, first, end)
+    known = numbers >= 0
+    y = gain * _luma(view.y, np.maximum(numbers, 0)) + offset
+    return _luma(view.x, np.arange(first, end)), y, known, noise
+
+
+def _luma(film: Fingerprint, numbers: Numbers) -> Values:
+    pictures: Values = film.luma[numbers].reshape(len(numbers), -1).astype(np.float32)
+    return pictures
+
+
+def _best_fade(x: Values, y: Values, known: Mask, edge: int, noise: float) -> tuple[int, int, Values] | None:
+    """Return the first frame, the end and the losses of the fade that explains a window best.
+
+    Args:
+        x: Pictures, from within a piece outwards.
+        y: What they would be without a fade.
+        known: Which of `y` there are.
+        edge: Index of the first frame outside the piece.
+        noise: Mean square of the difference between matched pictures.
+    """
+    color = _color(x, y, known, edge)
+    from_color = y - color
+    squares = ((x - color) ** 2).mean(1), ((x - color) * from_color).mean(1), (from_color**2).mean(1)
+    cap = np.minimum(np.maximum(9.0 * noise, 0.03 * squares[2]), 0.2 * squares[2]) + 0.01
+    plain = _losses(squares, cap, known, np.ones(len(x)))
+    some = _losses(squares, cap, known, np.clip(squares[1] / (squares[2] + 0.01), 0.0, 1.0))
+    near = slice(max(edge - 4, 0), edge + 4)
+    if not (some[near] < plain[near] - 0.2).any():
+        return None
+    count = len(x)
+    unchanged = float(plain[:edge].sum()) + UNEXPLAINED * (count - edge)
+    starts = np.arange(max(edge - INSIDE, 1), min(edge + 2, count - 1) + 1)
+    best = _best_run(squares, cap, known, starts)
+    if best is None or best[0] > min(unchanged, _best_step(squares, cap, known, starts)) - MARGIN:
+        return None
+    return best[1:]
+
+
+def _best_run(
+    squares: tuple[Values, Values, Values], cap: Values, known: Mask, starts: Numbers, whole: bool = False
+) -> tuple[float, int, int, Values] | None:
+    """Return the loss of the best run, its first frame, its end, and the loss of each frame along it.
+
+    A run begins at one of `starts`, the first frame with a share below 1. If `whole`, the frames after it are explained
+    too; else they are `UNEXPLAINED`.
+    """
+    count = len(cap)
+    lengths = np.arange(SHORTEST, min(LONGEST, count + 1) + 1)
+    frames = np.arange(count)
+    best: tuple[float, int, int, Values] | None = None
+    for start in starts.tolist():
+        shares = np.clip((start - 1 + lengths[:, None] - frames) / lengths[:, None], 0.0, 1.0)
+        losses = _losses(squares, cap, known, shares)
+        if whole:
+            totals = losses.sum(1)
+            row = int(np.argmin(totals))
+            total, end = float(totals[row]), min(start - 1 + int(lengths[row]), count)
+        else:
+            upto = np.cumsum(losses - UNEXPLAINED, axis=1)
+            allowed = (frames >= start) & (frames < start - 1 + lengths[:, None]) & (shares <= DEEPEST)
+            upto = np.where(allowed, upto, np.inf)
+            row, last = divmod(int(np.argmin(upto)), count)
+            total, end = float(upto[row, last]) + UNEXPLAINED * count, last + 1
+        if np.isfinite(total) and (best is None or total < best[0] - 1e-9):
+            best = total, start, end, losses[row]
+    return best
+
+
+def _best_step(
+    squares: tuple[Values, Values, Values], cap: Values, known: Mask, starts: Numbers, whole: bool = False
+) -> float:
+    """Return the loss of a window if the share changes at once and stays, as with another grade, black or a cut."""
+    plain = np.concatenate([[0.0], np.cumsum(_losses(squares, cap, known, np.ones(len(cap))))])
+    best = np.inf
+    for share in (0.0,) if whole else np.linspace(0.0, 0.9, 10):
+        losses = _losses(squares, cap, known, np.full(len(cap), share))
+        for start in starts.tolist():
+            upto = np.concatenate([[0.0], np.cumsum(losses[start:] - (0.0 if whole else UNEXPLAINED))])
+            rest = float(upto[-1]) if whole else float(upto.min()) + UNEXPLAINED * (len(cap) - start)
+            best = min(best, float(plain[start]) + rest)
+    return best
+
+
+def _losses(squares: tuple[Values, Values, Values], cap: Values, known: Mask, shares: Values) -> Values:
+    """Return the loss of each frame for a share of its picture: the square of what is left, at most 1."""
+    left = squares[0] - 2.0 * shares * squares[1] + shares**2 * squares[2]
+    return np.where(known, np.minimum(left / cap, 1.0), 1.0)
+
+
+def _color(x: Values, y: Values, known: Mask, edge: int) -> float:
+    """Return the colour that a window fades to: where the pictures of x lie on a line through those of y."""
+    gains, alike = fit(y, x)
+    dim = known & (alike > 0.9) & (gains < 0.8) & (np.arange(len(x)) >= edge - 4)
+    if not dim.any():
+        return BLACK_LEVEL
+    color = (x.mean(1) - gains * y.mean(1))[dim] / (1.0 - gains[dim])
+    return float(np.clip(np.median(color), 0.0, 255.0))
+
+
+def _faded(
+    view: _View, before: Matched | None, after: Matched | None, falling: _Run | None, rising: _Run | None
+) -> list[Matched | None]:
+    """Return the pieces with fades between them."""
+    if falling and rising and falling.end > rising.first:
+        # Both explain some frames: the cut is where the sum is least.
+        first, end = max(rising.first, falling.first + 1), min(falling.end, rising.end - 1)
+        if first > end:
+            return []
+        sums = falling.upto(first, end) + (rising.upto(first, end)[-1] - rising.upto(first, end))
+        cut = first + int(np.argmin(sums))
+        falling, rising = replace(falling, end=cut), replace(rising, first=cut)
+    found: list[Matched | None] = []
+    if before:
+        own = view.x_of(before)
+        end = min(own.end, rising.first) if rising else own.end
+        if falling:
+            found.append(view.part(before, own.first, falling.first))
+            found.append(view.part(before, falling.first, falling.end, ChangeKind.FADE))
+        else:
+            found.append(view.part(before, own.first, end))
+    if after:
+        own = view.x_of(after)
+        first = max(own.first, falling.end) if falling else own.first
+        if rising:
+            found.append(view.part(after, rising.first, rising.end, ChangeKind.FADE))
+            found.append(view.part(after, rising.end, own.end))
+        else:
+            found.append(view.part(after, first, own.end))
+    return found
+
+
+def _dissolve(
+    view: _View, before: Matched, after: Matched, falling: _Run | None, rising: _Run | None
+) -> list[Matched | None]:
+    """Return the pieces with a dissolve between them; nothing if fades or a cut explain the frames as well."""
+    left, right = view.x_of(before), view.x_of(after)
+    first, end = max(left.end - INSIDE, left.first), min(right.first + INSIDE, right.end)
+    x, y, known, noise = _pictures(view, before, first, end)
+    _, other, known_other, noise_other = _pictures(view, after, first, end)
+    same = _same_line(before, after)
+    plain = [np.array((x - one) ** 2).mean(1) for one in (y, other)]
+    least = 0.03
+    if same:
+        # The frames after the cut of the one shot and before it of the other are not there: the nearest are held.
+        around = slice(max(left.end - first - 2, 1), right.first - first + 2)
+        steps = np.abs(np.diff(y, axis=0)).mean(1)[around.start - 1 : around.stop]
+        if not steps.size or steps.max() < STEP:
+            return []
+        cut = around.start + int(np.argmax(steps))
+        y, other = np.concatenate([y[:cut], np.repeat(y[cut - 1 : cut], len(y) - cut, 0)]), other.copy()
+        other[:cut] = other[cut]
+        least = 0.2
+    known = known & known_other
+    known[: left.end - first] = known[right.first - first :] = True
+    apart = y - other
+    squares = ((x - other) ** 2).mean(1), ((x - other) * apart).mean(1), (apart**2).mean(1)
+    cap = np.minimum(np.maximum(9.0 * max(noise, noise_other), least * squares[2]), 0.2 * squares[2]) + 0.01
+    starts = np.arange(1, min(left.end - first + 2, len(x) - 1) + 1)
+    best = _best_run(squares, cap, known, starts, whole=True)
+    if best is None:
+        return []
+    total, start, stop, _ = best
+    if float(np.median(fit(y[start:stop], other[start:stop])[1])) > ALIKE:
+        # The same shot with another grade, or a few frames later.
+        return []
+    step = _best_step(squares, cap, known, np.arange(1, len(x)), whole=True)
+    without = np.full(len(x), UNEXPLAINED)
+    own = np.arange(first, end)
+    for losses, its in zip((plain[0] / cap, plain[1] / cap), (own < left.end, own >= right.first), strict=True):
+        # On one line both pieces go on through the gap, perhaps with another grade.
+        expected = its | ((without > losses) & same)
+        without[expected] = np.minimum(losses[expected], 1.0)
+    for run in (falling, rising):
+        if run:
+            within = slice(max(run.first, first) - first, min(run.end, end) - first)
+            along = run.losses[within.start + first - run.at : within.stop + first - run.at]
+            without[within] = np.minimum(without[within], along)
+    if total > min(step, float(without.sum())) - MARGIN:
+        return []
+    start, stop = first + start, first + stop
+    middle = stop if same else (start + stop) // 2
+    found = [view.part(before, left.first, start), view.part(before, start, middle, ChangeKind.DISSOLVE)]
+    if middle < stop:
+        found.append(view.part(after, middle, stop, ChangeKind.DISSOLVE))
+    return [*found, view.part(after, stop, right.end)]

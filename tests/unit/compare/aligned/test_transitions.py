@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sage_compare.aligned.align import align
+from sage_compare.aligned.inputs import Film, Options
+from sage_compare.aligned.script import ChangeKind, Edit, EditKind, Frames
+from sage_fingerprint.model import Fingerprint
+from support.edited_fingerprints import film
+
+Pictures = NDArray[np.float64]
+Encodes = tuple[Fingerprint, Fingerprint]
+
+
+def altered(fingerprint: Fingerprint, frames: NDArray[np.int64], *parts: tuple[int, Pictures]) -> Film:
+    """Return a film of frames, with other pictures from some of its frames on."""
+    made = film(fingerprint, frames)
+    plain = made.fingerprint
+    luma = plain.luma.copy()
+    for first, pictures in parts:
+        luma[first : first + len(pictures)] = np.clip(pictures + 0.5, 0, 255).astype(np.uint8)
+    return Film(
+        Fingerprint(luma, plain.texture, plain.chroma, plain.frame_seconds, plain.duration_seconds), made.frame_rate
+    )
+
+
+def faded(pictures: Pictures, color: float, *, out: bool) -> Pictures:
+    shares = (np.arange(len(pictures)) + 1.0) / (len(pictures) + 1)
+    shares = (1 - shares if out else shares)[:, None, None]
+    return color + shares * (pictures - color)
+
+
+def mixed(tail: Pictures, head: Pictures) -> Pictures:
+    shares = ((np.arange(len(tail)) + 1.0) / (len(tail) + 1))[:, None, None]
+    return tail + shares * (head - tail)
+
+
+def changes(edits: tuple[Edit, ...]) -> list[tuple[ChangeKind, Frames | None, Frames | None]]:
+    return [(edit.changes[0].kind, edit.a, edit.b) for edit in edits if edit.kind is EditKind.CHANGED]
+
+
+def both_ways(old: Film, new: Film) -> tuple[Edit, ...]:
+    """Return the edits, and check that the films swapped have the same ones."""
+    edits = align(old, new, Options()).edits
+    other = align(new, old, Options()).edits
+    assert changes(edits) == [(kind, b, a) for kind, a, b in changes(other)]
+    return edits
+
+
+@pytest.mark.parametrize("color", [16.0, 235.0])
+@pytest.mark.parametrize("length", [6, 9, 12])
+def test_a_fade_on_each_side_of_a_jump_is_found_to_the_frame(encodes: Encodes, color: float, length: int) -> None:
+    good, poor = encodes
+    shown = poor.luma.astype(np.float64)
+    old = film(good, np.arange(400))
+    middle, end = 101 + length, 101 + 2 * length
+    new = altered(
+        poor,
+        np.r_[0:middle, 211:400],
+        (101, faded(shown[101:middle], color, out=True)),
+        (middle, faded(shown[211 : 211 + length], color, out=False)),
+    )
+    edits = both_ways(old, new)
+    assert changes(edits) == [
+        (ChangeKind.FADE, Frames(101, middle), Frames(101, middle)),
+        (ChangeKind.FADE, Frames(211, 211 + length), Frames(middle, end)),
+    ]
+    deleted = [edit.a for edit in edits if edit.kind is EditKind.DELETED and edit.a]
+    assert (deleted[0].first, deleted[-1].end) == (middle, 211)
+    assert EditKind.INSERTED not in {edit.kind for edit in edits}
+
+
+def test_a_film_that_fades_in_and_out_at_its_ends_is_not_graded(encodes: Encodes) -> None:
+    good, poor = encodes
+    shown = poor.luma.astype(np.float64)
+    new = altered(
+        poor,
+        np.arange(300),
+        (0, faded(shown[:17], 16.0, out=False)),
+        (280, faded(shown[280:300], 16.0, out=True)),
+    )
+    assert changes(both_ways(film(good, np.arange(300)), new)) == [
+        (ChangeKind.FADE, Frames(0, 17), Frames(0, 17)),
+        (ChangeKind.FADE, Frames(280, 300), Frames(280, 300)),
+    ]
+
+
+@pytest.mark.parametrize("half", [4, 7, 12])
+def test_a_dissolve_over_a_jump_is_found_to_the_frame(encodes: Encodes, half: int) -> None:
+    good, poor = encodes
+    shown = poor.luma.astype(np.float64)
+    before, after = 101, 233
+    tail, head = shown[before : before + 2 * half], shown[after - half : after + half]
+    new = altered(poor, np.r_[0 : before + half, after:400], (before, mixed(tail, head)))
+    assert changes(both_ways(film(good, np.arange(400)), new)) == [
+        (ChangeKind.DISSOLVE, Frames(before, before + half), Frames(before, before + half)),
+        (ChangeKind.DISSOLVE, Frames(after, after + half), Frames(before + half, before + 2 * half)),
+    ]
+
+
+def test_a_dissolve_at_a_cut_of_the_other_film_is_one_change(encodes: Encodes) -> None:
+    good, poor = encodes
+    # The old film cuts at frame 150 and the new one dissolves there, with frames that the old one does not have.
+    old = film(good, np.r_[0:150, 300:450])
+    shown = poor.luma.astype(np.float64)
+    new = altered(poor, np.r_[0:150, 300:450], (140, mixed(shown[140:160], shown[290:310])))
+    found = changes(both_ways(old, new))
+    assert [kind for kind, _, _ in found] == [ChangeKind.DISSOLVE]
+    _, a, b = found[0]
+    assert a is not None
+    assert a == b
+    assert abs(a.first - 140) <= 1
+    assert abs(a.end - 160) <= 1
+
+
+def test_a_dip_to_black_before_an_insertion_is_a_fade(encodes: Encodes) -> None:
+    good, poor = encodes
+    shown = poor.luma.astype(np.float64)
+    new = altered(
+        poor,
+        np.r_[0:101, 400:460, 101:300],
+        (90, faded(shown[90:101], 16.0, out=True)),
+        (101, 255.0 - shown[400:460, ::-1]),
+        (161, faded(shown[101:112], 16.0, out=False)),
+    )
+    edits = both_ways(film(good, np.arange(300)), new)
+    assert changes(edits) == [
+        (ChangeKind.FADE, Frames(90, 101), Frames(90, 101)),
+        (ChangeKind.FADE, Frames(101, 112), Frames(161, 172)),
+    ]
+    assert [edit.b for edit in edits if edit.kind is EditKind.INSERTED] == [Frames(101, 161)]
+
+
+def test_black_frames_after_a_plain_cut_are_no_fade(encodes: Encodes) -> None:
+    good, poor = encodes
+    new = altered(poor, np.arange(300), (90, np.full((30, 18, 32), 16.0)))
+    assert changes(both_ways(film(good, np.arange(300)), new)) == [
+        (ChangeKind.BLACK, Frames(90, 120), Frames(90, 120)),
+    ]
+
+
+def test_a_darker_grade_with_hard_ends_is_no_fade(encodes: Encodes) -> None:
+    good, poor = encodes
+    shown = poor.luma.astype(np.float64)
+    new = altered(poor, np.arange(300), (90, 16.0 + 0.4 * (shown[90:160] - 16.0)))
+    found = changes(both_ways(film(good, np.arange(300)), new))
+    assert {kind for kind, _, _ in found} == {ChangeKind.GRADE}
