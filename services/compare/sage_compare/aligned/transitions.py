@@ -14,7 +14,7 @@ from sage_fingerprint.model import Fingerprint
 
 from sage_compare.aligned import kernels
 from sage_compare.aligned.chain import LEAST_MOVED, Matched, Order
-from sage_compare.aligned.explain import ALIKE, fit
+from sage_compare.aligned.explain import ALIKE, GRADED, fit
 from sage_compare.aligned.gaps import without
 from sage_compare.aligned.lines import Line
 from sage_compare.aligned.script import ChangeKind, ChangeSide, Frames
@@ -23,6 +23,8 @@ LONGEST = 72
 """Frames of the longest fade or dissolve on one side of a cut."""
 INSIDE = 40
 """Frames of a piece that may belong to a fade: the first of them differ so little that they match."""
+LATE = 16
+"""Frames beside a piece that it may show too, in a film that is badly coded beside its cuts."""
 SHORTEST = 3
 """Frames of the shortest run from 1 to 0."""
 UNEXPLAINED = 0.5
@@ -189,7 +191,8 @@ def _fall(view: _View, before: Matched, after: Matched | None, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, before, first, end)
-    run = _best_fade(x, y, known, own.end - first, noise)
+    other = view.x_of(after).first - first if after and _same_line(before, after) else len(x)
+    run = _best_fade(x, y, known, own.end - first, other, noise)
     return run and _Run(first + run[0], first + run[1], first, run[2])
 
 
@@ -202,7 +205,8 @@ def _rise(view: _View, before: Matched | None, after: Matched, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, after, first, end)
-    run = _best_fade(x[::-1], y[::-1], known[::-1], end - own.first, noise)
+    other = end - view.x_of(before).end if before and _same_line(before, after) else len(x)
+    run = _best_fade(x[::-1], y[::-1], known[::-1], end - own.first, other, noise)
     return run and _Run(end - run[1], end - run[0], first, run[2][::-1])
 
 
@@ -230,7 +234,9 @@ def _luma(film: Fingerprint, numbers: Numbers) -> Values:
     return pictures
 
 
-def _best_fade(x: Values, y: Values, known: Mask, edge: int, noise: float) -> tuple[int, int, Values] | None:
+def _best_fade(
+    x: Values, y: Values, known: Mask, edge: int, other: int, noise: float
+) -> tuple[int, int, Values] | None:
     """Return the first frame, the end and the losses of the fade that explains a window best.
 
     Args:
@@ -238,6 +244,7 @@ def _best_fade(x: Values, y: Values, known: Mask, edge: int, noise: float) -> tu
         y: What they would be without a fade.
         known: Which of `y` there are.
         edge: Index of the first frame outside the piece.
+        other: Index of the first frame of the next piece if that is on the same line, else the length.
         noise: Mean square of the difference between matched pictures.
     """
     color = _color(x, y, known, edge)
@@ -246,25 +253,27 @@ def _best_fade(x: Values, y: Values, known: Mask, edge: int, noise: float) -> tu
     cap = np.minimum(np.maximum(9.0 * noise, 0.03 * squares[2]), 0.2 * squares[2]) + 0.01
     plain = _losses(squares, cap, known, np.ones(len(x)))
     some = _losses(squares, cap, known, np.clip(squares[1] / (squares[2] + 0.01), 0.0, 1.0))
-    near = slice(max(edge - 4, 0), edge + 4)
+    near = slice(max(edge - 4, 0), edge + LATE)
     if not (some[near] < plain[near] - 0.2).any():
         return None
-    count = len(x)
-    unchanged = float(plain[:edge].sum()) + UNEXPLAINED * (count - edge)
-    starts = np.arange(max(edge - INSIDE, 1), min(edge + 2, count - 1) + 1)
-    best = _best_run(squares, cap, known, starts)
-    if best is None or best[0] > min(unchanged, _best_step(squares, cap, known, starts)) - MARGIN:
+    rest = np.full(len(x), UNEXPLAINED)
+    # Beyond the gap, a piece on the same line is there already.
+    rest[other:] = np.minimum(plain[other:], UNEXPLAINED)
+    unchanged = float(plain[:edge].sum() + rest[edge:].sum())
+    starts = np.arange(max(edge - INSIDE, 1), min(edge + LATE, len(x) - 1) + 1)
+    best = _best_run(squares, cap, known, starts, rest)
+    if best is None or best[0] > min(unchanged, _best_step(squares, cap, known, starts, rest)) - MARGIN:
         return None
     return best[1:]
 
 
 def _best_run(
-    squares: tuple[Values, Values, Values], cap: Values, known: Mask, starts: Numbers, whole: bool = False
+    squares: tuple[Values, Values, Values], cap: Values, known: Mask, starts: Numbers, rest: Values | None
 ) -> tuple[float, int, int, Values] | None:
     """Return the loss of the best run, its first frame, its end, and the loss of each frame along it.
 
-    A run begins at one of `starts`, the first frame with a share below 1. If `whole`, the frames after it are explained
-    too; else they are `UNEXPLAINED`.
+    A run begins at one of `starts`, the first frame with a share below 1. The frames after it have the losses `rest`;
+    if that is `None`, it explains all of them.
     """
     count = len(cap)
     lengths = np.arange(SHORTEST, min(LONGEST, count + 1) + 1)
@@ -273,33 +282,42 @@ def _best_run(
     for start in starts.tolist():
         shares = np.clip((start - 1 + lengths[:, None] - frames) / lengths[:, None], 0.0, 1.0)
         losses = _losses(squares, cap, known, shares)
-        if whole:
+        if rest is None:
             totals = losses.sum(1)
             row = int(np.argmin(totals))
             total, end = float(totals[row]), min(start - 1 + int(lengths[row]), count)
         else:
-            upto = np.cumsum(losses - UNEXPLAINED, axis=1)
+            upto = np.cumsum(losses - rest, axis=1)
             allowed = (frames >= start) & (frames < start - 1 + lengths[:, None]) & (shares <= DEEPEST)
             upto = np.where(allowed, upto, np.inf)
             row, last = divmod(int(np.argmin(upto)), count)
-            total, end = float(upto[row, last]) + UNEXPLAINED * count, last + 1
+            total, end = float(upto[row, last] + rest.sum()), last + 1
         if np.isfinite(total) and (best is None or total < best[0] - 1e-9):
             best = total, start, end, losses[row]
     return best
 
 
+def _apart_from_grade(x: Values, y: Values) -> Values:
+    """Return for each frame the mean square of what no gain and offset explain."""
+    _, alike = fit(y, x)
+    left: Values = x.var(1) * (1.0 - alike**2)
+    return left
+
+
 def _best_step(
-    squares: tuple[Values, Values, Values], cap: Values, known: Mask, starts: Numbers, whole: bool = False
+    squares: tuple[Values, Values, Values], cap: Values, known: Mask, starts: Numbers, rest: Values | None
 ) -> float:
     """Return the loss of a window if the share changes at once and stays, as with another grade, black or a cut."""
     plain = np.concatenate([[0.0], np.cumsum(_losses(squares, cap, known, np.ones(len(cap))))])
     best = np.inf
-    for share in (0.0,) if whole else np.linspace(0.0, 0.9, 10):
+    for share in (0.0,) if rest is None else np.linspace(0.0, 1.0, 11):
         losses = _losses(squares, cap, known, np.full(len(cap), share))
         for start in starts.tolist():
-            upto = np.concatenate([[0.0], np.cumsum(losses[start:] - (0.0 if whole else UNEXPLAINED))])
-            rest = float(upto[-1]) if whole else float(upto.min()) + UNEXPLAINED * (len(cap) - start)
-            best = min(best, float(plain[start]) + rest)
+            if rest is None:
+                after = float(losses[start:].sum())
+            else:
+                after = float(np.cumsum(losses[start:] - rest[start:]).min(initial=0.0) + rest[start:].sum())
+            best = min(best, float(plain[start]) + after)
     return best
 
 
@@ -360,9 +378,12 @@ def _dissolve(
     x, y, known, noise = _pictures(view, before, first, end)
     _, other, known_other, noise_other = _pictures(view, after, first, end)
     same = _same_line(before, after)
-    plain = [np.array((x - one) ** 2).mean(1) for one in (y, other)]
+    graded = [_apart_from_grade(x, one) for one in (y, other)]
     least = 0.03
     if same:
+        between = slice(left.end - first, right.first - first)
+        if len(x[between]) and float(np.median(fit(y[between], x[between])[1])) > GRADED:
+            return []
         # The frames after the cut of the one shot and before it of the other are not there: the nearest are held.
         around = slice(max(left.end - first - 2, 1), right.first - first + 2)
         steps = np.abs(np.diff(y, axis=0)).mean(1)[around.start - 1 : around.stop]
@@ -377,21 +398,19 @@ def _dissolve(
     apart = y - other
     squares = ((x - other) ** 2).mean(1), ((x - other) * apart).mean(1), (apart**2).mean(1)
     cap = np.minimum(np.maximum(9.0 * max(noise, noise_other), least * squares[2]), 0.2 * squares[2]) + 0.01
-    starts = np.arange(1, min(left.end - first + 2, len(x) - 1) + 1)
-    best = _best_run(squares, cap, known, starts, whole=True)
+    starts = np.arange(1, min(left.end - first + LATE, len(x) - 1) + 1)
+    best = _best_run(squares, cap, known, starts, None)
     if best is None:
         return []
     total, start, stop, _ = best
     if float(np.median(fit(y[start:stop], other[start:stop])[1])) > ALIKE:
         # The same shot with another grade, or a few frames later.
         return []
-    step = _best_step(squares, cap, known, np.arange(1, len(x)), whole=True)
+    step = _best_step(squares, cap, known, np.arange(1, len(x)), None)
     without = np.full(len(x), UNEXPLAINED)
     own = np.arange(first, end)
-    for losses, its in zip((plain[0] / cap, plain[1] / cap), (own < left.end, own >= right.first), strict=True):
-        # On one line both pieces go on through the gap, perhaps with another grade.
-        expected = its | ((without > losses) & same)
-        without[expected] = np.minimum(losses[expected], 1.0)
+    without[own < left.end] = np.minimum(graded[0] / cap, 1.0)[own < left.end]
+    without[own >= right.first] = np.minimum(graded[1] / cap, 1.0)[own >= right.first]
     for run in (falling, rising):
         if run:
             within = slice(max(run.first, first) - first, min(run.end, end) - first)
