@@ -9,6 +9,7 @@ from sage_compare.aligned import (
     edges,
     explain,
     gaps,
+    holds,
     joints,
     kernels,
     orient,
@@ -65,7 +66,7 @@ def structure(normal: Normalized) -> list[Tile]:
     pair, step = normal.pair, normal.step
     fingerprint_a, fingerprint_b = normal.a.fingerprint, normal.b.fingerprint
     if not len(pair.a) or not len(pair.b):
-        return tile(order_of(pair, []), [], len(pair.a), len(pair.b))
+        return tile(order_of(pair, []), len(pair.a), len(pair.b))
     finder = LineFinder(pair, step)
     lines = finder.search()
     pair = finder.pair
@@ -80,10 +81,11 @@ def structure(normal: Normalized) -> list[Tile]:
     if resampled.resampled(pair):
         pieces = resampled.joined(pair, fingerprint_a, fingerprint_b, pieces)
     order = transitions.find(pair, fingerprint_a, fingerprint_b, order_of(pair, pieces))
+    order = holds.holds(fingerprint_a, fingerprint_b, pair, order)
     order = gaps.fill(pair, order, step)
     if resampled.resampled(pair):
         order = resampled.closed(pair, order)
-    tiles = altered.apply(pair, tile(order, [], len(pair.a), len(pair.b)), alterations)
+    tiles = altered.apply(pair, tile(order, len(pair.a), len(pair.b)), alterations)
     tiles = explain.explain(fingerprint_a, fingerprint_b, pair, tiles)
     return [_with_map(pair, one) for one in tiles]
 

@@ -1,6 +1,6 @@
 """The order of the pieces: which ones both films have in the same order, which moved, and which b repeats."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,11 +90,13 @@ class Order:
         chain: Pieces in the same order in both films; they overlap neither in a nor in b.
         moved: Pieces at another place, with frames of a that nothing else uses.
         repeats: Pieces that show frames of a which another piece shows too.
+        frozen: Frames at which one film holds a picture and the other moves on.
     """
 
     chain: list[Matched]
     moved: list[Matched]
     repeats: list[Matched]
+    frozen: list[Matched] = field(default_factory=list)
 
 
 def order_of(pair: kernels.Pair, pieces: list[Piece]) -> Order:

@@ -111,7 +111,6 @@ def _plain(film: Fingerprint, frames: Frames) -> bool:
 
 def _whole_picture(stretch: _Stretch, edit: Edit) -> list[Tile] | None:
     """Return tiles for a stretch whose pictures are those of the other film, altered as a whole."""
-    frames_b = edit.b or Frames(0, 0)
     alike = fit(stretch.a, stretch.b)[1]
     typical = float(np.median(alike))
     frozen = _frozen(stretch, edit)

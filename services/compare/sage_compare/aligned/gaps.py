@@ -1,5 +1,7 @@
 """A second look at what lies between two pieces of the chain: frames of a that fit there at any offset."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,8 +21,8 @@ MOST_OFFSETS = 600
 
 def fill(pair: kernels.Pair, order: Order, step: float) -> Order:
     """Return the order with pieces put into the gaps of its chain."""
-    taken = [piece.b for piece in (*order.moved, *order.repeats)]
-    used = [piece.a for piece in order.moved]
+    taken = [one.b for one in (*order.moved, *order.repeats, *order.frozen)]
+    used = [one.a for one in (*order.moved, *order.frozen)]
     chain: list[Matched] = []
     a = b = 0
     for piece in [*order.chain, None]:
@@ -38,7 +40,7 @@ def fill(pair: kernels.Pair, order: Order, step: float) -> Order:
         if piece:
             chain.append(piece)
             a, b = piece.a.end, piece.b.end
-    return Order(chain, order.moved, order.repeats)
+    return replace(order, chain=chain)
 
 
 def without(gap: Frames, ranges: list[Frames]) -> list[Frames]:

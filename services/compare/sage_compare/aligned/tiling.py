@@ -29,7 +29,7 @@ class Tile:
     shows: NDArray[np.int32] | None = None
 
 
-def tile(order: Order, explained: Sequence[Tile], frames_a: int, frames_b: int) -> list[Tile]:
+def tile(order: Order, frames_a: int, frames_b: int) -> list[Tile]:
     """Return tiles for every frame of both films.
 
     Between two pieces of the chain there may be frames of a, of b, or of both. If both, an editor would say that a shot
@@ -38,14 +38,12 @@ def tile(order: Order, explained: Sequence[Tile], frames_a: int, frames_b: int) 
 
     Args:
         order: The pieces.
-        explained: Tiles that are known already, in gaps of the chain.
         frames_a: Number of frames of a.
         frames_b: Number of frames of b.
     """
-    tiles = [_in_order(piece) for piece in order.chain]
+    tiles = [_in_order(piece) for piece in (*order.chain, *order.frozen)]
     tiles += [Tile(Edit(EditKind.MOVED, piece.a, piece.b, rate=piece.line.rate), piece.line) for piece in order.moved]
     tiles += [Tile(Edit(EditKind.INSERTED, None, piece.b, rate=0.0, repeats=piece.a)) for piece in order.repeats]
-    tiles += explained
     holes_b = holes([one.edit.b for one in tiles if one.edit.b], frames_b)
     holes_a = holes([one.edit.a for one in tiles if one.edit.a], frames_a)
     in_order = [one.edit for one in tiles if one.edit.kind in (EditKind.MATCHED, EditKind.CHANGED) and one.edit.a]

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from sage_compare.aligned.align import align
+from sage_compare.aligned.inputs import Film, Options
+from sage_compare.aligned.script import ChangeKind, ChangeSide, EditKind, EditScript, Frames
+from sage_fingerprint.model import Fingerprint
+from support.edited_fingerprints import black, film
+
+
+def moving(pauses: tuple[tuple[int, int], ...] = ()) -> Fingerprint:
+    """Six shots of 60 frames that move to the side, and stand still in `pauses`."""
+    random = np.random.default_rng(7)
+    luma = []
+    for _ in range(6):
+        picture = random.integers(30, 220, (18, 64)).astype(np.float64)
+        picture = (picture + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3
+        at = 0.0
+        for _ in range(60):
+            whole = int(at)
+            part = at - whole
+            luma.append((1 - part) * picture[:, whole : whole + 32] + part * picture[:, whole + 1 : whole + 33])
+            still = any(first <= len(luma) < end for first, end in pauses)
+            at += 0.0 if still else 0.5
+    pictures = np.array(luma).astype(np.uint8)
+    plain = black(len(pictures))
+    return Fingerprint(pictures, np.full_like(pictures, 6), plain.chroma, plain.frame_seconds, plain.duration_seconds)
+
+
+MOVING = moving()
+WHOLE = film(MOVING, np.arange(len(MOVING)))
+
+
+def with_noise(one: Film, seed: int) -> Film:
+    """The film as another encode of it."""
+    luma = one.fingerprint.luma.astype(np.int16)
+    luma = luma + np.random.default_rng(seed).integers(0, 2, luma.shape[1:])
+    old = one.fingerprint
+    return Film(Fingerprint(luma.astype(np.uint8), old.texture, old.chroma, old.frame_seconds, old.duration_seconds))
+
+
+def edits(script: EditScript) -> list[tuple[EditKind, Frames | None, Frames | None]]:
+    return [(edit.kind, edit.a, edit.b) for edit in script.edits]
+
+
+@pytest.mark.parametrize(("first", "end"), [(70, 100), (84, 89), (100, 140)])
+@pytest.mark.parametrize("side", [ChangeSide.A, ChangeSide.B])
+def test_a_freeze_is_named_from_its_second_frame_to_where_the_film_catches_up(
+    first: int, end: int, side: ChangeSide
+) -> None:
+    frames = np.arange(360)
+    frames[first:end] = first - 1
+    other = with_noise(film(MOVING, frames), 1)
+    old, new = (other, WHOLE) if side is ChangeSide.A else (WHOLE, other)
+    script = align(old, new, Options())
+    here = Frames(first, end)
+    assert edits(script) == [
+        (EditKind.MATCHED, Frames(0, first), Frames(0, first)),
+        (EditKind.CHANGED, here, here),
+        (EditKind.MATCHED, Frames(end, 360), Frames(end, 360)),
+    ]
+    assert [(one.kind, one.side) for one in script.edits[1].changes] == [(ChangeKind.FROZEN, side)]
+
+
+def test_a_picture_that_is_shown_longer_is_matched_where_it_is_first_shown() -> None:
+    new = with_noise(film(MOVING, np.r_[0:80, np.full(25, 79), 80:360]), 2)
+    assert edits(align(WHOLE, new, Options())) == [
+        (EditKind.MATCHED, Frames(0, 80), Frames(0, 80)),
+        (EditKind.INSERTED, None, Frames(80, 105)),
+        (EditKind.MATCHED, Frames(80, 360), Frames(105, 385)),
+    ]
+
+
+def test_a_shot_that_stands_still_in_both_films_is_not_frozen() -> None:
+    still = moving(pauses=((70, 110),))
+    whole = film(still, np.arange(360))
+    assert edits(align(whole, with_noise(whole, 3), Options())) == [(EditKind.MATCHED, Frames(0, 360), Frames(0, 360))]
+
+
+def test_other_pictures_before_a_still_shot_continues_are_a_replacement() -> None:
+    still = moving(pauses=((62, 118),))
+    luma = still.luma.copy()
+    luma[80:92] = still.luma[250:262]
+    other = Fingerprint(luma, still.texture, still.chroma, still.frame_seconds, still.duration_seconds)
+    old, new = film(still, np.arange(360)), film(other, np.arange(360))
+    for script in (align(old, new, Options()), align(new, old, Options())):
+        kinds = [change.kind for edit in script.edits for change in edit.changes]
+        assert ChangeKind.FROZEN not in kinds
