@@ -17,6 +17,8 @@ _REACH_X: Final = 2
 _REACH_Y: Final = 1
 # Blocks that one thing may be invisible for: what lies under it may have its colour.
 _GAP: Final = 4
+# Letters that two texts have in common: cells between the rest of their line.
+_COMMON: Final = 6
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,9 @@ def _belong(one: Component, other: Component, stretch: NDArray[np.int64]) -> boo
         most = max((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
         return width > 0 and height > 0 and width * height * 2 >= least and least * 3 >= most
     # At the same time: beside each other in one line.
-    return width > -3 and height > 0 and height * 2 >= min(a[3] - a[1], b[3] - b[1])
+    together = max(abs(one.first - other.first), abs(one.end - other.end)) <= 1
+    reach = _COMMON if together else _REACH_X + 1
+    return width > -reach and height > 0 and height * 2 >= min(a[3] - a[1], b[3] - b[1])
 
 
 @njit(cache=True, nogil=True)
