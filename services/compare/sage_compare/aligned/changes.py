@@ -66,12 +66,13 @@ def find_changes(
     pairs = pair_up(a.fingerprint, b.fingerprint, stretches)
     if not pairs.blocks:
         return FoundChanges((), Noise(), residuals, ())
+    grades, tone = list[Graded](), list[Graded]()
     if a.dynamic_range == b.dynamic_range:
         grades = find_grades(a.fingerprint, b.fingerprint, pairs)
     else:
         # One curve for all of the film is its tone, which is no change.
-        grades = [Graded(0, pairs.blocks, strength=0.0, fades=False)]
-    curves, curve = curves_of(a.fingerprint, b.fingerprint, pairs, grades)
+        tone = [Graded(0, pairs.blocks, strength=0.0, fades=False)]
+    curves, curve = curves_of(a.fingerprint, b.fingerprint, pairs, tone or grades)
     sight = Sight(a.fingerprint, b.fingerprint, pairs, curves, curve)
     blocks = measure(a.fingerprint, b.fingerprint, pairs, curves, curve)
     level = options.min_strength if options.min_strength is not None else LEVELS[options.sensitivity]
@@ -81,9 +82,7 @@ def find_changes(
     compared = compared_cells(options)
     scores[:, ~compared] = 0
     regraded = [_graded(sight, grade, level) for grade in grades]
-    for grade, (change, first, end) in zip(grades, regraded, strict=True):
-        if not change.strength:
-            continue
+    for grade, (_, first, end) in zip(grades, regraded, strict=True):
         # No curve fits a fade, nor a block that is only partly graded.
         partly = _blocks_cut(pairs, grade, first, end)
         scores[slice(grade.first, grade.end) if grade.fades else partly] = 0

@@ -16,7 +16,7 @@ ALIKE = 0.9
 """Correlation of two pictures from which one is the other, apart from brightness and contrast."""
 GRADED = 0.97
 """Correlation from which only brightness, contrast or colour differ."""
-PLAIN = 4.0
+PLAIN = 2.0
 """A frame with less deviation of luma than this is of one colour."""
 STILL = 0.5
 """Mean difference of luma between two frames of a held picture."""

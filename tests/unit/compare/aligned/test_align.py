@@ -1,13 +1,17 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sage_compare.aligned import edges, pictures
 from sage_compare.aligned.align import align
 from sage_compare.aligned.inputs import Film, Options
+from sage_compare.aligned.lines import Line
 from sage_compare.aligned.script import ChangeKind, Edit, EditKind, EditScript, Frames, NormalizationKind, Region
 from sage_compare.aligned.tiling import check
+from sage_compare.aligned.viterbi import Piece
 from sage_fingerprint.model import Fingerprint
 from support.edited_fingerprints import black, film, joined
 
@@ -142,6 +146,67 @@ def test_an_altered_shot_is_named(alter: object, kind: ChangeKind) -> None:
     assert script.edits[1].b is not None
     assert abs(script.edits[1].b.first - 60) <= 1
     assert script.edits[1].b.end == 90
+
+
+def test_a_shot_replaced_by_a_dark_one_is_not_black() -> None:
+    luma = FILM.luma.copy()
+    luma[60:90] = 18 + OTHER.luma[60:90].astype(int) // 14
+    assert 2.0 < luma[60:90].reshape(30, -1).std(1).min() < 4.0
+    new = whole(replace(FILM, luma=luma))
+    changes = [change for edit in align(whole(FILM), new, Options()).edits for change in edit.changes]
+    assert [(change.kind, change.b) for change in changes] == [(ChangeKind.REPLACED, Frames(60, 90))]
+
+
+def test_a_line_that_fits_better_in_a_still_shot_is_as_long_as_those_beside_it() -> None:
+    """All offsets fit a still background, only one the passer-by; short lines are not tried beside long ones."""
+    ground = np.repeat(np.random.default_rng(3).integers(60, 200, (1, 18, 32)), 420, 0)
+    ground = ground + np.random.default_rng(4).integers(-1, 2, ground.shape)
+    for step in range(60):
+        left = 2 * (step // 4)
+        ground[70 + step, 4:14, left : left + 4] = 20 + 8 * (step % 4)
+    old = replace(black(420), luma=ground.astype(np.uint8))
+    weight = pictures.weight_of_cells(())
+    new = film(old, np.arange(40, 420)).fingerprint
+    pair = pictures.make_pair(*pictures.measure_both(old, new, weight), weight)
+    piece = Piece(0, 371, Line(1.0, 49.0, 0, 371, 0.0, 0.0))
+    found = [line for line in edges.nudged(pair, [piece], 1.0) if line.start == 40.0]
+    assert [(line.first, line.end) for line in found] == [(0, 380)]
+
+
+def test_a_part_that_is_ignored_does_not_decide_where_frames_belong() -> None:
+    """A clock in a tenth of the picture that runs on where the film repeats itself."""
+    frames = np.r_[0:60, 120:240]
+    clocks = [np.kron(np.random.default_rng(9).integers(16, 236, (n, 9, 8)), np.ones((1, 2, 2))) for n in (240, 180)]
+    films = []
+    for part, clock in zip((np.arange(240), frames), clocks, strict=True):
+        made = film(FILM, part)
+        luma = made.fingerprint.luma.copy()
+        luma[:, :, 16:] = clock.astype(np.uint8)
+        films.append(replace(made, fingerprint=replace(made.fingerprint, luma=luma)))
+    right = Region(0.5, 0.0, 0.5, 1.0)
+    script = align(*films, Options(ignored_b=(right,)))
+    assert [(edit.kind, edit.a, edit.b) for edit in script.edits] == [
+        (EditKind.MATCHED, Frames(0, 60), Frames(0, 60)),
+        (EditKind.DELETED, Frames(60, 120), None),
+        (EditKind.MATCHED, Frames(120, 240), Frames(60, 180)),
+    ]
+
+
+@pytest.mark.parametrize("dynamic_range", ["PQ", "HLG"])
+@pytest.mark.parametrize("swapped_films", [False, True], ids=["hdr-in-b", "hdr-in-a"])
+def test_a_film_in_hdr_matches_the_one_in_sdr(dynamic_range: str, swapped_films: bool) -> None:
+    """A PQ picture is dark and flat: a curve of 0.35 and a third of the contrast."""
+    curve = 60 + 90 * (np.arange(256) / 255) ** (0.35 if dynamic_range == "PQ" else 0.6)
+    frames = np.r_[0:100, 130:240]
+    cut = film(FILM, frames)
+    toned = replace(cut.fingerprint, luma=curve.astype(np.uint8)[cut.fingerprint.luma])
+    old, new = whole(FILM), replace(cut, fingerprint=toned, dynamic_range=dynamic_range)
+    script = align(new, old, Options()) if swapped_films else align(old, new, Options())
+    one_sided = EditKind.INSERTED if swapped_films else EditKind.DELETED
+    assert kinds(script) == [EditKind.MATCHED, one_sided, EditKind.MATCHED]
+    ranges = (dynamic_range, "SDR") if swapped_films else ("SDR", dynamic_range)
+    assert [(one.kind, one.a, one.b) for one in script.normalizations] in ([], [(NormalizationKind.TONE, *ranges)])
+    assert script.edits[0].a == script.edits[0].b == Frames(0, 100)
 
 
 def test_a_shot_at_half_speed_is_retimed() -> None:
