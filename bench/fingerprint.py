@@ -31,7 +31,7 @@ from sage_embed.engines.local.pictures import PictureConverter
 from sage_film.frames import FrameDecoder, ShownFrame
 from sage_fingerprint.blocks import block_count, nanoseconds
 from sage_fingerprint.codec import decode, encode
-from sage_fingerprint.film import FilmSource, read_blocks
+from sage_fingerprint.film import EncodedBlock, FilmSource, read_film
 from sage_fingerprint.model import Fingerprint
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "old.mp4"
@@ -81,9 +81,14 @@ def decode_film(path: Path) -> None:
 
 def fingerprint(path: Path, seconds: float, *, on_frame: Callable[[ShownFrame], None] | None = None) -> bytes:
     """Return the film's fingerprint."""
+    blocks = []
     with path.open("rb") as file:
-        source = FilmSource(file, 0.0, seconds)
-        return b"".join(block.data for block in read_blocks(source, threads=CORES, on_frame=on_frame))
+        for item in read_film(FilmSource(file, 0.0, seconds), threads=CORES):
+            if isinstance(item, EncodedBlock):
+                blocks.append(item.data)
+            elif on_frame is not None:
+                on_frame(item)
+    return b"".join(blocks)
 
 
 def analyse(path: Path, seconds: float, network: Network) -> None:

@@ -3,12 +3,15 @@
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
-from fakes.embed import Script
+from fakes.embed import MODEL, Script, ScriptedEngine
 from sage_embed.embeddings.model import Failure, Progress, State, Video, WorkLostError, states_before
+from sage_embed.engines.engine import BlockMade, EngineEvent, EngineRequest, FingerprintMade, SegmentsProduced
 from sage_embed.fingerprints.model import VERSION, Block, Fingerprint, StoredObject
 from sage_embed.fingerprints.ports import (
     FingerprintMaker,
@@ -62,6 +65,39 @@ class ScriptedMaker(FingerprintMaker):
                 yield Block(index, data, FRAMES_PER_BLOCK, min(index + 1.0, duration))
         finally:
             self.closed += 1
+
+
+class OnePassEngine(ScriptedEngine):
+    """Embeds as a local engine and, on request, makes the blocks of `ScriptedMaker` in the same pass.
+
+    Args:
+        script: Its script, which notes `pass 3` for a block.
+    """
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(script, model=replace(MODEL, name="local", provider="local"))
+
+    async def embed(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        first, count = request.first_block, math.ceil(request.duration_seconds)
+        async with aclosing(super().embed(request)) as events:
+            async for event in events:
+                yield event
+                if first is not None and isinstance(event, SegmentsProduced):
+                    end = math.ceil(event.segments.end_seconds[-1])
+                    for block in self._blocks(first, end, request):
+                        yield block
+                    first = max(first, end)
+        if first is not None:
+            for block in self._blocks(first, count, request):
+                yield block
+            yield FingerprintMade()
+
+    def _blocks(self, first: int, end: int, request: EngineRequest) -> Iterator[BlockMade]:
+        video_id = urlsplit(self.urls[-1]).path.strip("/")
+        for index in range(first, end):
+            self.script.note(f"pass {index}")
+            done = min(index + 1.0, request.duration_seconds)
+            yield BlockMade(Block(index, block_bytes(video_id, index), FRAMES_PER_BLOCK, done))
 
 
 class InMemoryFingerprintObjects(FingerprintObjects):

@@ -194,12 +194,18 @@ async def running_worker(
         videos = IngestVideoCatalog(channel, url_validity_s=settings.url_validity_s)
         repository = PostgresWorkRepository(pool, JobQueue())
         work = PostgresFingerprintWork(pool, JobQueue())
-        runners: dict[Task, JobRunner[Any, Any]] = {
-            EMBED: Runner(repository=repository, videos=videos, engines=engines, settings=settings, describe=describe),
-            FINGERPRINT: FingerprintRunner(
-                work=work, objects=objects, videos=videos, maker=maker, settings=settings, describe=describe
-            ),
-        }
+        fingerprints = FingerprintRunner(
+            work=work, objects=objects, videos=videos, maker=maker, settings=settings, describe=describe
+        )
+        embeddings = Runner(
+            repository=repository,
+            videos=videos,
+            engines=engines,
+            fingerprints=fingerprints,
+            settings=settings,
+            describe=describe,
+        )
+        runners: dict[Task, JobRunner[Any, Any]] = {EMBED: embeddings, FINGERPRINT: fingerprints}
         sweeper = Sweeper(
             sweep=PostgresFingerprintSweep(pool, JobQueue()), objects=objects, videos=videos, settings=settings
         )

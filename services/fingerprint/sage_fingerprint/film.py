@@ -1,11 +1,12 @@
 """Measures films: block by block, or whole."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from av.video.frame import VideoFrame
 from sage_film.container import SeekableFile
 from sage_film.frames import FrameDecoder, ShownFrame
 
@@ -70,16 +71,31 @@ def read_blocks(
     threads: int,
     first_block: int = 0,
     end_block: int | None = None,
-    on_frame: Callable[[ShownFrame], None] | None = None,
 ) -> Iterator[EncodedBlock]:
-    """Yield blocks of a film's fingerprint. A block does not depend on which others are read.
+    """Yield blocks of a film's fingerprint, as `read_film` does."""
+    for item in read_film(source, threads=threads, first_block=first_block, end_block=end_block):
+        if isinstance(item, EncodedBlock):
+            yield item
+
+
+def read_film(
+    source: FilmSource,
+    *,
+    threads: int,
+    first_block: int = 0,
+    end_block: int | None = None,
+) -> Iterator[ShownFrame | EncodedBlock]:
+    """Yield blocks of a film's fingerprint, and before each block the frames that it describes.
+
+    So one pass of decoding serves everything that needs frames: a fingerprint, the pictures of a model, stills. The
+    frames are those that `FrameDecoder.frames` yields from the start of the first block: maybe also earlier ones. A
+    block does not depend on which others are read. It may follow frames of the next blocks, because sound comes late.
 
     Args:
         source: The film. Its length must be known.
         threads: Threads that decode.
         first_block: The block to start with.
         end_block: The block to stop before; `None`: all are read.
-        on_frame: Is called with each frame of the blocks once, in order, so that others need not decode it again.
 
     Raises:
         UndecodableError: The picture cannot be decoded.
@@ -90,8 +106,11 @@ def read_blocks(
         raise ValueError("blocks state the length of the film")
     duration_ns = nanoseconds(source.duration_seconds)
     end = block_count(duration_ns) if end_block is None else min(end_block, block_count(duration_ns))
-    reader = _BlockReader(source, first_block, threads=threads, on_frame=on_frame)
-    for block in reader.blocks(end):
+    reader = _BlockReader(source, first_block, threads=threads)
+    for block in reader.read(end):
+        if isinstance(block, ShownFrame):
+            yield block
+            continue
         steps = sound_steps(block.index, duration_ns)
         block = replace(block, sound=None if block.sound is None else block.sound[: len(steps)])
         done = min((block.index + 1) * BLOCK_SECONDS, source.duration_seconds)
@@ -111,17 +130,15 @@ def fingerprint_file(path: str | Path, *, threads: int = 2) -> Fingerprint:
     """
     with Path(path).open("rb") as file:
         first = next(FrameDecoder(file, start_offset_seconds=0.0, threads=1).frames())
-        reader = _BlockReader(FilmSource(file, first.start), 0, threads=threads, on_frame=None)
-        blocks = list(reader.blocks(None))
+        reader = _BlockReader(FilmSource(file, first.start), 0, threads=threads)
+        blocks = [item for item in reader.read(None) if isinstance(item, Block)]
     return join(blocks, duration_ns=nanoseconds(reader.end_seconds))
 
 
 class _BlockReader:
     """Measures a film's blocks in order."""
 
-    def __init__(
-        self, source: FilmSource, first_block: int, *, threads: int, on_frame: Callable[[ShownFrame], None] | None
-    ) -> None:
+    def __init__(self, source: FilmSource, first_block: int, *, threads: int) -> None:
         self._first = first_block
         self._sound = SoundMeter(start_offset_seconds=source.start_offset_seconds, first_block=first_block)
         self._decoder = FrameDecoder(
@@ -134,20 +151,21 @@ class _BlockReader:
             sound=self._sound,
         )
         self._duration = float("inf") if source.duration_seconds is None else source.duration_seconds
-        self._on_frame = on_frame
         self._pictures = PictureMeter()
         self._starts = list[int]()
         # Blocks whose pictures are measured, and whose sound may follow in the file.
         self._waiting = deque[Block]()
         self.end_seconds = 0.0
 
-    def blocks(self, end: int | None) -> Iterator[Block]:
-        """Yield the blocks up to one, or to that of the last frame."""
+    def read(self, end: int | None) -> Iterator[ShownFrame | Block]:
+        """Yield the frames and the blocks up to one, or to that of the last frame."""
         current = self._first
         for shown in self._decoder.frames(first_seconds=current * BLOCK_SECONDS, end_seconds=self._duration):
             start_ns = nanoseconds(shown.start)
             index = block_of(start_ns)
             self.end_seconds = shown.start + shown.length
+            if end is None or index < end:
+                yield shown
             if start_ns < 0 or index < self._first:
                 continue
             while current < index and (end is None or current < end):
@@ -158,7 +176,7 @@ class _BlockReader:
                 if not self._waiting:
                     return
                 continue
-            self._measure(start_ns, shown)
+            self._measure(start_ns, shown.frame)
         if end is None:
             end = current + bool(self._starts)
         while current < end:
@@ -166,13 +184,11 @@ class _BlockReader:
             current += 1
         yield from self._complete(None)
 
-    def _measure(self, start_ns: int, shown: ShownFrame) -> None:
+    def _measure(self, start_ns: int, frame: VideoFrame) -> None:
         if len(self._starts) == MAX_BLOCK_FRAMES:
             raise FingerprintTooLargeError(f"{BLOCK_SECONDS} s of it have more than {MAX_BLOCK_FRAMES:,} frames")
         self._starts.append(start_ns)
-        self._pictures.add(shown.frame)
-        if self._on_frame is not None:
-            self._on_frame(shown)
+        self._pictures.add(frame)
 
     def _close(self, index: int) -> None:
         starts, self._starts = np.array(self._starts, np.int64), []

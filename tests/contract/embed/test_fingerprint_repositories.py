@@ -16,6 +16,7 @@ from sage_embed.fingerprints.postgres import (
     PostgresFingerprintSweep,
     PostgresFingerprintWork,
 )
+from sage_embed.jobs.postgres import PostgresWorkRepository
 from sage_embed.jobs.queue import JobQueue
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason
@@ -267,12 +268,89 @@ async def test_work_of_a_lost_worker_is_found(fingerprints, video):
     ]
 
 
-@pytest.mark.parametrize("provider", ["local", "twelvelabs"])
-async def test_a_new_embedding_creates_the_fingerprint_of_its_video(pool, count_jobs, video, provider):
+@pytest.mark.parametrize(("provider", "jobs"), [("local", {}), ("twelvelabs", {"todo": 1})])
+async def test_a_new_embedding_creates_the_fingerprint_of_its_video(pool, count_jobs, video, provider, jobs):
     repository = PostgresEmbeddingRepository(pool, JobQueue())
     await repository.create(new_id("embed"), plan(video, provider=provider), request_id="", fingerprint="")
     assert (await PostgresFingerprintRepository(pool, JobQueue()).get(video.id)).video == video
+    assert await count_jobs("embed") == {"todo": 1}
+    # The local model's job makes it.
+    assert await count_jobs("fingerprint") == jobs
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A fingerprint that shares the job of an embedding, with two stored blocks."""
+
+    embeddings: PostgresEmbeddingRepository
+    embedding_id: str
+    embedding_work: PostgresWorkRepository
+    job_id: int
+    stored: StoredObject
+
+
+@pytest.fixture
+async def shared(pool, postgres_fingerprints, video) -> Shared:
+    embeddings = PostgresEmbeddingRepository(pool, JobQueue())
+    embedding = await embeddings.create(new_id("embed"), plan(video, provider="local"), request_id="", fingerprint="")
+    job_id = await postgres_fingerprints.job_of(video.id)
+    work = PostgresWorkRepository(pool, JobQueue())
+    await work.claim(embedding.id, job_id)
+    await postgres_fingerprints.work.claim(video.id, job_id)
+    stored = await postgres_fingerprints.store(video, job_id, first_block=0)
+    return Shared(embeddings, embedding.id, work, job_id, stored)
+
+
+@pytest.mark.parametrize("ending", ["fail", "cancel", "delete"])
+async def test_a_shared_fingerprint_outlives_its_embedding(
+    pool, postgres_fingerprints, count_jobs, video, shared, ending
+):
+    if ending == "fail":
+        await shared.embedding_work.fail(shared.embedding_id, shared.job_id, Failure(Reason.INTERNAL, ""))
+    elif ending == "cancel":
+        await shared.embeddings.cancel(shared.embedding_id)
+    else:
+        await shared.embeddings.delete(shared.embedding_id)
+    job_id = await postgres_fingerprints.job_of(video.id)
+    assert job_id != shared.job_id
+    assert await count_jobs("fingerprint") == {"todo": 1}
+    with pytest.raises(WorkLostError):
+        await postgres_fingerprints.work.complete(video.id, shared.job_id, "")
+    claimed = await postgres_fingerprints.work.claim(video.id, job_id)
+    assert (claimed.block_count, claimed.attempts) == (2, 0)
+    assert await postgres_fingerprints.api.objects(video.id) == [shared.stored]
+
+
+async def test_a_shared_fingerprint_is_requeued_with_its_embedding(
+    pool, postgres_fingerprints, count_jobs, video, shared
+):
+    await postgres_fingerprints.lose(shared.job_id)
+    # Only the embedding is recovered.
+    assert await postgres_fingerprints.work.lost(silent_for=HOUR, limit=9) == []
+    ((_, lost_job_id),) = await shared.embedding_work.lost(silent_for=HOUR, limit=9)
+    await shared.embedding_work.requeue(
+        shared.embedding_id, lost_job_id, delay=timedelta(0), message="", counts_as_attempt=True
+    )
+    assert await count_jobs("fingerprint") == {}
+    job_id = await postgres_fingerprints.job_of(video.id)
+    assert job_id != shared.job_id
+    await shared.embedding_work.claim(shared.embedding_id, job_id)
+    assert (await postgres_fingerprints.work.claim(video.id, job_id)).block_count == 2
+
+
+@pytest.mark.parametrize("ending", ["cancel", "delete"])
+async def test_an_embedding_outlives_the_fingerprint_that_shares_its_job(
+    pool, postgres_fingerprints, count_jobs, video, shared, ending
+):
+    await getattr(postgres_fingerprints.api, ending)(video.id)
+    assert await postgres_fingerprints.discarded() == [shared.stored.key]
+    assert await count_jobs("embed") == {"todo": 1}
+    # It is made again by a separate job, which the embedding's cannot disturb.
+    await postgres_fingerprints.api.create(video, request_id="")
     assert await count_jobs("embed") == await count_jobs("fingerprint") == {"todo": 1}
+    with pytest.raises(WorkLostError):
+        await postgres_fingerprints.work.claim(video.id, shared.job_id)
+    await shared.embedding_work.complete(shared.embedding_id, shared.job_id, "Done.")
 
 
 async def test_reusing_an_embedding_creates_a_missing_fingerprint_but_repeats_no_failed_one(pool, video):

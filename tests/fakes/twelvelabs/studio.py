@@ -75,7 +75,7 @@ class Studio:
                 decoder = Decoder(source, request, timeout_s=60)
                 run = LocalRun(decoder, grid=grid, network=self._network, first_clip=0)
                 run.start()
-                pictures = [segments.vectors for segments in iter(run.next_segments, None)]
+                pictures = [one.segments.vectors for one in iter(run.next_results, None) if one.segments]
                 run.stop()
                 run.join()
         except av.error.FFmpegError as error:

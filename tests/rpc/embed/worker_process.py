@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fakes.embed import Script, ScriptedEngine
-from fakes.fingerprints import NoBlocks, ScriptedMaker
+from fakes.fingerprints import NoBlocks, OnePassEngine, ScriptedMaker
 from sage_embed.app import run_worker
 from sage_embed.config import WorkerSettings
 from sage_runtime.process.settings import load
@@ -14,5 +14,7 @@ from sage_runtime.process.settings import load
 if __name__ == "__main__":
     script = Script(Path(sys.argv[1]))
     engine = ScriptedEngine(script, task_id=os.environ.get("SCRIPT_TASK_ID", ""))
+    if os.environ.get("SCRIPT_ONE_PASS"):
+        engine = OnePassEngine(script)
     maker = ScriptedMaker(script) if os.environ.get("SCRIPT_BLOCKS") else NoBlocks()
     asyncio.run(run_worker(load(WorkerSettings), lambda pool, settings, keys: [engine], maker))

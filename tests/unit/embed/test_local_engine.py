@@ -7,20 +7,32 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import av
 import numpy as np
 import pytest
 from sage_embed.config import LocalSettings
-from sage_embed.embeddings.model import Progress
-from sage_embed.engines.engine import EngineRequest, Progressed, Resume, SegmentsProduced, Vectors
+from sage_embed.embeddings.model import Progress, Video
+from sage_embed.engines.engine import (
+    BlockMade,
+    EngineRequest,
+    FingerprintMade,
+    Progressed,
+    Resume,
+    SegmentsProduced,
+    Vectors,
+)
 from sage_embed.engines.local import http_source
 from sage_embed.engines.local.engine import REVISION, THREAD_NAME, LocalEngine
 from sage_embed.engines.local.network import MODEL
+from sage_embed.fingerprints.maker import ProcessFingerprintMaker
+from sage_embed.fingerprints.model import Block
+from sage_embed.fingerprints.ports import MakeRequest
 from sage_runtime.errors import Reason, SageError
 from sage_runtime.errors.catalogue import public_text
 from support.file_server import FileServer
+from support.films import SAMPLES
 from support.moving_films import moving_film
 from support.small_films import sound_with_cover
 
@@ -37,6 +49,8 @@ class Embedded:
     ranges: list[tuple[float, float]]
     vectors: Vectors
     progress: list[Progress]
+    blocks: list[Block] = field(default_factory=list)
+    fingerprinted: bool = False
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +67,13 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 def _request(
-    url: str, duration: float, *, clip_seconds: float = 2.0, start_offset: float = 0.0, stored: int = 0
+    url: str,
+    duration: float,
+    *,
+    clip_seconds: float = 2.0,
+    start_offset: float = 0.0,
+    stored: int = 0,
+    first_block: int | None = None,
 ) -> EngineRequest:
     async def video_url() -> str:
         return url
@@ -72,6 +92,7 @@ def _request(
             submitted_at=None,
             segment_counts={"visual": stored} if stored else {},
         ),
+        first_block=first_block,
     )
 
 
@@ -82,6 +103,10 @@ async def _collect(engine: LocalEngine, request: EngineRequest) -> Embedded:
         async for event in events:
             if isinstance(event, Progressed):
                 result.progress.append(Progress(event.fraction, event.message))
+            elif isinstance(event, BlockMade):
+                result.blocks.append(event.block)
+            elif isinstance(event, FingerprintMade):
+                result.fingerprinted = True
             elif isinstance(event, SegmentsProduced):
                 segments = event.segments
                 if event.progress is not None:
@@ -332,3 +357,24 @@ async def test_the_event_loop_is_not_blocked(engine: LocalEngine) -> None:
     await _embed(engine, moving_film(), 9.0)
     watching.cancel()
     assert longest < 0.5
+
+
+async def test_one_pass_has_the_results_of_separate_passes(engine: LocalEngine) -> None:
+    film, seconds = (SAMPLES / "old.mp4").read_bytes(), 20.0
+    apart = await _embed(engine, film, seconds)
+    video = Video("video_1", duration_seconds=seconds, start_offset_seconds=0.0)
+    with FileServer(film).running() as server:
+
+        async def video_url() -> str:
+            return server.url
+
+        maker = ProcessFingerprintMaker(LocalSettings(threads=2))
+        blocks = [block async for block in maker.make(MakeRequest(video, video_url))]
+    assert (len(blocks), apart.blocks, apart.fingerprinted) == (2, [], False)
+    # From the start, or resumed: with either of them behind, and with either of them complete.
+    for stored, first_block in [(0, 0), (7, 0), (2, 1), (10, 1), (4, 2)]:
+        together = await _embed(engine, film, seconds, stored=stored, first_block=first_block)
+        assert together.blocks == blocks[first_block:]
+        assert together.fingerprinted
+        assert together.ranges == apart.ranges[stored:]
+        assert np.array_equal(together.vectors, apart.vectors[stored:])

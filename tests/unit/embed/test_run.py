@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fakes.embed import DIMENSIONS, MODEL, InMemoryVideoCatalog, Script, ScriptedEngine
 from fakes.embedding_repository import FakeEmbeddingRepository
+from fakes.fingerprints import FakeFingerprintRepository, InMemoryFingerprintObjects, NoBlocks, OnePassEngine
 from sage_embed.app import describe
 from sage_embed.config import WorkerSettings
 from sage_embed.embeddings.model import Failure, Plan, Progress, State, Video
@@ -21,6 +22,7 @@ from sage_embed.engines.engine import (
     Submitting,
     TaskStarted,
 )
+from sage_embed.fingerprints.run import FingerprintRunner
 from sage_embed.jobs import run as jobs_run
 from sage_embed.jobs.run import Runner
 from sage_embed.jobs.runner import recover
@@ -49,12 +51,20 @@ class EventsEngine(ScriptedEngine):
             raise self.error
 
 
-def make_runner(repository, engine) -> Runner:
+def make_runner(repository, engine, fingerprints=None, objects=None, settings=SETTINGS) -> Runner:
     """Return a runner with one engine."""
     return Runner(
         repository=repository,
         videos=InMemoryVideoCatalog(VIDEO),
         engines=Engines([engine]),
+        fingerprints=FingerprintRunner(
+            work=FakeFingerprintRepository() if fingerprints is None else fingerprints,
+            objects=InMemoryFingerprintObjects() if objects is None else objects,
+            videos=InMemoryVideoCatalog(VIDEO),
+            maker=NoBlocks(),
+            settings=settings,
+            describe=describe,
+        ),
         settings=SETTINGS,
         describe=describe,
     )
@@ -365,3 +375,20 @@ async def test_only_temporary_errors_are_retried(run, repository, tmp_path):
     assert [delay.total_seconds() for delay in repository.delays] == [0.001, 0.002]
     engine.failures = {0: [SageError(Reason.PROVIDER_QUOTA_EXCEEDED, provider="tests", why="none left")]}
     assert (await run(engine, embedding.id)).state is State.FAILED
+
+
+async def test_blocks_that_cannot_be_stored_do_not_stop_the_embedding(repository, tmp_path):
+    fingerprints, objects = FakeFingerprintRepository(), InMemoryFingerprintObjects()
+    objects.failures = [None, SageError(Reason.STORE_UNAVAILABLE, store="fingerprint store")]
+    await repository.create("embed_1", replace(PLAN, model="local", provider="local"), request_id="", fingerprint="")
+    await fingerprints.create(VIDEO, request_id="")
+    job_id = repository.job_of("embed_1")
+    fingerprints.records[VIDEO.id].job_id = job_id
+    settings = SETTINGS.model_copy(update={"fingerprint_object_bytes": 2000})
+    engine = OnePassEngine(Script(tmp_path))
+    await make_runner(repository, engine, fingerprints, objects, settings).run("embed_1", job_id)
+    assert (await repository.get("embed_1")).state is State.COMPLETED
+    left = await fingerprints.get(VIDEO.id)
+    # What was stored counts, and a separate job resumes it.
+    assert (left.state, left.block_count, left.attempts) == (State.PROCESSING, 2, 0)
+    assert fingerprints.job_of(VIDEO.id) != job_id

@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 from corpus.films import ALL_REFUSED, PLAYABLE, Film
-from sage_embed.engines.local.frames import ClipGrid, End, Sample, read_samples
-from sage_film.frames import FrameDecoder
+from sage_embed.engines.local.frames import ClipGrid, End, Sample, Sampler, read_samples
+from sage_film.frames import FrameDecoder, ShownFrame
+from sage_fingerprint.film import EncodedBlock, FilmSource, read_blocks, read_film
 from sage_ingest.probing.measure import measure
 from sage_ingest.probing.ports import UnreadableError
 from sage_ingest.videos.model import Media
@@ -69,6 +70,39 @@ def test_the_frames_of_a_clip_do_not_depend_on_where_decoding_begins_or_on_threa
     rest = [one for one in read_samples(_reader(film, media, threads=3), grid, first_clip=2) if isinstance(one, Sample)]
     assert [one.clip for one in rest] == [one.clip for one in whole if one.clip >= 2]
     for one, other in zip(rest, [one for one in whole if one.clip >= 2], strict=True):
+        assert np.array_equal(one.frame.to_ndarray(), other.frame.to_ndarray())
+
+
+@pytest.mark.parametrize("film", LONGER_THAN_A_CLIP, ids=lambda film: film.name)
+def test_one_pass_has_the_samples_and_the_blocks_of_separate_passes(film: Film) -> None:
+    media = _measured(film)
+    grid = ClipGrid(media.duration_seconds, 1.0)
+    expected = list(read_samples(_reader(film, media), grid, first_clip=1))
+
+    def source() -> FilmSource:
+        return FilmSource(
+            io.BytesIO(film.content),
+            media.start_offset_seconds,
+            media.duration_seconds,
+            media.video_track,
+            media.timestamps_jump,
+        )
+
+    sampler = Sampler(grid, first_clip=1)
+    found = list[Sample | End]()
+    blocks = list[EncodedBlock]()
+    for item in read_film(source(), threads=2):
+        if isinstance(item, ShownFrame):
+            found += sampler.add(item)
+        else:
+            blocks.append(item)
+    found += sampler.finish()
+    assert blocks == list(read_blocks(source(), threads=2))
+    assert found[-1] == expected[-1]
+    for one, other in zip(found[:-1], expected[:-1], strict=True):
+        assert isinstance(one, Sample)
+        assert isinstance(other, Sample)
+        assert one.clip == other.clip
         assert np.array_equal(one.frame.to_ndarray(), other.frame.to_ndarray())
 
 

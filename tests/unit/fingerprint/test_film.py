@@ -13,7 +13,7 @@ from corpus.films import PLAYABLE, Film
 from corpus.maker import Track, make_film
 from sage_film.frames import ShownFrame, UndecodableError
 from sage_fingerprint.codec import decode, encode
-from sage_fingerprint.film import FilmSource, fingerprint_file, read_blocks
+from sage_fingerprint.film import EncodedBlock, FilmSource, fingerprint_file, read_blocks, read_film
 from sage_fingerprint.model import SOUND_RATE, Fingerprint
 from sage_ingest.probing.measure import measure
 from support.sounding_films import sounding_film, tone
@@ -148,13 +148,19 @@ def test_what_is_shown_in_a_frame_is_measured_of_it() -> None:
     assert np.abs(bars - (np.arange(40) * 7 % 128 + 3.5) / 4).max() <= 1.5
 
 
-def test_others_see_each_frame_of_the_blocks_once() -> None:
-    film, seen = LONG["H.264 in MP4"](), list[ShownFrame]()
+def test_one_pass_yields_each_frame_of_the_blocks_once() -> None:
+    film = LONG["H.264 in MP4"]()
     whole = decode(_blocks(film))
-    list(read_blocks(_source(film), threads=2, first_block=1, end_block=3, on_frame=seen.append))
+    items = list(read_film(_source(film), threads=2, first_block=1, end_block=3))
+    seen = [item for item in items if isinstance(item, ShownFrame) and item.start >= 10]
     expected = [start for start in whole.frame_seconds if 10 <= start < 30]
     assert [shown.start for shown in seen] == pytest.approx(expected, abs=1e-9)
     assert all(shown.frame.width == 64 for shown in seen)
+    # A block follows all frames that it describes.
+    for at, block in enumerate(items):
+        if isinstance(block, EncodedBlock):
+            later = [item.start for item in items[at:] if isinstance(item, ShownFrame)]
+            assert all(start >= block.done_seconds for start in later)
 
 
 def test_progress_ends_with_the_film() -> None:

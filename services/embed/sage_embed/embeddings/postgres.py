@@ -7,6 +7,7 @@ import psycopg
 from sage_runtime.postgres import Pool, ping, store_errors
 
 from sage_embed.embeddings.model import (
+    LOCAL_PROVIDER,
     Embedding,
     Filter,
     Plan,
@@ -19,7 +20,7 @@ from sage_embed.embeddings.model import (
 from sage_embed.embeddings.ports import EmbeddingRepository
 from sage_embed.embeddings.rows import from_plan, from_recipe, join_segments, to_embedding
 from sage_embed.errors import request_id_reused
-from sage_embed.fingerprints.postgres import ensure_fingerprint
+from sage_embed.fingerprints.postgres import ensure_fingerprint, move_shared_fingerprint
 from sage_embed.jobs.queue import EMBED, Connection, JobQueue, queue_of
 
 # Two transactions for one recipe: the second waits here until the first has committed, then inserts nothing. The
@@ -212,7 +213,9 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                         await connection.execute(_ADOPT, row)
                     if request_id and (await connection.execute(_INSERT_REQUEST, row)).rowcount == 0:
                         raise psycopg.Rollback
-                    await ensure_fingerprint(connection, self._queue, plan.video, renew=True)
+                    # The local model decodes the whole film, so the same pass makes the fingerprint.
+                    shared = row["job_id"] if plan.provider == LOCAL_PROVIDER else None
+                    await ensure_fingerprint(connection, self._queue, plan.video, renew=True, shared_job_id=shared)
                 return await _get(connection, embedding_id)
 
     async def reuse(self, recipe: Recipe, *, request_id: str, fingerprint: str) -> Embedding | None:
@@ -285,6 +288,7 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
                     message = cancelled_message(to_embedding(row))
                     await connection.execute(_CANCEL, {"id": embedding_id, "message": message})
                     await drop_segments(connection, embedding_id)
+                    await move_shared_fingerprint(connection, self._queue, row["job_id"], to=None)
                     await self._queue.drop(connection, row["job_id"])
                 return await _get(connection, embedding_id)
 
@@ -306,6 +310,7 @@ class PostgresEmbeddingRepository(EmbeddingRepository):
             async with self._pool.connection() as connection, connection.transaction():
                 row = await (await connection.execute(query, (embedding_id,))).fetchone()
                 if row is not None:
+                    await move_shared_fingerprint(connection, self._queue, row["job_id"], to=None)
                     await self._queue.drop(connection, row["job_id"])
         return row is not None
 

@@ -16,6 +16,7 @@ from sage_runtime.errors import Reason, SageError
 
 from sage_embed.embeddings.model import LOCAL_PROVIDER, Picture, Progress, Video
 from sage_embed.errors import model_unavailable, model_unknown, video_rejected
+from sage_embed.fingerprints.model import Block
 
 Vectors = NDArray[np.float32]
 
@@ -103,6 +104,8 @@ class EngineRequest:
         now: The time when the work began. With results of earlier work it is PostgreSQL's: engines compare the times
             of `resume` with it and not with the clock of this machine, which may be wrong.
         report: Stores progress while the engine waits and cannot yield.
+        first_block: The video's fingerprint is to be made in the same pass of decoding, starting with this block;
+            `None` if it is not. Only the local engine does that.
     """
 
     video_url: Callable[[], Awaitable[str]]
@@ -116,6 +119,7 @@ class EngineRequest:
     picture: Picture = field(default_factory=Picture)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     report: Callable[["Progressed"], Awaitable[None]] = _ignore
+    first_block: int | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,19 @@ class SegmentsProduced:
     progress: Progress | None = None
 
 
-EngineEvent = Submitting | SubmissionRefused | TaskStarted | Progressed | SegmentsProduced
+@dataclass(frozen=True)
+class BlockMade:
+    """The next block of the fingerprint, ready to be stored."""
+
+    block: Block
+
+
+@dataclass(frozen=True)
+class FingerprintMade:
+    """All blocks of the fingerprint have been yielded."""
+
+
+EngineEvent = Submitting | SubmissionRefused | TaskStarted | Progressed | SegmentsProduced | BlockMade | FingerprintMade
 
 
 class Engine(Protocol):

@@ -7,15 +7,14 @@ from contextlib import closing, suppress
 from typing import BinaryIO
 
 from sage_embed.config import LocalSettings
-from sage_embed.engines.local.film_process import FilmProcess, MisbehavedError, Source, receive
+from sage_embed.engines.local.block_messages import BLOCK
+from sage_embed.engines.local.film_process import BlockReceiver, FilmProcess, MisbehavedError, Source
 from sage_embed.engines.local.http_source import HttpSource
-from sage_embed.fingerprints.maker_process import BLOCK, BLOCK_HEAD, END, MeasureRequest
+from sage_embed.fingerprints.maker_process import END, MeasureRequest
 from sage_embed.fingerprints.model import Block
 from sage_embed.fingerprints.ports import FingerprintMaker, MakeRequest
 
 _URL_TIMEOUT_S = 30.0
-# Ten seconds of the most frames that a fingerprint may have are smaller.
-_MAX_BLOCK_BYTES = 64 * 1024 * 1024
 # More threads each hold another frame, and hardly decode any faster.
 _MAX_DECODING_THREADS = 16
 
@@ -33,19 +32,14 @@ class BlockProcess(FilmProcess[Block | None]):
 
     def __init__(self, source: Source, request: MeasureRequest, *, timeout_s: float) -> None:
         super().__init__(source, request, timeout_s=timeout_s)
-        self._next = request.first_block
-        self._duration_seconds = request.duration_seconds
+        self._blocks = BlockReceiver(request.first_block, request.duration_seconds)
 
     def _receive(self, kind: bytes, messages: BinaryIO) -> Block | None:
         if kind == END:
             return None
         if kind != BLOCK:
             raise MisbehavedError(f"it sent {kind!r}")
-        index, frames, end_seconds, size = BLOCK_HEAD.unpack(receive(messages, BLOCK_HEAD.size))
-        if index != self._next or not 0 <= end_seconds <= self._duration_seconds or not 0 < size <= _MAX_BLOCK_BYTES:
-            raise MisbehavedError(f"block {index} of {size} bytes, up to {end_seconds} s, where {self._next} follows")
-        self._next += 1
-        return Block(index, receive(messages, size), frames, end_seconds)
+        return self._blocks.receive(messages)
 
     def _is_last(self, item: Block | None) -> bool:
         return item is None

@@ -36,6 +36,12 @@ WHERE id = %(id)s
 # A cancellation in progress is waited for.
 _LOCK = "SELECT *, now() AS claim_time FROM fingerprints WHERE id = %s FOR UPDATE"
 
+_LOCK_SHARED = """
+SELECT id, block_count FROM fingerprints WHERE job_id = %s AND state IN ('PENDING', 'PROCESSING') FOR UPDATE
+"""
+
+_EMBEDDING_OF_JOB = "SELECT FROM embeddings WHERE job_id = %s AND state IN ('PENDING', 'PROCESSING')"
+
 # A row that is not wanted as it is stays unlocked.
 _SHARE = """
 SELECT id FROM fingerprints
@@ -186,7 +192,7 @@ class PostgresFingerprintRepository(FingerprintRepository):
                     if not wanted:
                         await connection.execute(_CANCEL, (video_id,))
                         await connection.execute(_DISCARD, (video_id,))
-                        await self._queue.drop(connection, row["job_id"])
+                        await _drop_job(connection, self._queue, row["job_id"])
                 return await _get(connection, video_id)
 
     async def delete(self, video_id: str) -> bool:
@@ -291,7 +297,9 @@ class PostgresFingerprintSweep(FingerprintSweep):
                 return await _delete(connection, self._queue, video_id)
 
 
-async def ensure_fingerprint(connection: Connection, queue: JobQueue, video: Video, *, renew: bool) -> None:
+async def ensure_fingerprint(
+    connection: Connection, queue: JobQueue, video: Video, *, renew: bool, shared_job_id: int | None = None
+) -> None:
     """Record a fingerprint of a video and queue its work, unless there is one, in the caller's transaction.
 
     Args:
@@ -299,6 +307,8 @@ async def ensure_fingerprint(connection: Connection, queue: JobQueue, video: Vid
         queue: Queues the work.
         video: The video.
         renew: Whether to make one again that is not reusable.
+        shared_job_id: The job of an embedding that makes the fingerprint in the same pass of decoding; `None`: the
+            fingerprint has a separate job.
     """
     # Embeddings of one video share this lock, so they are recorded side by side.
     row = await (await connection.execute(_SHARE, (video.id, not renew, VERSION))).fetchone()
@@ -309,7 +319,9 @@ async def ensure_fingerprint(connection: Connection, queue: JobQueue, video: Vid
         return
     # If another transaction inserts it first, this one waits here and then queues nothing.
     async with connection.transaction():
-        job_id = await queue.put(connection, FINGERPRINT, video.id, queue=fingerprint_queue_of())
+        job_id = shared_job_id
+        if job_id is None:
+            job_id = await queue.put(connection, FINGERPRINT, video.id, queue=fingerprint_queue_of())
         values = {"id": video.id, "job_id": job_id, "version": VERSION, **from_video(video)}
         statement = _INSERT if row is None else _RENEW
         if (await connection.execute(statement, values)).rowcount == 0:
@@ -317,7 +329,25 @@ async def ensure_fingerprint(connection: Connection, queue: JobQueue, video: Vid
     if row is not None:
         await connection.execute(_DISCARD, (video.id,))
         await connection.execute("DELETE FROM fingerprint_requests WHERE fingerprint_id = %s", (video.id,))
-        await queue.drop(connection, row["job_id"])
+        await _drop_job(connection, queue, row["job_id"])
+
+
+async def move_shared_fingerprint(connection: Connection, queue: JobQueue, job_id: int, *, to: int | None) -> None:
+    """Let another job resume the fingerprint that shares the job of an embedding, because that job ends.
+
+    Args:
+        connection: In a transaction.
+        queue: Queues the work.
+        job_id: The job of the embedding.
+        to: The job that resumes the embedding; `None`: there is none, so the fingerprint is given a separate one.
+    """
+    row = await (await connection.execute(_LOCK_SHARED, (job_id,))).fetchone()
+    if row is None:
+        return
+    if to is None:
+        queue_name = fingerprint_queue_of(begun=row["block_count"] > 0)
+        to = await queue.put(connection, FINGERPRINT, row["id"], queue=queue_name)
+    await connection.execute("UPDATE fingerprints SET job_id = %s WHERE id = %s", (to, row["id"]))
 
 
 def to_fingerprint(row: Row) -> Fingerprint:
@@ -364,5 +394,11 @@ async def _delete(connection: Connection, queue: JobQueue, video_id: str) -> boo
     if row is None:
         return False
     await connection.execute(_DISCARD, (video_id,))
-    await queue.drop(connection, row["job_id"])
+    await _drop_job(connection, queue, row["job_id"])
     return True
+
+
+async def _drop_job(connection: Connection, queue: JobQueue, job_id: int) -> None:
+    """Remove the job of a fingerprint, unless it is also that of an embedding, which continues."""
+    if await (await connection.execute(_EMBEDDING_OF_JOB, (job_id,))).fetchone() is None:
+        await queue.drop(connection, job_id)

@@ -1,18 +1,22 @@
 """Jobs of fingerprints: run the maker, and store its blocks in objects of a few MiB."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from datetime import timedelta
 from time import monotonic
 
+import structlog
 from sage_runtime.errors import Reason, SageError
 
 from sage_embed.config import WorkerSettings
-from sage_embed.embeddings.model import Progress
+from sage_embed.embeddings.model import Progress, WorkLostError
 from sage_embed.embeddings.ports import VideoCatalog
 from sage_embed.fingerprints.model import VERSION, Block, Fingerprint, StoredObject, object_key
 from sage_embed.fingerprints.ports import FingerprintMaker, FingerprintObjects, FingerprintWork, MakeRequest
 from sage_embed.jobs.runner import JobRunner, within_bounds
 from sage_embed.jobs.turn import Turn
+
+log = structlog.get_logger()
 
 # Shortest interval between two writes of progress without blocks.
 _PROGRESS_INTERVAL_S = 0.5
@@ -98,6 +102,80 @@ class BlockRecorder:
         return within_bounds(Progress(end / total if total else 0.0, f"Fingerprinted {end:.0f} of {total:.0f} s."))
 
 
+class SharedFingerprint:
+    """A fingerprint that is made by the job of an embedding, in the same pass of decoding.
+
+    Whatever happens to it, the embedding continues. If it is cancelled or deleted, its blocks are dropped. If they
+    cannot be stored, it is given a separate job.
+
+    Args:
+        work: Stores what there is.
+        recorder: Stores the blocks.
+        fingerprint: The fingerprint, with the results of earlier work.
+        job_id: The job of the embedding.
+    """
+
+    def __init__(self, work: FingerprintWork, recorder: BlockRecorder, fingerprint: Fingerprint, job_id: int) -> None:
+        self._work = work
+        self._recorder = recorder
+        self._fingerprint = fingerprint
+        self._job_id = job_id
+        self._over = False
+
+    @property
+    def first_block(self) -> int | None:
+        """Index of the first block to make; `None`: another job makes them, or no block is wanted."""
+        return None if self._over else self._fingerprint.block_count
+
+    async def record(self, block: Block) -> None:
+        """Take the next block."""
+        await self._apart(lambda: self._recorder.record(block))
+
+    async def flush(self) -> None:
+        """Store what has been gathered."""
+        await self._apart(self._recorder.flush)
+
+    async def complete(self) -> None:
+        """Make the fingerprint COMPLETED."""
+        await self._apart(self._complete)
+
+    async def give_back(self) -> None:
+        """Give the fingerprint a separate job, which resumes it."""
+        if self._over:
+            return
+        self._over = True
+        try:
+            await self._work.requeue(
+                self._fingerprint.id,
+                self._job_id,
+                delay=timedelta(0),
+                message="Waiting for a worker.",
+                counts_as_attempt=False,
+            )
+        except WorkLostError:
+            pass
+        except SageError as error:
+            # It is found without a job after that of the embedding has ended.
+            log.warning("fingerprint_not_given_back", fingerprint_id=self._fingerprint.id, detail=error.detail)
+
+    async def _complete(self) -> None:
+        await self._recorder.flush()
+        await self._work.complete(self._fingerprint.id, self._job_id, completed_message(self._fingerprint))
+        self._over = True
+
+    async def _apart(self, method: Callable[[], Awaitable[object]]) -> None:
+        """Call a method unless the fingerprint is no longer this job's, and keep its errors from the embedding."""
+        if self._over:
+            return
+        try:
+            await method()
+        except WorkLostError:
+            self._over = True
+        except SageError as error:
+            log.warning("blocks_not_stored", fingerprint_id=self._fingerprint.id, detail=error.detail)
+            await self.give_back()
+
+
 class FingerprintRunner(JobRunner[Fingerprint, BlockRecorder]):
     """Runs fingerprints.
 
@@ -152,4 +230,26 @@ class FingerprintRunner(JobRunner[Fingerprint, BlockRecorder]):
                 await self._videos.get(record.id)
             raise
         await recorder.flush()
-        return f"Fingerprinted {record.video.duration_seconds:.0f} s."
+        return completed_message(record)
+
+    async def share(self, video_id: str, job_id: int) -> SharedFingerprint | None:
+        """Return the fingerprint that shares the job of an embedding, or `None` if there is none.
+
+        Raises:
+            SageError: STORE_UNAVAILABLE.
+        """
+        try:
+            fingerprint = await self._fingerprints.claim(video_id, job_id)
+        except WorkLostError:
+            return None
+        shared = SharedFingerprint(self._fingerprints, self._recorder(fingerprint, job_id), fingerprint, job_id)
+        if fingerprint.version > VERSION:
+            # A newer worker must do it.
+            await shared.give_back()
+            return None
+        return shared
+
+
+def completed_message(fingerprint: Fingerprint) -> str:
+    """Return the last progress message."""
+    return f"Fingerprinted {fingerprint.video.duration_seconds:.0f} s."

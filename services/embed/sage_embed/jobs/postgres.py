@@ -9,6 +9,7 @@ from sage_embed.embeddings.ports import WorkRepository
 from sage_embed.embeddings.postgres import drop_segments
 from sage_embed.embeddings.rows import Row, clean, from_segments, to_embedding
 from sage_embed.errors import TaskTakenError
+from sage_embed.fingerprints.postgres import move_shared_fingerprint
 from sage_embed.jobs.queue import EMBED, Connection, queue_of
 from sage_embed.jobs.records import COMPLETE, PostgresRecords, Table
 from sage_embed.keys.model import PROVIDER
@@ -67,6 +68,9 @@ class PostgresWorkRepository(PostgresRecords[Embedding], WorkRepository):
 
     async def _drop_results(self, connection: Connection, record_id: str) -> None:
         await drop_segments(connection, record_id)
+
+    async def _job_ended(self, connection: Connection, job_id: int, *, next_job_id: int | None) -> None:
+        await move_shared_fingerprint(connection, self._queue, job_id, to=next_job_id)
 
     async def claim(self, embedding_id: str, job_id: int, /) -> Embedding:
         async with self._changing(_CLAIM, embedding_id, job_id, to=State.PROCESSING) as connection:

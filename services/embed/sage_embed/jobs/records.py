@@ -62,6 +62,11 @@ SELECT record.* FROM {view} AS record
 LEFT JOIN procrastinate_jobs AS job ON job.id = record.job_id
 LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
 WHERE record.state IN ('PENDING', 'PROCESSING')
+    -- A fingerprint that shares the job of an embedding is requeued with it.
+    AND NOT EXISTS (
+        SELECT FROM embeddings AS e
+        WHERE e.job_id = record.job_id AND e.id <> record.id AND e.state IN ('PENDING', 'PROCESSING')
+    )
     AND (
         job.id IS NULL
         OR job.status NOT IN ('todo', 'doing')
@@ -127,6 +132,9 @@ class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
     async def _drop_results(self, connection: Connection, record_id: str) -> None:
         """Delete what was stored of a record that has failed."""
 
+    async def _job_ended(self, connection: Connection, job_id: int, *, next_job_id: int | None) -> None:
+        """Note that a job does not work on its record any more. The next one, if there is one, resumes the work."""
+
     async def save_progress(self, record_id: str, job_id: int, progress: Progress, /) -> None:
         values = {"fraction": progress.fraction, "message": clean(progress.message)}
         async with self._changing(_SAVE_PROGRESS, record_id, job_id, values):
@@ -140,6 +148,7 @@ class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
         values = {"reason": failure.reason, "message": clean(failure.message)}
         async with self._changing(_FAIL, record_id, job_id, values, to=State.FAILED) as connection:
             await self._drop_results(connection, record_id)
+            await self._job_ended(connection, job_id, next_job_id=None)
 
     async def requeue(
         self, record_id: str, job_id: int, /, *, delay: timedelta, message: str, counts_as_attempt: bool
@@ -152,6 +161,7 @@ class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
             )
             query = self._statement("UPDATE {table} SET job_id = %s WHERE id = %s")
             await connection.execute(query, (new_job_id, record_id))
+            await self._job_ended(connection, job_id, next_job_id=new_job_id)
 
     async def others_wait(self, queues: Sequence[str]) -> bool:
         with store_errors():

@@ -8,16 +8,18 @@ from time import monotonic
 
 import numpy as np
 import structlog
-from sage_runtime.errors import STORE_REASONS, SageError
+from sage_runtime.errors import STORE_REASONS, Reason, SageError
 
 from sage_embed.config import WorkerSettings
 from sage_embed.embeddings.lifecycle import to_stored
 from sage_embed.embeddings.model import SOUND_TRACKS, Embedding, Progress, provider_name
 from sage_embed.embeddings.ports import VideoCatalog, WorkRepository
 from sage_embed.engines.engine import (
+    BlockMade,
     EngineEvent,
     EngineRequest,
     Engines,
+    FingerprintMade,
     Progressed,
     Resume,
     SegmentsProduced,
@@ -26,8 +28,9 @@ from sage_embed.engines.engine import (
     TaskStarted,
 )
 from sage_embed.errors import OURS, TaskTakenError, provider_failed
+from sage_embed.fingerprints.run import FingerprintRunner, SharedFingerprint
 from sage_embed.jobs.runner import JobRunner, within_bounds
-from sage_embed.jobs.turn import Turn
+from sage_embed.jobs.turn import Turn, TurnOverError
 
 log = structlog.get_logger()
 
@@ -132,6 +135,7 @@ class Runner(JobRunner[Embedding, Recorder]):
         repository: Stores the work.
         videos: Provides the videos.
         engines: Compute the vectors.
+        fingerprints: Stores the fingerprint that an embedding's job makes as well.
         settings: When to retry.
         describe: Returns the user-facing text of an error.
     """
@@ -144,6 +148,7 @@ class Runner(JobRunner[Embedding, Recorder]):
         repository: WorkRepository,
         videos: VideoCatalog,
         engines: Engines,
+        fingerprints: FingerprintRunner,
         settings: WorkerSettings,
         describe: Callable[[SageError], str],
     ) -> None:
@@ -151,12 +156,22 @@ class Runner(JobRunner[Embedding, Recorder]):
         self._repository = repository
         self._videos = videos
         self._engines = engines
+        self._fingerprints = fingerprints
 
     def _recorder(self, record: Embedding, job_id: int) -> Recorder:
         return Recorder(self._repository, record, job_id, self._settings)
 
     async def _work(self, record: Embedding, job_id: int, recorder: Recorder, turn: Turn) -> str:
-        await self._embed(record, job_id, recorder, turn)
+        shared = await self._fingerprints.share(record.plan.video.id, job_id)
+        try:
+            await self._embed(record, job_id, recorder, turn, shared)
+        except SageError as error:
+            if shared is None or error.reason is not Reason.PROVIDER_FAILED:
+                raise
+            # What cannot be done in one pass may succeed apart: one pass takes more memory and time than either.
+            log.warning("one_pass_failed", embedding_id=record.id, job_id=job_id, detail=error.detail)
+            await shared.give_back()
+            await self._embed(await self._repository.claim(record.id, job_id), job_id, recorder, turn, None)
         return _completed_message(record, recorder.covered)
 
     def _is_retryable(self, error: SageError, record: Embedding) -> bool:
@@ -170,7 +185,9 @@ class Runner(JobRunner[Embedding, Recorder]):
     def _failure_message(self, message: str, record: Embedding, recorder: Recorder) -> str:
         return _with_bill(message, record, recorder.task_id)
 
-    async def _embed(self, embedding: Embedding, job_id: int, recorder: Recorder, turn: Turn) -> None:
+    async def _embed(
+        self, embedding: Embedding, job_id: int, recorder: Recorder, turn: Turn, shared: SharedFingerprint | None
+    ) -> None:
         plan = embedding.plan
         engine = await self._engines.engine_of(plan.model, plan.model_revision)
         request = EngineRequest(
@@ -194,15 +211,36 @@ class Runner(JobRunner[Embedding, Recorder]):
             picture=plan.video.picture,
             now=embedding.claim_time or embedding.create_time,
             report=recorder.record,
+            first_block=None if shared is None else shared.first_block,
         )
         async with aclosing(engine.embed(request)) as events:
             async for event in events:
-                await recorder.record(event)
-                if isinstance(event, SegmentsProduced):
-                    await turn.check()
+                match event:
+                    case BlockMade() if shared is not None:
+                        await shared.record(event.block)
+                    case FingerprintMade() if shared is not None:
+                        await shared.complete()
+                    case SegmentsProduced():
+                        await recorder.record(event)
+                        await _check(turn, shared)
+                    case _:
+                        await recorder.record(event)
+        if shared is not None:
+            # Only of an engine that made none.
+            await shared.give_back()
         for track in plan.tracks:
             if track not in recorder.covered and track not in SOUND_TRACKS:
                 raise provider_failed(embedding, f"it returned no vectors for track {track}")
+
+
+async def _check(turn: Turn, shared: SharedFingerprint | None) -> None:
+    """Raise if the turn is over. All blocks are stored then, so that the next turn resumes both at about one time."""
+    try:
+        await turn.check()
+    except TurnOverError:
+        if shared is not None:
+            await shared.flush()
+        raise
 
 
 def _with_bill(message: str, embedding: Embedding, task_id: str) -> str:

@@ -15,9 +15,11 @@ import numpy as np
 from sage_embed.config import LocalSettings
 from sage_embed.embeddings.model import LOCAL_PROVIDER, Progress
 from sage_embed.engines.engine import (
+    BlockMade,
     Engine,
     EngineEvent,
     EngineRequest,
+    FingerprintMade,
     ModelInfo,
     Progressed,
     Segments,
@@ -30,6 +32,7 @@ from sage_embed.engines.local.frames import MIN_CLIP_SECONDS, ClipGrid, End
 from sage_embed.engines.local.http_source import HttpSource
 from sage_embed.engines.local.network import DIMENSIONS, Network
 from sage_embed.engines.local.pictures import Pictures
+from sage_embed.fingerprints.model import Block
 
 # The first digits of the weights' SHA-256, and the version of the preprocessing.
 REVISION = "efficientnet-lite0-112-75dba1d5/2"
@@ -99,13 +102,19 @@ class LocalEngine(Engine):
             first_clip=first_clip,
             video_track=request.picture.track,
             timestamps_jump=request.picture.timestamps_jump,
+            first_block=request.first_block,
         )
         decoder = Decoder(HttpSource(url), decode, timeout_s=self._settings.decoder_timeout_s)
         run = LocalRun(decoder, grid=grid, network=self._network, first_clip=first_clip)
         run.start()
         try:
-            while (segments := await asyncio.to_thread(run.next_segments)) is not None:
-                yield SegmentsProduced(segments, _progress(grid, covered=segments.end_seconds[-1]))
+            while (results := await asyncio.to_thread(run.next_results)) is not None:
+                for block in results.blocks:
+                    yield BlockMade(block)
+                if (segments := results.segments) is not None:
+                    yield SegmentsProduced(segments, _progress(grid, covered=segments.end_seconds[-1]))
+            if request.first_block is not None:
+                yield FingerprintMade()
         finally:
             run.stop()
             # A second cancellation must not leave the threads running.
@@ -120,6 +129,7 @@ class LocalEngine(Engine):
         first_clip: int,
         video_track: int | None = None,
         timestamps_jump: bool = False,
+        first_block: int | None = None,
     ) -> DecodeRequest:
         """Return what a decoder is asked for, within the limits of the settings."""
         settings = self._settings
@@ -137,6 +147,7 @@ class LocalEngine(Engine):
             cpu_s_per_second=settings.decoder_cpu_s_per_second,
             max_pixels=settings.decoder_max_pixels,
             max_still_seconds=settings.decoder_max_still_s,
+            first_block=first_block,
         )
 
     async def aclose(self) -> None:
@@ -157,6 +168,19 @@ class _Clip:
     pictures: list[Pictures]
 
 
+@dataclass(frozen=True)
+class Results:
+    """What a run has made since its previous results.
+
+    Attributes:
+        segments: Segments; `None` if there are only blocks.
+        blocks: Blocks of the fingerprint.
+    """
+
+    segments: Segments | None
+    blocks: Sequence[Block]
+
+
 class LocalRun:
     """Computes the clips of one video, starting with any of them.
 
@@ -171,7 +195,7 @@ class LocalRun:
         self._decoder = decoder
         self._grid = grid
         self._network = network
-        self._pictures: Handover[Picture | End] = Handover(_WAITING_PICTURES)
+        self._pictures: Handover[Picture | Block | End] = Handover(_WAITING_PICTURES)
         self._clip = _Clip(first_clip, [])
         self._computing = threading.Lock()
         self._thread = threading.Thread(target=self._decode, name=THREAD_NAME, daemon=True)
@@ -180,8 +204,8 @@ class LocalRun:
         """Start decoding."""
         self._thread.start()
 
-    def next_segments(self) -> Segments | None:
-        """Return the next segments, or None at the end or after `stop`. Blocks.
+    def next_results(self) -> Results | None:
+        """Return the next results, or None at the end or after `stop`. Blocks.
 
         Raises:
             SageError: PROVIDER_FAILED, STORE_UNAVAILABLE.
@@ -190,7 +214,7 @@ class LocalRun:
             return self._compute()
 
     def stop(self) -> None:
-        """Make `next_segments` and the thread return soon. Does not block; may be called from any thread."""
+        """Make `next_results` and the thread return soon. Does not block; may be called from any thread."""
         self._pictures.close()
         self._decoder.stop()
 
@@ -200,15 +224,19 @@ class LocalRun:
         with self._computing:
             pass
 
-    def _compute(self) -> Segments | None:
+    def _compute(self) -> Results | None:
         first = self._clip.index
         ends: list[float] = []
         vectors: list[Vectors] = []
+        blocks: list[Block] = []
         begun_at = monotonic()
-        while not ends or (len(ends) < _CHUNK_CLIPS and monotonic() - begun_at < _CHUNK_SECONDS):
+        while not (ends or blocks) or (len(ends) < _CHUNK_CLIPS and monotonic() - begun_at < _CHUNK_SECONDS):
             picture = self._pictures.get()
             if picture is None:
                 break
+            if isinstance(picture, Block):
+                blocks.append(picture)
+                continue
             # A clip is complete once a picture of another clip, or the end, follows.
             complete = self._clip
             end = self._grid.end(complete.index)
@@ -226,14 +254,15 @@ class LocalRun:
             vectors.append(self._network.vectors(np.stack(complete.pictures)).mean(axis=0))
             ends.append(end)
         if not ends:
-            return None
-        return Segments(
+            return Results(None, blocks) if blocks else None
+        segments = Segments(
             track=TRACK,
             first_index=first,
             start_seconds=[self._grid.start(index) for index in range(first, first + len(ends))],
             end_seconds=ends,
             vectors=_unit_length(np.stack(vectors)),
         )
+        return Results(segments, blocks)
 
     def _decode(self) -> None:
         error: Exception | None = None

@@ -18,11 +18,15 @@ from sage_runtime.errors import Reason, SageError
 from sage_runtime.process.confined import LENGTH, MAX_READ_BYTES, READ, READ_ARGUMENTS, READY, child_environment
 
 from sage_embed.embeddings.model import LOCAL_PROVIDER, provider_name
+from sage_embed.engines.local.block_messages import BLOCK_HEAD
 from sage_embed.engines.local.film_child import FAILED, MAX_FAILURE_BYTES, FilmRequest
+from sage_embed.fingerprints.model import Block
 
 _MAX_STDERR_BYTES = 4000
 # How long a process that has closed its connection may take to end.
 _EXIT_TIMEOUT_S = 10.0
+# Ten seconds of the most frames that a fingerprint may have are smaller.
+_MAX_BLOCK_BYTES = 64 * 1024 * 1024
 _CRASHED = "it crashes the decoder"
 
 Item = TypeVar("Item")
@@ -191,6 +195,32 @@ class FilmProcess(ABC, Generic[Item]):
             self._process = None
         if process.stderr is not None:
             process.stderr.close()
+
+
+class BlockReceiver:
+    """Receives the blocks of one film's fingerprint in order.
+
+    Args:
+        first_block: Index of the first one.
+        duration_seconds: Length of the film.
+    """
+
+    def __init__(self, first_block: int, duration_seconds: float) -> None:
+        self._next = first_block
+        self._duration_seconds = duration_seconds
+
+    def receive(self, messages: BinaryIO) -> Block:
+        """Return the next block.
+
+        Raises:
+            EOFError: The process has ended.
+            MisbehavedError: It is not the next one, or larger than it can be.
+        """
+        index, frames, end_seconds, size = BLOCK_HEAD.unpack(receive(messages, BLOCK_HEAD.size))
+        if index != self._next or not 0 <= end_seconds <= self._duration_seconds or not 0 < size <= _MAX_BLOCK_BYTES:
+            raise MisbehavedError(f"block {index} of {size} bytes, up to {end_seconds} s, where {self._next} follows")
+        self._next += 1
+        return Block(index, receive(messages, size), frames, end_seconds)
 
 
 def receive(messages: BinaryIO, size: int) -> bytes:

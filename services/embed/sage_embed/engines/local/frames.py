@@ -1,10 +1,10 @@
 """The clips of a timeline, and the frames at which they are sampled, decoded by `sage_film.frames`."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from av.video.frame import VideoFrame
-from sage_film.frames import ROUNDING_SECONDS, FrameDecoder, UndecodableError
+from sage_film.frames import ROUNDING_SECONDS, FrameDecoder, ShownFrame, UndecodableError
 
 # The recipe: changing it changes the vectors, and with them the model's revision. Measured on 2 s clips of four films,
 # re-encoded eight ways (H.264, crf 23 to 33, 240p to 360p, 12 to 30 frames/s): the 95th percentile of a clip's distance
@@ -79,34 +79,68 @@ class End:
     at_seconds: float
 
 
-def read_samples(frames: FrameDecoder, grid: ClipGrid, *, first_clip: int) -> Generator[Sample | End, None, None]:
-    """Yield the samples of all clips starting with `first_clip`, then the end.
+class Sampler:
+    """Picks the samples of all clips starting with `first_clip` from the frames of a film.
 
     The frames of a clip do not depend on `first_clip`. A clip after the last frame has no samples.
+
+    Args:
+        grid: The clips.
+        first_clip: The clip to start with.
+
+    Attributes:
+        done: Whether no frame is needed, because there are no such clips.
+        first_seconds: The time from which frames are needed.
+    """
+
+    def __init__(self, grid: ClipGrid, *, first_clip: int) -> None:
+        self._grid = grid
+        self._moments = ((clip, moment) for clip in range(first_clip, grid.count) for moment in grid.samples(clip))
+        self._upcoming = next(self._moments, None)
+        self._shown: VideoFrame | None = None
+        self._end = self._length = 0.0
+        self.done = self._upcoming is None
+        self.first_seconds = 0.0
+        if first_clip:
+            self.first_seconds = grid.duration_seconds if self._upcoming is None else self._upcoming[1]
+
+    def add(self, shown: ShownFrame) -> Iterator[Sample]:
+        """Take the next frame, and yield the samples before it. The iterator must be exhausted."""
+        while self._upcoming is not None and shown.start > self._upcoming[1] + ROUNDING_SECONDS:
+            # Sample times before the first frame are represented by that frame.
+            yield Sample(self._upcoming[0], self._shown or shown.frame)
+            self._upcoming = next(self._moments, None)
+        self._shown, self._end, self._length = shown.frame, shown.start + shown.length, shown.length
+
+    def finish(self) -> Iterator[Sample | End]:
+        """Yield the samples that are left, then the end.
+
+        Raises:
+            UndecodableError: There were no frames.
+        """
+        grid, end = self._grid, self._end
+        if self.done:
+            yield End(grid.duration_seconds)
+            return
+        if self._shown is None:
+            raise UndecodableError("no frame could be decoded")
+        # Containers round the length of the last frame, or leave it out.
+        if end > grid.duration_seconds - max(ROUNDING_SECONDS, self._length / 2):
+            end = grid.duration_seconds
+        while self._upcoming is not None and (self._upcoming[1] < end or self._upcoming == (0, grid.samples(0)[0])):
+            yield Sample(self._upcoming[0], self._shown)
+            self._upcoming = next(self._moments, None)
+        yield End(end)
+
+
+def read_samples(frames: FrameDecoder, grid: ClipGrid, *, first_clip: int) -> Generator[Sample | End, None, None]:
+    """Yield the samples of all clips starting with `first_clip`, then the end.
 
     Raises:
         UndecodableError: The video cannot be decoded.
     """
-    moments = ((clip, moment) for clip in range(first_clip, grid.count) for moment in grid.samples(clip))
-    upcoming = next(moments, None)
-    if upcoming is None:
-        yield End(grid.duration_seconds)
-        return
-    shown: VideoFrame | None = None
-    end = length = 0.0
-    first_seconds = upcoming[1] if first_clip else 0.0
-    for start, length, frame in frames.frames(first_seconds=first_seconds, end_seconds=grid.duration_seconds):
-        while upcoming is not None and start > upcoming[1] + ROUNDING_SECONDS:
-            # Sample times before the first frame are represented by that frame.
-            yield Sample(upcoming[0], shown or frame)
-            upcoming = next(moments, None)
-        shown, end = frame, start + length
-    if shown is None:
-        raise UndecodableError("no frame could be decoded")
-    # Containers round the length of the last frame, or leave it out.
-    if end > grid.duration_seconds - max(ROUNDING_SECONDS, length / 2):
-        end = grid.duration_seconds
-    while upcoming is not None and (upcoming[1] < end or upcoming == (0, grid.samples(0)[0])):
-        yield Sample(upcoming[0], shown)
-        upcoming = next(moments, None)
-    yield End(end)
+    sampler = Sampler(grid, first_clip=first_clip)
+    if not sampler.done:
+        for shown in frames.frames(first_seconds=sampler.first_seconds, end_seconds=grid.duration_seconds):
+            yield from sampler.add(shown)
+    yield from sampler.finish()
