@@ -128,7 +128,7 @@ def _kitty(picture: Picture, columns: int) -> str:
     """Source: https://sw.kovidgoyal.net/kitty/graphics-protocol/."""
     text = base64.b64encode(zlib.compress(picture.rgb)).decode()
     chunks = [text[at : at + _CHUNK] for at in range(0, len(text), _CHUNK)]
-    # Shown at once (a=T), RGB (f=24), compressed (o=z), and never answered (q=2).
+    # Shown at once (a=T), RGB (f=24), compressed (o=z), and without a response (q=2).
     keys = f"a=T,q=2,f=24,o=z,s={picture.width},v={picture.height},c={columns},"
     commands = []
     for number, chunk in enumerate(chunks):

@@ -24,8 +24,6 @@ def warm_up() -> None:
     drift = random.integers(-3, 4, (FRAMES, ROWS, COLUMNS)).cumsum(0) / 4
     luma = np.clip(np.repeat(shots, FRAMES // 5, 0) + drift, 16, 235).astype(np.uint8)
     old = _film(luma)
-    # Fingerprints that were read are read-only, which is another type for numba.
-    old.fingerprint.luma.setflags(write=False)
     # A cut, another speed, a held picture and a part of one reach every kernel.
     held, part = np.repeat(luma[120:121], 12, 0), np.kron(luma[150:162, 4:13, 8:24], np.ones((1, 2, 2), np.uint8))
     new = _film(np.concatenate([luma[:30], luma[50:110:2], held, luma[132:150], part, luma[162:]]))

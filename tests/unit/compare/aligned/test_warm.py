@@ -1,10 +1,12 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 from sage_compare.aligned import kernels
 from sage_compare.aligned.align import align
 from sage_compare.aligned.inputs import Options
 from sage_compare.aligned.warm import warm_up
+from sage_fingerprint.codec import decode, encode
 from sage_fingerprint.model import Fingerprint
 from support.edited_fingerprints import film
 
@@ -27,6 +29,7 @@ def test_a_comparison_after_warm_up_compiles_nothing(encodes: tuple[Fingerprint,
     assert before["sage_compare.aligned.viterbi._path"]
     assert before["sage_compare.aligned.crops._search"]
     new = film(poor, np.r_[0:100, 140:200, 130:140, 200:300:2, 300:480])
-    new.fingerprint.luma.setflags(write=False)
-    align(film(good, np.arange(len(good))), new, Options())
+    # As the service reads them: numba has other types for arrays that are read-only.
+    old, new = (replace(one, fingerprint=decode(encode(one.fingerprint))) for one in (film(good, np.arange(480)), new))
+    align(old, new, Options())
     assert compiled() == before
