@@ -18,6 +18,7 @@ from sage_compare.aligned import (
     retime,
     split,
     transitions,
+    turned,
     viterbi,
 )
 from sage_compare.aligned.chain import order_of
@@ -39,6 +40,8 @@ def align(a: Film, b: Film, options: Options) -> EditScript:
     swapped = orient.key(b.fingerprint) < orient.key(a.fingerprint)
     normal = normalize(b, a, options) if swapped else normalize(a, b, options)
     tiles = structure(normal)
+    if normal.turned:
+        tiles = turned.as_changes(tiles, normal.turned)
     films, normalizations = (normal.a, normal.b), normal.found
     if swapped:
         tiles = in_script_order([orient.swapped_tile(one) for one in tiles])

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
-from sage_compare.aligned import kernels, pictures, resampled, viterbi
+from sage_compare.aligned import kernels, pictures, resampled, turned, viterbi
 from sage_compare.aligned.inputs import Film, Options
 from sage_compare.aligned.lines import NONE_COST, LineFinder
-from sage_compare.aligned.script import Normalization, NormalizationKind, Region
+from sage_compare.aligned.script import ChangeKind, Normalization, NormalizationKind, Region
 
 FULL = Region(0.0, 0.0, 1.0, 1.0)
 SAME_RATE = 1e-4
@@ -21,6 +21,8 @@ PROBES = 64
 """Frames of b by which two ways to compare are judged."""
 BETTER = 1.03
 """How much better than the plain one another way to compare must explain the films."""
+HARDLY = 0.2
+"""Share of b below which the films are tried mirrored and as a negative, which must explain at least this much more."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Normalized:
         step: Grid of offsets between them, in frames of a.
         found: What was taken out.
         bars: The parts of both pictures that are black bars in one film.
+        turned: How b was turned, because it is mirrored or negative throughout.
     """
 
     a: Film
@@ -42,12 +45,13 @@ class Normalized:
     step: float
     found: tuple[Normalization, ...]
     bars: tuple[Region, ...] = ()
+    turned: ChangeKind | None = None
 
 
 def normalize(a: Film, b: Film, options: Options) -> Normalized:
     """Return the films with what differs between the files as a whole taken out, if that explains them better."""
     weight = pictures.weight_of_cells(options.ignored_a + options.ignored_b)
-    current = _plain(a, b, weight)
+    current = _turned(_plain(a, b, weight), weight)
     for attempt in (_without_bars, _same_tone):
         other = attempt(current, weight)
         if other is not None and _explained(other) > BETTER * _explained(current):
@@ -58,6 +62,19 @@ def normalize(a: Film, b: Film, options: Options) -> Normalized:
 def _plain(a: Film, b: Film, weight: NDArray[np.float32]) -> Normalized:
     pictures_a, pictures_b = pictures.measure_both(a.fingerprint, b.fingerprint, weight)
     return Normalized(a, b, pictures.make_pair(pictures_a, pictures_b, weight), 1.0, ())
+
+
+def _turned(plain: Normalized, weight: NDArray[np.float32]) -> Normalized:
+    """Return the films with b mirrored or as a negative if only that explains it."""
+    explained = _explained(plain)
+    if explained >= HARDLY:
+        return plain
+    for kind in turned.KINDS:
+        film = replace(plain.b, fingerprint=turned.turned(plain.b.fingerprint, kind))
+        other = replace(_plain(plain.a, film, weight), turned=kind)
+        if _explained(other) >= explained + HARDLY:
+            return other
+    return plain
 
 
 def _explained(normalized: Normalized) -> float:
