@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_compare.aligned import kernels
-from sage_compare.aligned.lines import NONE_COST, Line, runs_of
+from sage_compare.aligned.lines import DROP, LONGEST, NONE_COST, Line, runs_of
 from sage_compare.aligned.viterbi import Piece
 
 WINDOW = 12
@@ -123,7 +123,7 @@ def _without_outliers(pair: kernels.Pair, piece: Piece, limit: float = OUTLIER) 
 
 def nudged(pair: kernels.Pair, pieces: list[Piece], step: float) -> list[Line]:
     """Return the lines of pieces that fit better when moved by a few frames of a."""
-    found = []
+    found: list[Line] = []
     for piece in pieces:
         if piece.line is None or piece.line.rate == 0.0:
             continue
@@ -134,6 +134,15 @@ def nudged(pair: kernels.Pair, pieces: list[Piece], step: float) -> list[Line]:
             at = piece.line.rate * float(pair.u[middle]) + piece.line.start
             half = max((end - first) // 2, 1)
             start, cost = kernels.best_start(pair, piece.line.rate, middle, at, float(NUDGE), step, half, 2.0)
-            if abs(start - piece.line.start) > step / 2:
-                found.append(Line(piece.line.rate, start, first, end, (NONE_COST - cost) * (end - first), cost))
+            known = any(one.start == start and one.first <= middle < one.end for one in found)
+            if abs(start - piece.line.start) > step / 2 and not known:
+                found.append(_longest(pair, Line(piece.line.rate, start, first, end, 0.0, cost), middle))
     return found
+
+
+def _longest(pair: kernels.Pair, line: Line, middle: int) -> Line:
+    """Return a line with all frames around the middle that it explains: a short one is not tried beside longer ones."""
+    low, high = max(middle - LONGEST, 0), min(middle + LONGEST, len(pair.b))
+    first, end, score, cost = kernels.extend(pair, line.rate, line.start, middle, NONE_COST, DROP, low, high)
+    own = (NONE_COST - line.cost) * (line.end - line.first)
+    return Line(line.rate, line.start, first, end, score, cost) if score > own else replace(line, score=own)
