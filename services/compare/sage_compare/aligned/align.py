@@ -12,6 +12,7 @@ from sage_compare.aligned import (
     holds,
     joints,
     kernels,
+    offsets,
     orient,
     pictures,
     resampled,
@@ -83,7 +84,8 @@ def structure(normal: Normalized) -> list[Tile]:
     pieces = joints.jointed(pair, pieces)
     if resampled.resampled(pair):
         pieces = resampled.joined(pair, fingerprint_a, fingerprint_b, pieces)
-    order = transitions.find(pair, fingerprint_a, fingerprint_b, order_of(pair, pieces))
+    order = offsets.settled(pair, fingerprint_a, fingerprint_b, order_of(pair, pieces))
+    order = transitions.find(pair, fingerprint_a, fingerprint_b, order)
     order = holds.holds(fingerprint_a, fingerprint_b, pair, order)
     order = gaps.fill(pair, order, step)
     if resampled.resampled(pair):

@@ -121,12 +121,14 @@ class _Run:
 
 def find(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) -> Order:
     """Return the order with a piece in its chain for each fade and each half of a dissolve, cut off its neighbours."""
+    order = replace(order, repeats=_left_over(pair, order.repeats, order.chain))
     for view in (_View(pair, b, a, ChangeSide.B), _View(pair, a, b, ChangeSide.A)):
         chain: list[Matched] = []
         for after in [*order.chain, None]:
             before = chain.pop() if chain else None
             chain.extend(_meet(view, before, after, order))
-        order = replace(order, chain=chain, repeats=_left_over(pair, order.repeats, chain))
+        moved = [one for one in order.moved if not any(_meets(one.a, other.a) for other in chain)]
+        order = Order(chain, moved, _left_over(pair, order.repeats, chain))
     return order
 
 
@@ -146,7 +148,9 @@ def _meet(view: _View, before: Matched | None, after: Matched | None, order: Ord
     if any(piece.change or piece.line.rate <= 0.0 for piece in plain):
         return plain
     gap = Frames(view.x_of(before).end if before else 0, view.x_of(after).first if after else len(view.x))
-    others = [view.x_of(one) for one in order.moved]
+    # A few frames that seem moved may belong to a piece that begins late.
+    moved = [one for one in order.moved if len(one.b) > LATE]
+    others = [view.x_of(one) for one in moved]
     # What b repeats is explained; what a shows twice is free.
     others += [one.b for one in order.repeats if view.side is ChangeSide.B]
     inside = [one for one in others if _meets(one, gap)]
@@ -158,7 +162,7 @@ def _meet(view: _View, before: Matched | None, after: Matched | None, order: Ord
     if not found and (falling or rising):
         found = _faded(view, before, after, falling, rising)
     pieces = [piece for piece in found if piece]
-    if not pieces or None in found or not _in_order(view, pieces, others, [view.y_of(one) for one in order.moved]):
+    if not pieces or None in found or not _in_order(view, pieces, others, [view.y_of(one) for one in moved]):
         return plain
     return pieces
 
