@@ -12,7 +12,7 @@ from sage_runtime.errors import STORE_REASONS, Reason, SageError
 
 from sage_embed.config import WorkerSettings
 from sage_embed.embeddings.lifecycle import to_stored
-from sage_embed.embeddings.model import SOUND_TRACKS, Embedding, Progress, provider_name
+from sage_embed.embeddings.model import LOCAL_PROVIDER, SOUND_TRACKS, Embedding, Progress, provider_name
 from sage_embed.embeddings.ports import VideoCatalog, WorkRepository
 from sage_embed.engines.engine import (
     BlockMade,
@@ -162,7 +162,9 @@ class Runner(JobRunner[Embedding, Recorder]):
         return Recorder(self._repository, record, job_id, self._settings)
 
     async def _work(self, record: Embedding, job_id: int, recorder: Recorder, turn: Turn) -> str:
-        shared = await self._fingerprints.share(record.plan.video.id, job_id)
+        shared = None
+        if record.plan.provider == LOCAL_PROVIDER:
+            shared = await self._fingerprints.share(record.plan.video.id, job_id)
         try:
             await self._embed(record, job_id, recorder, turn, shared)
         except SageError as error:

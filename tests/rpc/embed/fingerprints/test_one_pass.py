@@ -1,6 +1,7 @@
 """An embedding whose job makes the fingerprint in the same pass, with real workers, PostgreSQL and S3."""
 
 import signal
+from collections.abc import Awaitable, Callable
 
 import pytest
 from fakes.fingerprints import FRAMES_PER_BLOCK, OnePassEngine
@@ -24,6 +25,16 @@ def made(script, kind: str) -> list[int]:
     return [int(line.split()[1]) for line in script.computed() if line.startswith(kind)]
 
 
+@pytest.fixture
+def four_stored(get) -> Callable[[], Awaitable[bool]]:
+    """Return a function that says whether four blocks, and no more, are stored."""
+
+    async def check() -> bool:
+        return (await get()).progress.message == "Fingerprinted 4 of 10 s."
+
+    return check
+
+
 async def test_one_job_makes_both(worker, create, finish, script, read, get, watch_one, expected, until, jobs_left):
     embedding = await create()
     messages = await watch_one()
@@ -37,15 +48,11 @@ async def test_one_job_makes_both(worker, create, finish, script, read, get, wat
     await until(lambda: jobs_left() == 0)
 
 
-async def test_both_report_their_progress(worker, create, script, get, until, stored, finish):
+async def test_both_report_their_progress(worker, create, script, get, until, stored, four_stored, finish):
     script.allow(2)
     embedding = await create()
     await stored(embedding.id, 2)
-
-    async def seen() -> bool:
-        return (await get()).progress.message == "Fingerprinted 4 of 10 s."
-
-    await until(seen)
+    await until(four_stored)
     assert (await get()).state == PROCESSING
     script.allow(10)
     assert (await finish(embedding.id)).state == COMPLETED
@@ -53,12 +60,12 @@ async def test_both_report_their_progress(worker, create, script, get, until, st
 
 @pytest.mark.parametrize("withdrawn", [False, True])
 async def test_cancelling_the_embedding_keeps_the_stored_blocks(
-    worker, create, embed, script, until, keys, watch_one, read, expected, withdrawn
+    worker, create, embed, script, until, four_stored, watch_one, read, expected, withdrawn
 ):
     script.allow(2)
     request = {"request_id": "mine"} if withdrawn else {}
     embedding = await create(**request)
-    await until(lambda: len(keys()) == 2)
+    await until(four_stored)
     await embed.CancelEmbedding(embed_pb2.CancelEmbeddingRequest(embedding_id=embedding.id, **request))
     script.allow(10)
     assert (await watch_one())[-1].fingerprint.state == COMPLETED
@@ -69,18 +76,16 @@ async def test_cancelling_the_embedding_keeps_the_stored_blocks(
 
 
 async def test_cancelling_the_fingerprint_keeps_the_embedding(
-    worker, create, fingerprints, video, script, until, keys, finish, get, engine
+    worker, create, fingerprints, video, script, until, four_stored, finish, get
 ):
     script.allow(2)
     embedding = await create()
-    await until(lambda: len(keys()) == 2)
+    await until(four_stored)
     cancel = fingerprint_pb2.CancelFingerprintRequest(video_id=video)
     assert (await fingerprints.CancelFingerprint(cancel)).fingerprint.state == CANCELLED
     script.allow(10)
     assert (await finish(embedding.id)).state == COMPLETED
     assert (await get()).state == CANCELLED
-    # One run: it was not interrupted.
-    assert engine.closed == 1
 
 
 async def test_a_killed_worker_is_replaced_and_both_are_resumed(
