@@ -10,13 +10,13 @@ from sage_compare.aligned import (
     explain,
     gaps,
     holds,
-    joints,
     kernels,
     offsets,
     orient,
     pictures,
     resampled,
     retime,
+    speeds,
     split,
     transitions,
     turned,
@@ -81,13 +81,12 @@ def structure(normal: Normalized) -> list[Tile]:
         pieces = viterbi.choose(pair, lines + more, black)
     pieces = edges.refine(pair, edges.straighten(pair, pieces))
     pieces, alterations = altered.find_altered(fingerprint_a, fingerprint_b, pair, pieces)
-    pieces = joints.jointed(pair, pieces)
     if resampled.resampled(pair):
         pieces = resampled.joined(pair, fingerprint_a, fingerprint_b, pieces)
     order = offsets.settled(pair, fingerprint_a, fingerprint_b, order_of(pair, pieces))
     order = transitions.find(pair, fingerprint_a, fingerprint_b, order)
     order = holds.holds(fingerprint_a, fingerprint_b, pair, order)
-    order = gaps.fill(pair, order, step)
+    order = gaps.fill(pair, speeds.joined(pair, order), step)
     if resampled.resampled(pair):
         order = resampled.closed(pair, order)
     tiles = altered.apply(pair, tile(order, len(pair.a), len(pair.b)), alterations)
@@ -103,4 +102,6 @@ def _with_map(pair: kernels.Pair, one: Tile) -> Tile:
         return one
     along = resampled.frames_near if resampled.resampled(pair) else kernels.frames_along
     numbers = along(pair, line.rate, line.start, b.first, b.end)
+    if one.edit.kind is EditKind.CHANGED and not resampled.resampled(pair):
+        numbers = speeds.shown_along(pair, numbers, b.first)
     return Tile(one.edit, line, np.clip(numbers, a.first, a.end - 1))

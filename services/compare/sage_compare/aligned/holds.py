@@ -51,9 +51,10 @@ class _Side:
     path: NDArray[np.float64]
     flat: NDArray[np.float32]
 
-    def moves_on(self, frames: NDArray[np.signedinteger]) -> bool:
-        """Return whether the other film moves at all in these frames."""
-        return bool(self.path[frames[-1]] - self.path[frames[0]] > STILL * LEAST)
+    def moves_on(self, own: NDArray[np.signedinteger], frames: NDArray[np.signedinteger]) -> bool:
+        """Return whether the other film moves in these frames clearly more than this one in the frames `own`."""
+        still = float(self.steps[own[0] : own[-2]].sum())
+        return bool(self.path[frames[-1]] - self.path[frames[0]] > 2 * still + STILL * LEAST)
 
     def frames(self, piece: Matched) -> Frames:
         """Return the frames of a piece in this film."""
@@ -125,7 +126,7 @@ def _frozen(pair: kernels.Pair, order: Order, side: _Side, run: Frames, before: 
         return order
     frames_a, frames_b = numbers[inside], low + inside
     held, moves = (frames_b, frames_a) if side.side is ChangeSide.B else (frames_a, frames_b)
-    if not side.moves_on(moves):
+    if not side.moves_on(held, moves):
         return order
     first = _freezes_at(_luma(side.held, held), _luma(side.moves, moves))
     if first is None:

@@ -26,7 +26,7 @@ def warm_up() -> None:
     old = _film(luma)
     # A cut, another speed, a held picture and a part of one reach every kernel.
     held, part = np.repeat(luma[120:121], 12, 0), np.kron(luma[150:162, 4:13, 8:24], np.ones((1, 2, 2), np.uint8))
-    new = _film(np.concatenate([luma[:30], luma[50:110:2], held, luma[132:150], part, luma[162:]]))
+    new = _film(np.concatenate([luma[10:50], luma[50:110:2], luma[110:120], held, luma[132:150], part, luma[162:]]))
     align(old, new, Options())
     align(old, Film(new.fingerprint, Fraction(30)), Options())
 
