@@ -402,7 +402,8 @@ def _dissolve(
     apart = y - other
     squares = ((x - other) ** 2).mean(1), ((x - other) * apart).mean(1), (apart**2).mean(1)
     cap = np.minimum(np.maximum(9.0 * max(noise, noise_other), least * squares[2]), 0.2 * squares[2]) + 0.01
-    starts = np.arange(1, min(left.end - first + LATE, len(x) - 1) + 1)
+    # Held frames explain much: on one line, the dissolve begins where the piece ends.
+    starts = np.arange(1, min(left.end - first + (2 if same else LATE), len(x) - 1) + 1)
     best = _best_run(squares, cap, known, starts, None)
     if best is None:
         return []
