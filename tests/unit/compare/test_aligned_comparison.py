@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from fakes.compare import FakeFingerprint, InMemoryEmbeddingReader, InMemoryFing
 from sage_compare.aligned.comparison import MAX_RESIDUALS, AlignedComparison, FilmTimes, with_bounded_residuals
 from sage_compare.aligned.inputs import Options
 from sage_compare.aligned.script import Change, ChangeKind, Edit, EditKind, EditScript, Frames, Region
-from sage_compare.alignment import Aligner
+from sage_compare.alignment import Aligner, _film
 from sage_compare.comparer import Comparison, Mode, TrackComparison
 from sage_compare.convert import to_response
 from sage_compare.inputs.fingerprints import FingerprintCache
+from sage_compare.inputs.media import Area, DynamicRange
 from sage_compare.inputs.segments import SegmentCache, Segments
 from sage_compare.semantic import semantic_distances
 from sage_compare.time_mode.distance import Metric
@@ -195,3 +198,70 @@ async def test_sound_alone_needs_no_vectors():
     assert list(found) == ["audio"]
     assert not embeddings.reads
     aligner.close()
+
+
+async def test_deadline_of_a_call_that_waits_for_its_turn_takes_no_turn():
+    film = stored(np.eye(3), duration=6.0)
+    reader = InMemoryFingerprintReader(**{film.video_id: FakeFingerprint(fingerprint_of([1, 2, 3]))})
+    embeddings = InMemoryEmbeddingReader(film)
+    aligner = Aligner(
+        reader,
+        FingerprintCache(reader, max_bytes=0, max_reads=2),
+        SegmentCache(embeddings, max_bytes=0, max_reads=1),
+        max_frames=1000,
+        max_at_once=1,
+    )
+    side = await embeddings.get(film.id)
+    reader.gate.clear()
+
+    async def compare() -> None:
+        await aligner.compare(side, side, tracks=("visual",), options=Options(), metric=Metric.COSINE)
+
+    first = asyncio.create_task(compare())
+    await until_turned(lambda: reader.reads)
+    # A deadline cancels the call, as grpc does.
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await compare()
+    assert reader.lookups[film.video_id] == 2, "those of the first call"
+    reader.gate.set()
+    await first
+    await compare()
+    aligner.close()
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1.5])
+async def test_pair_that_is_too_large_for_the_cache_is_compared_all_the_same(share):
+    """Neither film is kept, or only the one that was used last."""
+    films = [stored(np.eye(3), duration=6.0) for _ in range(2)]
+    prints = [fingerprint_of([1, 2, 3]), fingerprint_of([1, 9, 3])]
+    reader = InMemoryFingerprintReader(
+        **{film.video_id: FakeFingerprint(one) for film, one in zip(films, prints, strict=True)}
+    )
+    embeddings = InMemoryEmbeddingReader(*films)
+    cache = FingerprintCache(reader, max_bytes=int(share * prints[0].nbytes), max_reads=1)
+    segments = SegmentCache(embeddings, max_bytes=0, max_reads=1)
+    aligner = Aligner(reader, cache, segments, max_frames=1000, max_at_once=1)
+    a, b = [await embeddings.get(film.id) for film in films]
+    found = [await aligner.compare(a, b, tracks=("visual",), options=Options(), metric=Metric.COSINE) for _ in range(2)]
+    for one in found:
+        kinds = [edit.kind for edit in one["visual"].script.edits]
+        assert kinds == [EditKind.MATCHED, EditKind.CHANGED, EditKind.MATCHED]
+    assert cache.nbytes <= share * prints[0].nbytes
+    aligner.close()
+
+
+async def test_film_has_the_rate_the_picture_inside_its_bars_and_the_dynamic_range_of_its_file():
+    one = stored(np.eye(3), duration=6.0, frame_rate=Fraction(30_000, 1001))
+    side = await InMemoryEmbeddingReader(one).get(one.id)
+    area = Area(Fraction(0), Fraction(1, 8), Fraction(1), Fraction(3, 4))
+    side = replace(side, media=replace(side.media, active=area, dynamic_range=DynamicRange.HLG))
+    fingerprint = fingerprint_of([1])
+    film = _film(side, fingerprint)
+    assert film.fingerprint is fingerprint
+    assert (film.frame_rate, film.dynamic_range) == (Fraction(30_000, 1001), "HLG")
+    assert film.active == Region(0.0, 0.125, 1.0, 0.75)
+    unknown = replace(side, media=replace(side.media, active=None, dynamic_range=DynamicRange.SDR))
+    assert (_film(unknown, fingerprint).active, _film(unknown, fingerprint).dynamic_range) == (None, "SDR")
+    without_rate = stored(np.eye(3), duration=6.0, frame_rate=None)
+    assert _film(await InMemoryEmbeddingReader(without_rate).get(without_rate.id), fingerprint).frame_rate is None

@@ -184,7 +184,7 @@ def _without_bars(plain: Normalized, weight: NDArray[np.float32]) -> Normalized 
     if not weight.any():
         return None
     found = Normalization(NormalizationKind.BLACK_BARS, _bars(active_a), _bars(active_b))
-    return replace(_plain(a, b, weight), found=(*plain.found, found), bars=_outside(layout))
+    return replace(_plain(a, b, weight), found=(*plain.found, found), bars=_outside(layout), turned=plain.turned)
 
 
 def _outside(layout: Region) -> tuple[Region, ...]:
@@ -263,4 +263,4 @@ def _same_tone(plain: Normalized, weight: NDArray[np.float32]) -> Normalized | N
     curve = np.clip(np.searchsorted(shares_b, shares_a - 1e-12), 0, 255).astype(np.uint8)
     a = replace(plain.a, fingerprint=replace(plain.a.fingerprint, luma=curve[luma_a]))
     found = Normalization(NormalizationKind.TONE, plain.a.dynamic_range, plain.b.dynamic_range)
-    return replace(_plain(a, plain.b, weight), found=(*plain.found, found), bars=plain.bars)
+    return replace(_plain(a, plain.b, weight), found=(*plain.found, found), bars=plain.bars, turned=plain.turned)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from sage_compare.aligned.script import (
     Normalization,
     NormalizationKind,
 )
+from sage_compare.aligned.sound_runs import Run, cuts_of, with_runs
 from sage_compare.aligned.sound_windows import WINDOW, Steps, Windows, compare_windows, signals
 
 # Distances in decibels from which the sound is another. Re-encoded sound has 0.5 to 2, other sound 5 and more.
@@ -36,7 +37,6 @@ _GAIN: Final = 0.5
 _SILENT: Final = 55.0
 _HARDLY: Final = 15.0
 _MISSING: Final = 20.0
-_NEAR_SECONDS: Final = 0.12
 # Windows of a run, so that one odd window is no change.
 _LEAST_WINDOWS: Final = 2
 # Windows between two runs with the same delay that fit it and others alike.
@@ -45,18 +45,6 @@ _STEADY_WINDOWS: Final = 10
 _UNHEARD: Final = 60
 # Windows from which a delay is believed.
 _DELAY_WINDOWS: Final = 6
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Entries of `Steps` with one change."""
-
-    kind: ChangeKind
-    first: int
-    end: int
-    strength: float
-    amount: float | None = None
-    side: ChangeSide | None = None
 
 
 def compare_sound(a: Film, b: Film, script: EditScript) -> EditScript:
@@ -70,7 +58,7 @@ def compare_sound(a: Film, b: Film, script: EditScript) -> EditScript:
         b: The other film.
         script: Script of the picture.
     """
-    edits = _cuts(script.edits)
+    edits = cuts_of(script.edits)
     sound_a, sound_b = a.fingerprint.sound, b.fingerprint.sound
     if sound_a is None and sound_b is None:
         return _script(edits)
@@ -103,41 +91,13 @@ def compare_sound(a: Film, b: Film, script: EditScript) -> EditScript:
         low, high = int(steps.starts[number]), int(steps.starts[number + 1])
         number += 1
         own = [run for run in runs if low <= run.first < high]
-        compared += _with_runs(a.fingerprint, b.fingerprint, edit, own, steps)
+        compared += with_runs(a.fingerprint, b.fingerprint, edit, own, steps)
     loudness = list[Normalization]()
     if abs(gain) >= _GAIN:
         loudness.append(Normalization(NormalizationKind.LOUDNESS, "", f"{gain:+.1f}"))
     quiet = windows.distance[states == 0] / other
     noise = Noise(*(float(np.quantile(quiet, share)) for share in (0.5, 0.95, 0.99))) if len(quiet) else Noise()
     return EditScript(tuple(compared), tuple(loudness), noise, _residuals(b.fingerprint, steps, windows, other))
-
-
-def _cuts(edits: Sequence[Edit]) -> list[Edit]:
-    """Return the edits of the picture without what only the picture has; neighbours that became alike are one."""
-    cuts = list[Edit]()
-    for edit in edits:
-        kind = EditKind.MATCHED if edit.kind is EditKind.CHANGED else edit.kind
-        plain = replace(edit, kind=kind, changes=())
-        before = cuts[-1] if cuts else None
-        if (
-            before
-            and kind is before.kind is EditKind.MATCHED
-            and before.a
-            and before.b
-            and plain.a
-            and plain.b
-            and before.a.end == plain.a.first
-            and abs(before.rate - plain.rate) < 1e-3
-        ):
-            cuts[-1] = replace(
-                before,
-                a=Frames(before.a.first, plain.a.end),
-                b=Frames(before.b.first, plain.b.end),
-                confidence=min(before.confidence, plain.confidence),
-            )
-        else:
-            cuts.append(plain)
-    return cuts
 
 
 def _script(edits: Sequence[Edit]) -> EditScript:
@@ -288,7 +248,7 @@ def _delays(windows: Windows, run: tuple[int, int, int]) -> list[tuple[int, int,
 
 def _refined(
     a: Bytes, b: Bytes, steps: Steps, windows: Windows, run: tuple[int, int, int], pair_gain: float
-) -> _Run | None:
+) -> Run | None:
     """Return a run with its ends to the step; `None` if it is only a gain that drifts, as loudness is normalised."""
     state, first, end = run
     kind = _STATES[state]
@@ -324,7 +284,7 @@ def _refined(
         # Late sound cannot be compared at the ends of a range, where it belongs to what lies beside.
         begin = low if begin - low <= _UNHEARD else begin
         finish = high if high - finish <= _UNHEARD else finish
-    return _Run(kind, begin, finish, strength, amount, side)
+    return Run(kind, begin, finish, strength, amount, side)
 
 
 def _is_abrupt(signal: NDArray[np.float64], begin: int, finish: int, amount: float) -> bool:
@@ -357,65 +317,6 @@ def _step(values: NDArray[np.float64], typical: float) -> int:
     below = np.concatenate([[0.0], np.cumsum(values**2)])
     above = np.concatenate([np.cumsum(((values - typical) ** 2)[::-1])[::-1], [0.0]])
     return int(np.argmin(below + above))
-
-
-def _with_runs(a: Fingerprint, b: Fingerprint, edit: Edit, runs: Sequence[_Run], steps: Steps) -> list[Edit]:
-    """Return an edit, divided at the ends of its changes."""
-    if edit.a is None or edit.b is None or not runs:
-        return [edit]
-    changes = list[Change]()
-    at_a, at_b = edit.a.first, edit.b.first
-    # Parts of a few frames between two changes, or beside a cut, are of neither.
-    near = max(1, round(_NEAR_SECONDS * len(b) / max(b.duration_seconds, 1e-9)))
-    for run in sorted(runs, key=lambda one: one.first):
-        first = _frame(b, steps.b[run.first] / SOUND_RATE, edit.b)
-        end = _frame(b, (steps.b[run.end - 1] + 1) / SOUND_RATE, edit.b)
-        first_a, end_a = _opposite(edit, first), _opposite(edit, end)
-        if first - at_b <= near or first_a <= at_a:
-            first, first_a = at_b, at_a
-        if edit.b.end - end <= near or end_a >= edit.a.end:
-            end, end_a = edit.b.end, edit.a.end
-        if end - first <= near or end_a <= first_a:
-            continue
-        before = changes[-1] if changes else None
-        if before and before.kind is run.kind is ChangeKind.SOUND_REPLACED and before.b.end == first:
-            changes.pop()
-            first_a, first = before.a.first, before.b.first
-        changes.append(
-            Change(run.kind, Frames(first_a, end_a), Frames(first, end), run.strength, side=run.side, amount=run.amount)
-        )
-        at_a, at_b = end_a, end
-    if edit.kind is not EditKind.MATCHED:
-        return [replace(edit, changes=tuple(changes))]
-    parts = list[Edit]()
-    last_a, last_b = edit.a.first, edit.b.first
-    for change in changes:
-        parts += _between(edit, Frames(last_a, change.a.first), Frames(last_b, change.b.first))
-        parts.append(replace(edit, kind=EditKind.CHANGED, a=change.a, b=change.b, changes=(change,)))
-        last_a, last_b = change.a.end, change.b.end
-    parts += _between(edit, Frames(last_a, edit.a.end), Frames(last_b, edit.b.end))
-    return parts
-
-
-def _between(edit: Edit, a: Frames, b: Frames) -> list[Edit]:
-    return [replace(edit, a=a, b=b)] if len(a) and len(b) else []
-
-
-def _frame(film: Fingerprint, second: float, within: Frames) -> int:
-    """Return the frame that begins closest to a time."""
-    edges = np.append(film.frame_seconds, film.duration_seconds)
-    after = int(np.searchsorted(edges, second))
-    if after and (after == len(edges) or second - edges[after - 1] < edges[after] - second):
-        after -= 1
-    return min(max(after, within.first), within.end)
-
-
-def _opposite(edit: Edit, frame: int) -> int:
-    """Return the frame of a that corresponds to one of b."""
-    if edit.a is None or edit.b is None:
-        return frame
-    share = (frame - edit.b.first) / len(edit.b)
-    return edit.a.first + int(np.floor(share * len(edit.a) + 0.5))
 
 
 def _residuals(b: Fingerprint, steps: Steps, windows: Windows, other: float) -> NDArray[np.float32]:

@@ -75,6 +75,14 @@ def test_film_that_is_altered_throughout_differs_throughout(script, alter, kind)
     assert (edits[0].b.first, edits[-1].b.end) == (0, COUNT)
 
 
+def test_mirrored_film_is_told_the_same_from_both_sides(script):
+    mirrored = [np.ascontiguousarray(one[:, ::-1]) for one in SCENE[:120]]
+    there, back = script(SCENE, mirrored), script(mirrored, SCENE)
+    assert {edit.kind for edit in there} == {EditKind.CHANGED, EditKind.DELETED}
+    assert {edit.kind for edit in back} == {EditKind.CHANGED, EditKind.INSERTED}
+    assert [edit.changes[0].kind for edit in (*there, *back) if edit.changes] == [ChangeKind.MIRRORED] * 2
+
+
 def test_black_that_turned_white_is_a_change(script):
     black, white = ([np.full_like(SCENE[0], value)] * 40 for value in (16, 235))
     edit = only_change(script([*SCENE[:80], *black, *SCENE[120:]], [*SCENE[:80], *white, *SCENE[120:]]))
