@@ -200,7 +200,7 @@ async def test_sound_alone_needs_no_vectors():
     aligner.close()
 
 
-async def test_deadline_of_a_call_that_waits_for_its_turn_takes_no_turn():
+async def test_call_whose_deadline_passes_while_it_waits_reads_nothing():
     film = stored(np.eye(3), duration=6.0)
     reader = InMemoryFingerprintReader(**{film.video_id: FakeFingerprint(fingerprint_of([1, 2, 3]))})
     embeddings = InMemoryEmbeddingReader(film)
