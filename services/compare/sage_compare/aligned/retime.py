@@ -22,6 +22,8 @@ SHORT = 48
 """A piece with fewer frames may be a part of a line that is much faster or slower."""
 LEAST_SCORE = 4.0
 """What a line at another rate must save against `NONE_COST`."""
+MOST_PROBES = 40
+"""Frames of a stretch without a line by which its rate is looked for."""
 RATES = [2.0 ** (k / 6) for k in range(-6, 7) if k]
 HALF = 10
 """Frames on each side of a seed by which its rate is found."""
@@ -126,8 +128,10 @@ def _guesses(finder: LineFinder, pieces: Sequence[Piece]) -> list[tuple[float, f
     frames = [
         frame
         for piece in pieces
-        if piece.end - piece.first < (SHORT if piece.line else LONG)
-        for frame in range(piece.first + min(6, _half(piece)), piece.end, 12)
+        if piece.line is None or piece.end - piece.first < SHORT
+        for frame in range(
+            piece.first + min(6, _half(piece)), piece.end, max(12, (piece.end - piece.first) // MOST_PROBES)
+        )
     ]
     for frame, places in finder.places_of(frames):
         best = min(

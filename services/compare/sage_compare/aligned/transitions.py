@@ -195,8 +195,7 @@ def _fall(view: _View, before: Matched, after: Matched | None, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, before, first, end)
-    other = view.x_of(after).first - first if after and _same_line(before, after) else len(x)
-    run = _best_fade(x, y, known, own.end - first, other, noise)
+    run = _best_fade(x, y, known, own.end - first, _left_by(view, after, first, end), noise)
     return run and _Run(first + run[0], first + run[1], first, run[2])
 
 
@@ -209,8 +208,8 @@ def _rise(view: _View, before: Matched | None, after: Matched, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, after, first, end)
-    other = end - view.x_of(before).end if before and _same_line(before, after) else len(x)
-    run = _best_fade(x[::-1], y[::-1], known[::-1], end - own.first, other, noise)
+    left = _left_by(view, before, first, end)[::-1]
+    run = _best_fade(x[::-1], y[::-1], known[::-1], end - own.first, left, noise)
     return run and _Run(end - run[1], end - run[0], first, run[2][::-1])
 
 
@@ -233,13 +232,26 @@ def _pictures(view: _View, piece: Matched, first: int, end: int) -> tuple[Values
     return _luma(view.x, np.arange(first, end)), y, known, noise
 
 
+def _left_by(view: _View, piece: Matched | None, first: int, end: int) -> Values:
+    """Return the mean square of what a piece leaves of the frames ``[first, end)`` of x; infinite outside it."""
+    left = np.full(end - first, np.inf)
+    if piece is None:
+        return left
+    own = view.x_of(piece)
+    inside = slice(max(own.first - first, 0), max(min(own.end, end) - first, 0))
+    if inside.stop > inside.start:
+        x, y, known, _ = _pictures(view, piece, first + inside.start, first + inside.stop)
+        left[inside] = np.where(known, ((x - y) ** 2).mean(1), np.inf)
+    return left
+
+
 def _luma(film: Fingerprint, numbers: Numbers) -> Values:
     pictures: Values = film.luma[numbers].reshape(len(numbers), -1).astype(np.float32)
     return pictures
 
 
 def _best_fade(
-    x: Values, y: Values, known: Mask, edge: int, other: int, noise: float
+    x: Values, y: Values, known: Mask, edge: int, left: Values, noise: float
 ) -> tuple[int, int, Values] | None:
     """Return the first frame, the end and the losses of the fade that explains a window best.
 
@@ -248,7 +260,7 @@ def _best_fade(
         y: What they would be without a fade.
         known: Which of `y` there are.
         edge: Index of the first frame outside the piece.
-        other: Index of the first frame of the next piece if that is on the same line, else the length.
+        left: Mean square of what the next piece leaves of each frame; infinite if it does not have the frame.
         noise: Mean square of the difference between matched pictures.
     """
     color = _color(x, y, known, edge)
@@ -260,9 +272,8 @@ def _best_fade(
     near = slice(max(edge - 4, 0), edge + LATE)
     if not (some[near] < plain[near] - 0.2).any():
         return None
-    rest = np.full(len(x), UNEXPLAINED)
-    # Beyond the gap, a piece on the same line is there already.
-    rest[other:] = np.minimum(plain[other:], UNEXPLAINED)
+    # Beyond the gap, the next piece explains frames already.
+    rest = np.minimum(left / cap, UNEXPLAINED)
     unchanged = float(plain[:edge].sum() + rest[edge:].sum())
     starts = np.arange(max(edge - INSIDE, 1), min(edge + LATE, len(x) - 1) + 1)
     best = _best_run(squares, cap, known, starts, rest)
@@ -408,7 +419,9 @@ def _dissolve(
     if best is None:
         return []
     total, start, stop, _ = best
-    if float(np.median(fit(y[start:stop], other[start:stop])[1])) > ALIKE:
+    jump = abs(before.line.start - after.line.start) if before.line.rate == after.line.rate else np.inf
+    alike = float(np.median(fit(y[start:stop], other[start:stop])[1])) > ALIKE
+    if alike or 0.0 < jump < stop - start:
         # The same shot with another grade, or a few frames later.
         return []
     step = _best_step(squares, cap, known, np.arange(1, len(x)), None)

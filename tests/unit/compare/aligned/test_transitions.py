@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -6,6 +8,7 @@ from sage_compare.aligned.inputs import Film, Options
 from sage_compare.aligned.script import ChangeKind, Edit, EditKind, Frames
 from sage_fingerprint.model import Fingerprint
 from support.edited_fingerprints import film
+from support.moving_film import moving, with_noise
 
 Pictures = NDArray[np.float64]
 Encodes = tuple[Fingerprint, Fingerprint]
@@ -144,3 +147,18 @@ def test_a_darker_grade_with_hard_ends_is_no_fade(encodes: Encodes) -> None:
     new = altered(poor, np.arange(300), (90, 16.0 + 0.4 * (shown[90:160] - 16.0)))
     found = changes(both_ways(film(good, np.arange(300)), new))
     assert {kind for kind, _, _ in found} == {ChangeKind.GRADE}
+
+
+@pytest.mark.parametrize("frames", [2, 5])
+def test_a_flash_cut_out_of_a_shot_that_both_films_fade_in_is_no_fade(frames: int) -> None:
+    # A fade of the frames after the cut explains the ones before it nearly as well as they do themselves.
+    shot = moving(pauses=((120, 180),))
+    share = np.clip((np.arange(len(shot)) - 130) / 18, 0.0, 1.0)[:, None, None]
+    share[:120] = 1.0
+    luma = (16 + share * (shot.luma.astype(np.float64) - 16)).astype(np.uint8)
+    luma[156 : 156 + frames] = 200
+    whole = film(replace(shot, luma=luma), np.arange(len(luma)))
+    other = with_noise(whole, 2).fingerprint
+    edits = both_ways(whole, film(other, np.r_[0:156, 156 + frames : len(luma)]))
+    kinds = [(edit.kind, edit.a) for edit in edits if edit.kind is not EditKind.MATCHED]
+    assert kinds == [(EditKind.DELETED, Frames(156, 156 + frames))]

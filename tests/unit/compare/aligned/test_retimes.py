@@ -1,5 +1,6 @@
 """A retimed part joins the parts beside it without a jump."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from sage_compare.aligned.align import align
 from sage_compare.aligned.inputs import Film, Options
 from sage_compare.aligned.script import ChangeKind, EditKind
-from support.edited_fingerprints import film
+from sage_fingerprint.model import Fingerprint
+from support.edited_fingerprints import black, film
 
 FIRST, END = 90, 390
 
@@ -36,3 +38,24 @@ def test_a_retimed_part_has_one_rate_and_two_ends(encodes, rate, rounding):
         [np.arange(len(edit.b)) * edit.rate + edit.a.first for edit in script.edits if edit.a and edit.b]
     )
     assert (np.abs(shown - frames) <= max(1.5, rate)).mean() > 0.98
+
+
+def test_half_speed_is_found_if_nothing_of_it_looks_like_full_speed():
+    # Every frame of fast shots is unlike the next: no part matches until the speed is known.
+    fast = shots(3, 12)
+    frames = np.concatenate([np.arange(40), np.repeat(np.arange(40, 180), 2), np.arange(180, 360)])
+    script = align(Film(fast, Fraction(24)), film(fast, frames), Options())
+    assert [edit.kind for edit in script.edits] == [EditKind.MATCHED, EditKind.CHANGED, EditKind.MATCHED]
+    assert script.edits[1].rate == pytest.approx(0.5, abs=0.01)
+
+
+def shots(seed: int, count: int) -> Fingerprint:
+    """A film of shots of 30 frames that move by a cell a frame."""
+    random = np.random.default_rng(seed)
+    luma = []
+    for _ in range(count):
+        picture = random.integers(30, 220, (18, 32 + 30)).astype(np.float64)
+        picture = (picture + np.roll(picture, 1, 0) + np.roll(picture, 1, 1)) / 3
+        luma += [picture[:, step : step + 32] for step in range(30)]
+    plain = black(len(luma))
+    return replace(plain, luma=np.array(luma).astype(np.uint8), texture=np.full_like(plain.texture, 6))
