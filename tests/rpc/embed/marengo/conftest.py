@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from sage_runtime.api import new_id
 from sage_runtime.postgres import Pool
 
 DURATION_S = 9.5
+WORKER_PROCESS = Path(__file__).with_name("worker_process.py")
 
 # The environment of subprocesses: they wait hundredths of a second where production waits seconds.
 FAST_PROVIDER = {
@@ -72,8 +74,8 @@ def make_engines() -> Callable:
 
 @pytest.fixture
 def worker_command() -> list[str]:
-    """The command that starts a worker in production."""
-    return [sys.executable, "-m", "sage_embed", "worker"]
+    """The command that starts a worker process with the engines of production."""
+    return [sys.executable, str(WORKER_PROCESS)]
 
 
 @pytest.fixture

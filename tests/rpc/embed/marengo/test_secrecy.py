@@ -21,7 +21,7 @@ SIGNATURE = "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592"
 
 
 async def test_database_logs_and_traces_do_not_contain_the_key(
-    spawn, spawn_worker, ingest, serving, twelvelabs, database_url, tmp_path
+    spawn, ingest, serving, twelvelabs, database_url, tmp_path
 ):
     # An error response and the failure of a task that quote the key and the signature of the video's URL.
     quoting = RefusedError(400, "parameter_invalid", f"The key {KEY} cannot fetch X-Amz-Signature={SIGNATURE}.")
@@ -34,9 +34,9 @@ async def test_database_logs_and_traces_do_not_contain_the_key(
     async with TraceCollector().running() as collector:
         with log.open("wb") as output:
             settings["SAGE_OTLP_ENDPOINT"] = collector.endpoint
-            serve = [sys.executable, "-m", "sage_embed", "serve"]
-            api = spawn(serve, output=output, SAGE_EMBED_LISTEN=address, **settings)
-            worker = spawn_worker(output=output, **settings)
+            embed = [sys.executable, "-m", "sage_embed"]
+            api = spawn([*embed, "serve"], output=output, SAGE_EMBED_LISTEN=address, **settings)
+            worker = spawn([*embed, "worker"], output=output, **settings)
             async with grpc.aio.insecure_channel(address) as channel:
                 await serving(channel)
                 keys = api_key_pb2_grpc.ApiKeyServiceStub(channel)
