@@ -39,7 +39,7 @@ def through_the_stack(truths: Sequence[Truth], address: str) -> list[Scored]:
     by_path = {truth.old.path: truth for truth in truths}
 
     def predict(old: Path, new: Path) -> tuple[Edit, ...]:
-        command = [sys.executable, "-m", "sage_cli", "diff", "--json", str(old), str(new)]
+        command = [sys.executable, "-m", "sage_cli", "diff", "--json", "--track", "visual", str(old), str(new)]
         environment = {**os.environ, "SAGE_ADDRESS": address}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode not in (0, 1):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from sage_fingerprint.model import CHROMA_COLUMNS, CHROMA_ROWS, COLUMNS, ROWS, Fingerprint
 
+from sage_compare.aligned.compiled import kernel
 from sage_compare.aligned.inputs import Stretch
 
 CELLS: Final = ROWS * COLUMNS
@@ -130,10 +130,26 @@ def _bins(edges: NDArray[np.int64]) -> Bytes:
     return np.searchsorted(edges, np.arange(256), side="right").astype(np.uint8)
 
 
-@njit(cache=True, nogil=True)
-def _measure(  # type: ignore[no-untyped-def] # numba infers the types
-    la, lb, ta, tb, ca, cb, ia, ib, starts, curves, curve, texture_bin, motion_bin, luma, texture, chroma, kind
-):
+@kernel
+def _measure(
+    la: Bytes,
+    lb: Bytes,
+    ta: Bytes,
+    tb: Bytes,
+    ca: Bytes,
+    cb: Bytes,
+    ia: NDArray[np.int32],
+    ib: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    curves: Bytes,
+    curve: NDArray[np.int32],
+    texture_bin: Bytes,
+    motion_bin: Bytes,
+    luma: Bytes,
+    texture: NDArray[np.int8],
+    chroma: Bytes,
+    kind: Bytes,
+) -> None:
     cells, half = la.shape[1], ca.shape[2]
     difference = np.empty(cells, np.int32)
     moved_a = np.empty(cells, np.int32)

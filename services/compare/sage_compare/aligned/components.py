@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from sage_fingerprint.model import COLUMNS, ROWS
 
 from sage_compare.aligned.blocks import Bytes
+from sage_compare.aligned.compiled import kernel
 from sage_compare.aligned.noise import UNIT
 
 # Cells that are this far apart belong together: letters have gaps between them.
@@ -136,8 +136,10 @@ def _belong(one: Component, other: Component, stretch: NDArray[np.int64]) -> boo
     return width > -reach and height > 0 and height * 2 >= min(a[3] - a[1], b[3] - b[1])
 
 
-@njit(cache=True, nogil=True)
-def _label(blocks, cells, stretch, count):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _label(
+    blocks: NDArray[np.intp], cells: NDArray[np.intp], stretch: NDArray[np.int64], count: int
+) -> NDArray[np.intp]:
     """Return the root of each cell: one number for cells that are connected in space and time."""
     parent = np.arange(len(blocks))
     here = np.full((ROWS, COLUMNS), -1, np.int64)
@@ -168,16 +170,16 @@ def _label(blocks, cells, stretch, count):  # type: ignore[no-untyped-def] # num
     return parent
 
 
-@njit(cache=True, nogil=True)
-def _root(parent, index):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _root(parent: NDArray[np.intp], index: int) -> int:
     while parent[index] != index:
         parent[index] = parent[parent[index]]
         index = parent[index]
     return index
 
 
-@njit(cache=True, nogil=True)
-def _union(parent, one, other):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _union(parent: NDArray[np.intp], one: int, other: int) -> None:
     one, other = _root(parent, one), _root(parent, other)
     if one < other:
         parent[other] = one

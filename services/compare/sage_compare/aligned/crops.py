@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from sage_fingerprint.model import COLUMNS, ROWS
 
+from sage_compare.aligned.compiled import kernel
 from sage_compare.aligned.script import ChangeSide, Region
 
 SMALLEST: Final = 0.4
@@ -26,6 +26,7 @@ _ON_PATH: Final = 0.6
 _AWAY: Final = 0.03
 
 Pictures = NDArray[np.float32]
+Picture = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Path = NDArray[np.float64]
 """Size, left and top of the part in the first and in the last frame, as shares of the picture."""
@@ -159,8 +160,8 @@ def _along(whole: Pictures, part: Pictures, at: NDArray[np.float64], path: Path)
     return np.array([_alike(one, other, *place) for one, other, place in zip(whole, part, parts, strict=True)])
 
 
-@njit(cache=True, nogil=True)
-def _search(whole, part):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _search(whole: Picture, part: Picture) -> tuple[float, float, float]:
     """Return the size, left and top of the part of `whole` that is most like `part`, to about a cell."""
     rows, columns = part.shape
     best, size, x, y = -2.0, 1.0, 0.0, 0.0
@@ -176,8 +177,8 @@ def _search(whole, part):  # type: ignore[no-untyped-def] # numba infers the typ
     return size, x, y
 
 
-@njit(cache=True, nogil=True)
-def _refine(whole, part, size, x, y):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _refine(whole: Picture, part: Picture, size: float, x: float, y: float) -> tuple[float, float, float, float]:
     """Return the correlation, size, left and top of the part near this one that is most like `part`."""
     best = _alike(whole, part, size, x, y)
     for step in (0.03, 0.02, 0.01, 0.005):
@@ -192,8 +193,8 @@ def _refine(whole, part, size, x, y):  # type: ignore[no-untyped-def] # numba in
     return best, size, x, y
 
 
-@njit(cache=True, nogil=True)
-def _alike(whole, part, size, x, y):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _alike(whole: Picture, part: Picture, size: float, x: float, y: float) -> float:
     """Return the correlation of a picture with the rectangle of another that is enlarged to it."""
     enlarged = np.empty(part.shape, np.float32)
     _cut(whole, size, x, y, enlarged)
@@ -208,11 +209,11 @@ def _alike(whole, part, size, x, y):  # type: ignore[no-untyped-def] # numba inf
             both += value * target
     count = part.size
     spread = (square / count - (one / count) ** 2 + 1) * (power / count - (other / count) ** 2 + 1)
-    return (both / count - one / count * other / count) / np.sqrt(spread)
+    return float((both / count - one / count * other / count) / np.sqrt(spread))
 
 
-@njit(cache=True, nogil=True)
-def _cut(whole, size, x, y, made):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _cut(whole: Picture, size: float, x: float, y: float, made: Picture) -> None:
     """Enlarge a rectangle of a picture to all of it."""
     rows, columns = whole.shape
     for row in range(rows):

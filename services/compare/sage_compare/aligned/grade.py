@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
 from sage_compare.aligned.blocks import CELLS, CHROMA_CELLS, Bytes, Pairs
+from sage_compare.aligned.compiled import kernel
 
 CHANNELS: Final = 4
 """Y, Cb, Cr and texture, each of which a curve maps."""
@@ -115,8 +115,17 @@ def _towards_middle(a: Bytes, b: Bytes) -> tuple[Bytes, Bytes]:
     return tables[0], tables[1]
 
 
-@njit(cache=True, nogil=True)
-def _fit_blocks(la, lb, ca, cb, ia, ib, starts, fits):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _fit_blocks(
+    la: Bytes,
+    lb: Bytes,
+    ca: Bytes,
+    cb: Bytes,
+    ia: NDArray[np.int32],
+    ib: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    fits: NDArray[np.float32],
+) -> None:
     """Fit b = gain * a + offset to each block: levels of change, gain and offset of luma, and levels that remain."""
     cells, half = la.shape[1], ca.shape[2]
     xa, xb = np.empty(cells, np.float32), np.empty(cells, np.float32)
@@ -159,8 +168,8 @@ def _fit_blocks(la, lb, ca, cb, ia, ib, starts, fits):  # type: ignore[no-untype
                 fits[block, 2] = offset
 
 
-@njit(cache=True, nogil=True)
-def fit(xa, xb):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def fit(xa: NDArray[np.float32], xb: NDArray[np.float32]) -> tuple[float, float, float, float]:
     """Fit by reduced major axes, which is the same both ways, without the cells that keep away from the line."""
     away = np.abs(xa - xb)
     before = np.median(away)

@@ -1,25 +1,20 @@
 """The loops that numpy cannot do in blocks, compiled by numba.
 
-All kernels are single-threaded and sum in one fixed order, so a result is the same to the bit on every call and on
-every processor. Sums of many cells are sums of integers, which the compiler may reorder. They release the GIL.
-
 A *line* is a row of `LINE_FIELDS` numbers: frame ``j`` of b, at position ``u[j]``, shows what a shows at position
 ``rate * u[j] + start``.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-RATE, START, B_FIRST, B_END, A_SHIFT, A_FIRST, A_END, B_SHIFT, PENALTY, ENTRY, LINE_FIELDS = range(11)
-"""Fields of a line. It may be used for the frames ``[B_FIRST, B_END)`` of b and ``[A_FIRST, A_END)`` of a. Altered
-pictures are rows of `Pair.extra_a` (frame number plus `A_SHIFT`) and `Pair.extra_b`; a shift of `PLAIN` means the
-pictures as they are. `PENALTY` is added to the cost of each frame, `ENTRY` to that of a change to the line."""
+from sage_compare.aligned.compiled import kernel
 
-PLAIN = -1e15
+RATE, START, B_FIRST, B_END, A_FIRST, A_END, PENALTY, ENTRY, LINE_FIELDS = range(9)
+"""Fields of a line. It may be used for the frames ``[B_FIRST, B_END)`` of b and ``[A_FIRST, A_END)`` of a. `PENALTY`
+is added to the cost of each frame, `ENTRY` to that of a change to the line."""
+
 CELLS = 144
 """Cells of luma that are compared in each frame: 16x9, from the fingerprint's 32x18."""
 SCALE = 256
@@ -29,14 +24,6 @@ LUT_STEPS = 4
 
 NO_LINE, BLACK = -1, -2
 """Values in the path for a frame that no line explains, and for a black one."""
-
-_Kernel = TypeVar("_Kernel", bound=Callable[..., object])
-
-
-def kernel(function: _Kernel) -> _Kernel:
-    """Compile a function when it is called first, and keep the code on disk."""
-    compiled = njit(cache=True, nogil=True)(function)
-    return cast("_Kernel", compiled)
 
 
 class Pair(NamedTuple):
@@ -52,8 +39,6 @@ class Pair(NamedTuple):
         u: Position of each frame of b, in frames of a, float64.
         shown: The frame of a that is shown at each position, `LUT_STEPS` per frame, int32. Empty: position and frame
             are the same.
-        extra_a: Rows of altered pictures of a, as in `a`.
-        extra_b: The same of b.
         cap: Difference in a cell that counts in full, on the scale of `SCALE`. A whole number.
         cells: Number of cells that are compared.
     """
@@ -66,8 +51,6 @@ class Pair(NamedTuple):
     flat_b: NDArray[np.float32]
     u: NDArray[np.float64]
     shown: NDArray[np.int32]
-    extra_a: NDArray[np.int16]
-    extra_b: NDArray[np.int16]
     cap: float
     cells: float
 
@@ -153,14 +136,7 @@ def line_cost(pair: Pair, line: NDArray[np.float64], j: int) -> float:
     i = frame_at(pair, line[RATE], line[START], j)
     if i < 0 or i < line[A_FIRST] or i >= line[A_END]:
         return 1.0
-    penalty = float(line[PENALTY])
-    if line[A_SHIFT] > PLAIN:
-        row = i + int(line[A_SHIFT])
-        return min(distance(pair.extra_a, row, pair.b, j, pair.cap) / (pair.cap * pair.cells) + penalty, 1.0)
-    if line[B_SHIFT] > PLAIN:
-        row = j + int(line[B_SHIFT])
-        return min(distance(pair.a, i, pair.extra_b, row, pair.cap) / (pair.cap * pair.cells) + penalty, 1.0)
-    return min(pair_cost(pair, i, j) + penalty, 1.0)
+    return min(pair_cost(pair, i, j) + float(line[PENALTY]), 1.0)
 
 
 @kernel

@@ -50,7 +50,7 @@ class Line:
         """Return the line for the kernels."""
         penalty = 0.0 if self.rate == 1.0 or self.rate == 0.0 else 0.01
         return np.array(
-            [self.rate, self.start, self.first, self.end, kernels.PLAIN, 0, frames_a, kernels.PLAIN, penalty, 0],
+            [self.rate, self.start, self.first, self.end, 0, frames_a, penalty, 0],
             np.float64,
         )
 

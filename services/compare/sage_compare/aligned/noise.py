@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from sage_compare.aligned.blocks import CELLS, CHROMA_CELLS, CLASSES, MOTIONS, TEXTURES, Blocks, Bytes
+from sage_compare.aligned.compiled import kernel
 
 UNIT: Final = 32
 """Scores are bytes. This is a score of 1, from which a cell counts as changed at NORMAL."""
@@ -111,8 +111,10 @@ def _quantile(counts: NDArray[np.float64], share: float) -> float:
     return float(np.searchsorted(total, share * total[-1]))
 
 
-@njit(cache=True, nogil=True)
-def _count(kind, luma, texture, chroma, blocks):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _count(
+    kind: Bytes, luma: Bytes, texture: NDArray[np.int8], chroma: Bytes, blocks: NDArray[np.intp]
+) -> NDArray[np.int64]:
     counts = np.zeros((3, CLASSES, 256), np.int64)
     for block in blocks:
         for cell in range(kind.shape[1]):
@@ -123,8 +125,19 @@ def _count(kind, luma, texture, chroma, blocks):  # type: ignore[no-untyped-def]
     return counts
 
 
-@njit(cache=True, nogil=True)
-def _score(kind, luma, texture, chroma, by_luma, by_texture, by_chroma, graded, blocks, scores):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _score(
+    kind: Bytes,
+    luma: Bytes,
+    texture: NDArray[np.int8],
+    chroma: Bytes,
+    by_luma: Bytes,
+    by_texture: Bytes,
+    by_chroma: Bytes,
+    graded: NDArray[np.bool_],
+    blocks: NDArray[np.intp],
+    scores: Bytes,
+) -> None:
     for block in blocks:
         for cell in range(kind.shape[1]):
             own = kind[block, cell]
@@ -141,8 +154,8 @@ def peaks_of(scores: Bytes) -> NDArray[np.float32]:
     return peaks
 
 
-@njit(cache=True, nogil=True)
-def _peaks(scores, peaks):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _peaks(scores: Bytes, peaks: NDArray[np.float32]) -> None:
     for block in range(len(scores)):
         first = second = third = fourth = 0
         for value in scores[block]:
@@ -157,6 +170,6 @@ def _peaks(scores, peaks):  # type: ignore[no-untyped-def] # numba infers the ty
         peaks[block] = (first + second + third + fourth) / (4 * UNIT)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _chroma_cell(cell):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _chroma_cell(cell: int) -> int:
     return cell // 64 * 16 + cell % 32 // 2

@@ -81,8 +81,6 @@ def make_pair(
         flat_b=b.flat,
         u=np.arange(len(b.rows), dtype=np.float64) if positions is None else positions,
         shown=np.empty(0, np.int32) if shown is None else shown,
-        extra_a=np.empty((0, kernels.CELLS), np.int16),
-        extra_b=np.empty((0, kernels.CELLS), np.int16),
         cap=FIRST_CAP,
         cells=float(weight.sum()),
     )

@@ -12,8 +12,8 @@ from sage_fingerprint.model import Fingerprint
 
 from sage_compare.aligned import kernels
 from sage_compare.aligned.chain import Order
+from sage_compare.aligned.compiled import kernel
 from sage_compare.aligned.inputs import Stretch
-from sage_compare.aligned.kernels import kernel
 from sage_compare.aligned.lines import Line
 from sage_compare.aligned.script import Frames
 from sage_compare.aligned.viterbi import Piece

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from sage_fingerprint.model import SOUND_RATE, Bytes
+
+from sage_compare.aligned.compiled import kernel
 
 WINDOW: Final = SOUND_RATE
 HOP: Final = 12
@@ -113,8 +114,17 @@ def signals(
     return numbers[:, 0], numbers[:, 1], numbers[:, 2], numbers[:, 3]
 
 
-@njit(cache=True, nogil=True)
-def _windows(a, b, ka, kb, firsts, ends, good, numbers):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _windows(
+    a: Bytes,
+    b: Bytes,
+    ka: NDArray[np.int64],
+    kb: NDArray[np.int64],
+    firsts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    good: float,
+    numbers: NDArray[np.float64],
+) -> None:
     for window in range(len(firsts)):
         first, end = firsts[window], ends[window]
         level_a, level_b = np.int64(0), np.int64(0)
@@ -145,8 +155,10 @@ def _windows(a, b, ka, kb, firsts, ends, good, numbers):  # type: ignore[no-unty
         numbers[window, 5] = level_b
 
 
-@njit(cache=True, nogil=True)
-def _compare(a, b, ka, kb, first, end, lag):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _compare(
+    a: Bytes, b: Bytes, ka: NDArray[np.int64], kb: NDArray[np.int64], first: int, end: int, lag: int
+) -> tuple[float, float]:
     """Return distance and gain of a window in half decibels."""
     loudest_a, loudest_b = np.int64(0), np.int64(0)
     for step in range(first, end):
@@ -184,8 +196,10 @@ def _compare(a, b, ka, kb, first, end, lag):  # type: ignore[no-untyped-def] # n
     return away / heard, gain
 
 
-@njit(cache=True, nogil=True)
-def _steps(a, b, ka, kb, lag, numbers):  # type: ignore[no-untyped-def] # numba infers the types
+@kernel
+def _steps(
+    a: Bytes, b: Bytes, ka: NDArray[np.int64], kb: NDArray[np.int64], lag: int, numbers: NDArray[np.float64]
+) -> None:
     for step in range(len(ka)):
         at_a, at_b = ka[step], kb[step] + lag
         if not (0 <= at_a < len(a) and 0 <= at_b < len(b)):

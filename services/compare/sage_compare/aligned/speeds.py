@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sage_compare.aligned import kernels
 from sage_compare.aligned.chain import Matched, Order
+from sage_compare.aligned.compiled import kernel
 from sage_compare.aligned.lines import NONE_COST, Line
 from sage_compare.aligned.script import Frames
 
@@ -171,7 +172,7 @@ def _guesses(pair: kernels.Pair, pieces: list[Matched]) -> Iterator[tuple[int, i
             yield int(ends[0]), int(ends[1])
 
 
-@kernels.kernel
+@kernel
 def progress(x: float, length: float, distance: float, bow: float, a_is_even: bool) -> float:
     """Return how far a stretch of `length` positions of b has come in a after `x`, of `distance` in all.
 
@@ -186,7 +187,7 @@ def progress(x: float, length: float, distance: float, bow: float, a_is_even: bo
     return x * distance / length + bow * x * (x / length - 1.0)
 
 
-@kernels.kernel
+@kernel
 def stretch_cost(
     pair: kernels.Pair,
     left: float,
@@ -232,7 +233,7 @@ def stretch_cost(
     return total
 
 
-@kernels.kernel
+@kernel
 def best_stretch(
     pair: kernels.Pair,
     left: float,
@@ -317,7 +318,7 @@ def best_stretch(
     return first, end, bow, phase, best
 
 
-@kernels.kernel
+@kernel
 def shown_along(pair: kernels.Pair, numbers: NDArray[np.int32], first: int) -> NDArray[np.int32]:
     """Return the frames of a that the frames of b from `first` on show, each at most `AROUND` from those of `numbers`.
 

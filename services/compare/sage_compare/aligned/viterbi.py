@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_compare.aligned import kernels
+from sage_compare.aligned.compiled import kernel
 from sage_compare.aligned.kernels import (
     B_END,
     B_FIRST,
@@ -17,7 +18,6 @@ from sage_compare.aligned.kernels import (
     RATE,
     START,
     Pair,
-    kernel,
     line_cost,
 )
 from sage_compare.aligned.lines import NONE_COST, Line
