@@ -67,7 +67,6 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.serial
-@pytest.mark.timeout(180)
 async def test_an_upload_resumes_after_a_reload_and_a_network_failure(
     page_origin: str, open_stack: RunningStack, film: Path
 ) -> None:

@@ -58,7 +58,6 @@ def test_a_running_stack_is_used(stack: RunningStack, folder: Path) -> None:
     assert not (folder / ".sage").exists()
 
 
-@pytest.mark.timeout(240)
 def test_without_one_a_stack_runs_for_the_diff_and_its_state_is_kept(folder: Path) -> None:
     first = run(OLD, NEW, "--json", folder=folder)
     assert first.returncode == 1, first.stderr

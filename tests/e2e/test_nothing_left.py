@@ -113,7 +113,6 @@ def _sha256_of(url: str) -> str:
         return hashlib.file_digest(answer, "sha256").hexdigest()
 
 
-@pytest.mark.timeout(240)
 async def test_a_killed_worker_is_replaced_and_its_job_completes(
     sage: Sage, stack: RunningStack, tmp_path: Path
 ) -> None:

@@ -160,7 +160,6 @@ def test_a_taken_port_is_named_before_anything_starts(start_stack: Callable[...,
     assert "✓" not in refused.text()
 
 
-@pytest.mark.timeout(240)
 def test_data_and_addresses_survive_a_restart_and_nothing_runs_in_between(
     start_stack: Callable[..., UpCommand],
 ) -> None:
@@ -180,7 +179,6 @@ def test_data_and_addresses_survive_a_restart_and_nothing_runs_in_between(
         assert connection.execute("SELECT value FROM ingest.kept").fetchone() == (42,)
 
 
-@pytest.mark.timeout(240)
 def test_a_start_after_a_kill_works_and_a_dead_service_stops_the_stack(start_stack: Callable[..., UpCommand]) -> None:
     first = start_stack().until_ready()
     components = first.components()

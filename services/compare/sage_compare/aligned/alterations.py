@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_compare.aligned import crops, kernels
+from sage_compare.aligned.compiled import kernel
 from sage_compare.aligned.grade import fit
 from sage_compare.aligned.pictures import FLAT_DEVIATION
 from sage_compare.aligned.script import ChangeKind, ChangeSide, Region
@@ -107,15 +108,49 @@ def costs_of(a: Pictures, b: Pictures, compared: Mask, cap: float) -> Costs:
 def _rows(pictures: Pictures, compared: Mask) -> tuple[Pictures, Pictures, Pictures]:
     """Return normalised cells of luma, the mean luma, and whether they are of one colour, from the compared cells."""
     cells = _pooled(pictures)
-    inside = np.broadcast_to(compared, cells.shape)
-    count = np.maximum(inside.sum((1, 2)), 1)
-    level = np.where(inside, cells, 0).sum((1, 2)) / count
-    away = np.where(inside, cells - level[:, None, None], 0)
-    deviation = np.sqrt((away * away).sum((1, 2)) / count)
-    rows = away * (kernels.SCALE / (deviation + 9))[:, None, None]
-    return rows, level, np.clip(2 - deviation / FLAT_DEVIATION, 0, 1)
+    rows = np.zeros_like(cells)
+    level, deviation = np.empty(len(cells), np.float32), np.empty(len(cells), np.float32)
+    _normalise(cells, np.broadcast_to(compared, cells.shape), rows, level, deviation)
+    return rows, level, np.clip(2 - deviation / np.float32(FLAT_DEVIATION), 0, 1)
 
 
 def _pooled(pictures: Pictures) -> Pictures:
-    pooled: Pictures = pictures.reshape(len(pictures), 9, 2, 16, 2).mean((2, 4))
+    pooled = np.empty((len(pictures), 9, 16), np.float32)
+    _pool(pictures, pooled)
     return pooled
+
+
+@kernel
+def _pool(pictures: Pictures, pooled: Pictures) -> None:
+    """Take the mean of four cells each."""
+    for number in range(len(pictures)):
+        for y in range(9):
+            for x in range(16):
+                upper = pictures[number, 2 * y, 2 * x] + pictures[number, 2 * y, 2 * x + 1]
+                lower = pictures[number, 2 * y + 1, 2 * x] + pictures[number, 2 * y + 1, 2 * x + 1]
+                pooled[number, y, x] = (upper + lower) * np.float32(0.25)
+
+
+@kernel
+def _normalise(cells: Pictures, compared: Mask, rows: Pictures, level: Pictures, deviation: Pictures) -> None:
+    """Scale the compared cells of each picture as `kernels.normalise` does."""
+    for number in range(len(cells)):
+        count, total = 0, 0.0
+        for y in range(9):
+            for x in range(16):
+                if compared[number, y, x]:
+                    total += cells[number, y, x]
+                    count += 1
+        count = max(count, 1)
+        mean, square = total / count, 0.0
+        for y in range(9):
+            for x in range(16):
+                if compared[number, y, x]:
+                    square += (cells[number, y, x] - mean) ** 2
+        spread = np.sqrt(square / count)
+        for y in range(9):
+            for x in range(16):
+                if compared[number, y, x]:
+                    rows[number, y, x] = (cells[number, y, x] - mean) * (kernels.SCALE / (spread + 9.0))
+        level[number] = mean
+        deviation[number] = spread

@@ -128,7 +128,7 @@ def _frozen(pair: kernels.Pair, order: Order, side: _Side, run: Frames, before: 
     held, moves = (frames_b, frames_a) if side.side is ChangeSide.B else (frames_a, frames_b)
     if not side.moves_on(held, moves):
         return order
-    first = _freezes_at(_luma(side.held, held), _luma(side.moves, moves))
+    first = _freezes_at(_luma(side.held, held), _luma(side.moves, moves)) if _jumps(side, held, moves) else None
     if first is None:
         return order
     a = Frames(int(frames_a[first]), int(frames_a[-2]) + 1)
@@ -145,6 +145,16 @@ def _around(pair: kernels.Pair, line: Line, side: _Side, run: Frames) -> tuple[i
         return run.first, min(run.end + 1, len(pair.b))
     low, high = np.searchsorted(pair.u, ((run.first - line.start) / line.rate, (run.end - line.start) / line.rate))
     return max(int(low) - LEAST, 0), min(int(high) + LEAST, len(pair.b))
+
+
+def _jumps(side: _Side, held: NDArray[np.signedinteger], moves: NDArray[np.signedinteger]) -> bool:
+    """Return whether the last picture held is further from what the other shows then than from what it showed before.
+
+    It is the first condition of `_freezes_at`, which few runs meet.
+    """
+    apart = kernels.apart_from(side.moves, moves[:-1], side.held[held[-2]])
+    factor, more = MOVES
+    return bool(apart[-1] > factor * apart.min() + more)
 
 
 def _freezes_at(held: Luma, moves: Luma) -> int | None:

@@ -109,6 +109,19 @@ def distance(a: NDArray[np.int16], i: int, b: NDArray[np.int16], j: int, cap: fl
 
 
 @kernel
+def apart_from(luma: NDArray[np.uint8], frames: NDArray[np.int64], picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean difference of luma between some frames and a picture."""
+    apart = np.empty(len(frames), np.float32)
+    for number in range(len(frames)):
+        total = np.int32(0)
+        for y in range(picture.shape[0]):
+            for x in range(picture.shape[1]):
+                total = np.int32(total + abs(np.int32(luma[frames[number], y, x]) - np.int32(picture[y, x])))
+        apart[number] = total / picture.size
+    return apart
+
+
+@kernel
 def frame_at(pair: Pair, rate: float, start: float, j: int) -> int:
     """Return the frame of a that a line shows in frame `j` of b; -1 if it is outside a."""
     position = rate * pair.u[j] + start

@@ -6,6 +6,7 @@ The shares run straight from 1 to 0, and the run that leaves least unexplained s
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -195,7 +196,7 @@ def _fall(view: _View, before: Matched, after: Matched | None, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, before, first, end)
-    run = _best_fade(x, y, known, own.end - first, _left_by(view, after, first, end), noise)
+    run = _best_fade(x, y, known, own.end - first, lambda: _left_by(view, after, first, end), noise)
     return run and _Run(first + run[0], first + run[1], first, run[2])
 
 
@@ -208,8 +209,9 @@ def _rise(view: _View, before: Matched | None, after: Matched, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, after, first, end)
-    left = _left_by(view, before, first, end)[::-1]
-    run = _best_fade(x[::-1], y[::-1], known[::-1], end - own.first, left, noise)
+    run = _best_fade(
+        x[::-1], y[::-1], known[::-1], end - own.first, lambda: _left_by(view, before, first, end)[::-1], noise
+    )
     return run and _Run(end - run[1], end - run[0], first, run[2][::-1])
 
 
@@ -251,7 +253,7 @@ def _luma(film: Fingerprint, numbers: Numbers) -> Values:
 
 
 def _best_fade(
-    x: Values, y: Values, known: Mask, edge: int, left: Values, noise: float
+    x: Values, y: Values, known: Mask, edge: int, left: Callable[[], Values], noise: float
 ) -> tuple[int, int, Values] | None:
     """Return the first frame, the end and the losses of the fade that explains a window best.
 
@@ -260,7 +262,7 @@ def _best_fade(
         y: What they would be without a fade.
         known: Which of `y` there are.
         edge: Index of the first frame outside the piece.
-        left: Mean square of what the next piece leaves of each frame; infinite if it does not have the frame.
+        left: Returns the mean square of what the next piece leaves of each frame; infinite if it does not have it.
         noise: Mean square of the difference between matched pictures.
     """
     color = _color(x, y, known, edge)
@@ -273,8 +275,10 @@ def _best_fade(
     if not (some[near] < plain[near] - 0.2).any():
         return None
     # Beyond the gap, the next piece explains frames already.
-    rest = np.minimum(left / cap, UNEXPLAINED)
+    rest = np.minimum(left() / cap, UNEXPLAINED)
     unchanged = float(plain[:edge].sum() + rest[edge:].sum())
+    if unchanged <= MARGIN:
+        return None
     starts = np.arange(max(edge - INSIDE, 1), min(edge + LATE, len(x) - 1) + 1)
     best = _best_run(squares, cap, known, starts, rest)
     if best is None or best[0] > min(unchanged, _best_step(squares, cap, known, starts, rest)) - MARGIN:
@@ -324,14 +328,14 @@ def _best_step(
 ) -> float:
     """Return the loss of a window if the share changes at once and stays, as with another grade, black or a cut."""
     plain = np.concatenate([[0.0], np.cumsum(_losses(squares, cap, known, np.ones(len(cap))))])
+    if rest is None:
+        changed = np.concatenate([[0.0], np.cumsum(_losses(squares, cap, known, np.zeros(len(cap))))])
+        return float((plain[starts] + changed[-1] - changed[starts]).min(initial=np.inf))
     best = np.inf
-    for share in (0.0,) if rest is None else np.linspace(0.0, 1.0, 11):
+    for share in np.linspace(0.0, 1.0, 11):
         losses = _losses(squares, cap, known, np.full(len(cap), share))
         for start in starts.tolist():
-            if rest is None:
-                after = float(losses[start:].sum())
-            else:
-                after = float(np.cumsum(losses[start:] - rest[start:]).min(initial=0.0) + rest[start:].sum())
+            after = float(np.cumsum(losses[start:] - rest[start:]).min(initial=0.0) + rest[start:].sum())
             best = min(best, float(plain[start]) + after)
     return best
 
@@ -393,7 +397,7 @@ def _dissolve(
     x, y, known, noise = _pictures(view, before, first, end)
     _, other, known_other, noise_other = _pictures(view, after, first, end)
     same = _same_line(before, after)
-    graded = [_apart_from_grade(x, one) for one in (y, other)]
+    shots = y, other
     least = 0.03
     if same:
         between = slice(left.end - first, right.first - first)
@@ -413,6 +417,9 @@ def _dissolve(
     apart = y - other
     squares = ((x - other) ** 2).mean(1), ((x - other) * apart).mean(1), (apart**2).mean(1)
     cap = np.minimum(np.maximum(9.0 * max(noise, noise_other), least * squares[2]), 0.2 * squares[2]) + 0.01
+    step = _best_step(squares, cap, known, np.arange(1, len(x)), None)
+    if step <= MARGIN:
+        return []
     # Held frames explain much: on one line, the dissolve begins where the piece ends.
     starts = np.arange(1, min(left.end - first + (2 if same else LATE), len(x) - 1) + 1)
     best = _best_run(squares, cap, known, starts, None)
@@ -424,7 +431,7 @@ def _dissolve(
     if alike or 0.0 < jump < stop - start:
         # The same shot with another grade, or a few frames later.
         return []
-    step = _best_step(squares, cap, known, np.arange(1, len(x)), None)
+    graded = [_apart_from_grade(x, one) for one in shots]
     without = np.full(len(x), UNEXPLAINED)
     own = np.arange(first, end)
     without[own < left.end] = np.minimum(graded[0] / cap, 1.0)[own < left.end]
