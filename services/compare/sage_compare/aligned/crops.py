@@ -88,7 +88,7 @@ def _places(whole: Pictures, part: Pictures) -> NDArray[np.float64] | None:
     # Two frames of three without such a part are enough to give up.
     order = sorted(range(len(whole)), key=lambda k: (k % 3 != 1, k))
     for tried, k in enumerate(order):
-        if tried == 3 and np.count_nonzero(found[order[:3], 0] >= LIKE - 0.1) < 2:
+        if tried in (2, 3) and np.count_nonzero(found[order[:tried], 0] < LIKE - 0.1) >= 2:
             return None
         found[k] = _refine(whole[k], part[k], *_search(coarse[0][k], coarse[1][k]))
     return found
