@@ -5,7 +5,7 @@ import functools
 import itertools
 from collections import deque
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import av
 import numpy as np
@@ -45,6 +45,17 @@ _ROUNDING_SECONDS: Final = 0.02
 _MAX_RATE: Final = 768_000
 
 
+class _Track(NamedTuple):
+    """What decoding needs of a track. PyAV's stream is not kept: its fields are garbage once the film is closed."""
+
+    decoder: AudioCodecContext
+    tick: Fraction | None
+
+    @classmethod
+    def of(cls, stream: AudioStream) -> Self:
+        return cls(stream.codec_context, stream.time_base)
+
+
 class _Piece(NamedTuple):
     """Decoded sound without a gap."""
 
@@ -71,18 +82,18 @@ class SoundMeter:
     def __init__(self, *, start_offset_seconds: float, first_block: int) -> None:
         self._origin = start_offset_seconds
         self._next_seconds = first_block * BLOCK_SECONDS
-        self._stream: AudioStream | None = None
+        self._track: _Track | None = None
         self._packets = deque[tuple[float, SoundPacket]]()
         self._latest = float("-inf")
 
     @property
     def has_sound(self) -> bool:
         """Whether the film has a track of sound that can be decoded."""
-        return self._stream is not None
+        return self._track is not None
 
     def begin(self, stream: AudioStream | None) -> None:
         """Start over: the film was opened, and this is the track of its sound."""
-        self._stream = stream
+        self._track = None if stream is None else _Track.of(stream)
         self._packets.clear()
         self._latest = float("-inf")
 
@@ -98,11 +109,11 @@ class SoundMeter:
 
     def is_complete(self, index: int) -> bool:
         """Whether all packets of a block have been added, as far as packets are in order."""
-        return self._stream is None or self._latest >= (index + 1) * BLOCK_SECONDS + _AFTER_SECONDS
+        return self._track is None or self._latest >= (index + 1) * BLOCK_SECONDS + _AFTER_SECONDS
 
     def measure(self, index: int) -> Bytes | None:
         """Return the steps of a block, and forget what later ones do not need; `None` without sound."""
-        if self._stream is None:
+        if self._track is None:
             return None
         start, end = index * BLOCK_SECONDS, (index + 1) * BLOCK_SECONDS
         needed = [one for at, one in self._packets if start - _BEFORE_SECONDS <= at < end + _AFTER_SECONDS]
@@ -118,9 +129,9 @@ class SoundMeter:
         return _levels(samples, rate=rate, first=before, steps=BLOCK_SECONDS * SOUND_RATE)
 
     def _decode(self, packets: list[SoundPacket], *, first_seconds: float) -> list[_Piece]:
-        if self._stream is None or not packets:
+        if self._track is None or not packets:
             return []
-        decoder = _new_decoder(self._stream)
+        decoder = _new_decoder(self._track)
         pieces = list[_Piece]()
         for packet in (*packets, None):
             frames = list[AudioFrame]()
@@ -129,7 +140,7 @@ class SoundMeter:
                 frames = decoder.decode(packet)
             for frame in frames:
                 self._append(pieces, frame, first_seconds=first_seconds)
-        if decoder is self._stream.codec_context:
+        if decoder is self._track.decoder:
             decoder.flush_buffers()
         return pieces
 
@@ -153,16 +164,16 @@ class SoundMeter:
             pieces.append(_Piece(start, rate, [samples]))
 
 
-def _new_decoder(stream: AudioStream) -> AudioCodecContext:
+def _new_decoder(track: _Track) -> AudioCodecContext:
     """Return a decoder that has decoded nothing; the stream's own if its codec needs what PyAV does not tell."""
-    known = stream.codec_context
+    known = track.decoder
     decoder = av.CodecContext.create(known.codec, "r")
     if isinstance(decoder, AudioCodecContext) and known.sample_rate:
         decoder.extradata = known.extradata
         decoder.sample_rate = known.sample_rate
         decoder.layout = known.layout
         # With it, the decoder corrects the time of frames of which it drops the beginning.
-        decoder.options = {"pkt_timebase": str(stream.time_base or Fraction(1, known.sample_rate))}
+        decoder.options = {"pkt_timebase": str(track.tick or Fraction(1, known.sample_rate))}
         with contextlib.suppress(av.error.FFmpegError):
             decoder.open()
             return decoder

@@ -2,14 +2,17 @@
 
 import io
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
 import pytest
+from av.audio.stream import AudioStream
 from corpus.maker import Track, make_film
 from numpy.typing import NDArray
 from sage_fingerprint.film import fingerprint_file
 from sage_fingerprint.model import SOUND_BANDS, SOUND_RATE
+from sage_fingerprint.sound import SoundMeter
 from support.sounding_films import sounding_film, tone
 
 PICTURE = Track("mpeg4", frames=100, size=(64, 48))
@@ -133,6 +136,35 @@ def test_a_gap_in_the_sound_is_silent_and_does_not_move_what_follows(tmp_path: P
 def test_sound_after_the_picture_is_cut_off(tmp_path: Path) -> None:
     film = sounding_film("matroska", Track(frames=20, size=(64, 48)), tone(4, hertz=1000), codec="pcm_s16le")
     assert _sound(tmp_path, film).shape == (20, SOUND_BANDS)
+
+
+class _Stream:
+    """A track. When its film is closed, FFmpeg frees what the fields are read from."""
+
+    def __init__(self, stream: AudioStream) -> None:
+        self._stream: AudioStream | None = stream
+
+    def close(self) -> None:
+        self._stream = None
+
+    def __getattr__(self, name: str) -> Any:
+        assert self._stream is not None, f"{name} is read after the film was closed"
+        return getattr(self._stream, name)
+
+
+def test_the_last_block_is_measured_after_the_film_is_closed(tmp_path: Path) -> None:
+    film = sounding_film("mp4", PICTURE, tone(4, hertz=1000), rate=44_100)
+    meter = SoundMeter(start_offset_seconds=0.0, first_block=0)
+    with av.open(io.BytesIO(film)) as opened:
+        stream = _Stream(opened.streams.audio[0])
+        meter.begin(cast("AudioStream", stream))
+        for packet in opened.demux(audio=0):
+            if packet.size:
+                meter.add(packet)
+    stream.close()
+    steps = meter.measure(0)
+    assert steps is not None
+    assert np.array_equal(steps[: 4 * SOUND_RATE], _sound(tmp_path, film))
 
 
 def test_damaged_sound_does_not_stop_the_picture(tmp_path: Path) -> None:
