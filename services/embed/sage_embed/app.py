@@ -27,11 +27,8 @@ from sage_embed.embeddings.watch import WatchTimes
 from sage_embed.embeddings.watch_leases import WatchLeases
 from sage_embed.engines.engine import Engine, Engines
 from sage_embed.fingerprints.ports import FingerprintMaker
-from sage_embed.fingerprints.postgres import (
-    PostgresFingerprintRepository,
-    PostgresFingerprintSweep,
-    PostgresFingerprintWork,
-)
+from sage_embed.fingerprints.postgres import PostgresFingerprintRepository, PostgresFingerprintSweep
+from sage_embed.fingerprints.postgres_work import PostgresFingerprintWork
 from sage_embed.fingerprints.run import FingerprintRunner
 from sage_embed.fingerprints.storage import S3FingerprintObjects
 from sage_embed.fingerprints.sweep import Sweeper

@@ -11,11 +11,8 @@ from sage_embed.embeddings.model import Failure, Plan, Progress, State, Video, W
 from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
 from sage_embed.fingerprints.model import VERSION, StoredObject, object_key
 from sage_embed.fingerprints.ports import FingerprintRepository, FingerprintWork
-from sage_embed.fingerprints.postgres import (
-    PostgresFingerprintRepository,
-    PostgresFingerprintSweep,
-    PostgresFingerprintWork,
-)
+from sage_embed.fingerprints.postgres import PostgresFingerprintRepository, PostgresFingerprintSweep
+from sage_embed.fingerprints.postgres_work import PostgresFingerprintWork
 from sage_embed.jobs.postgres import PostgresWorkRepository
 from sage_embed.jobs.queue import JobQueue
 from sage_runtime.api import new_id

@@ -20,7 +20,7 @@ from sage_embed.embeddings.model import (
 from sage_embed.embeddings.ports import EmbeddingRepository
 from sage_embed.embeddings.rows import from_plan, from_recipe, join_segments, to_embedding
 from sage_embed.errors import request_id_reused
-from sage_embed.fingerprints.postgres import ensure_fingerprint, move_shared_fingerprint
+from sage_embed.fingerprints.rows import ensure_fingerprint, move_shared_fingerprint
 from sage_embed.jobs.queue import EMBED, Connection, JobQueue, queue_of
 
 # Two transactions for one recipe: the second waits here until the first has committed, then inserts nothing. The

@@ -9,7 +9,7 @@ from sage_embed.embeddings.ports import WorkRepository
 from sage_embed.embeddings.postgres import drop_segments
 from sage_embed.embeddings.rows import Row, clean, from_segments, to_embedding
 from sage_embed.errors import TaskTakenError
-from sage_embed.fingerprints.postgres import move_shared_fingerprint
+from sage_embed.fingerprints.rows import move_shared_fingerprint
 from sage_embed.jobs.queue import EMBED, Connection, queue_of
 from sage_embed.jobs.records import COMPLETE, PostgresRecords, Table
 from sage_embed.keys.model import PROVIDER
