@@ -296,7 +296,7 @@ class FakeEmbeddingRepository(EmbeddingRepository, WorkRepository):
         progress = Progress(record.embedding.progress.fraction, message)
         self._change(record, progress=progress, attempts=record.embedding.attempts + counts_as_attempt)
 
-    async def others_wait(self, queues: Sequence[str]) -> bool:
+    async def others_wait(self, queues: Sequence[str], *, than: str = "") -> bool:
         return self.others
 
     async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[Embedding, int]]:

@@ -44,10 +44,12 @@ class ScriptedMaker(FingerprintMaker):
     Args:
         script: Its script, which notes `block 3`.
         block_size: Bytes of a block.
+        block_seconds: Length of a block. Parts are counted in blocks of `BLOCK_SECONDS`.
     """
 
-    def __init__(self, script: Script, *, block_size: int = 1000) -> None:
+    def __init__(self, script: Script, *, block_size: int = 1000, block_seconds: float = 1.0) -> None:
         self.script = script
+        self.block_seconds = block_seconds
         self.block_size = block_size
         self.failures: dict[int, list[Exception]] = {}
         self.closed = 0
@@ -56,13 +58,14 @@ class ScriptedMaker(FingerprintMaker):
         try:
             await request.video_url()
             duration = request.video.duration_seconds
-            for index in range(request.first_block, math.ceil(duration)):
+            count = math.ceil(duration / self.block_seconds)
+            for index in range(request.first_block, count if request.end_block is None else request.end_block):
                 await self.script.gate(index)
                 if self.failures.get(index):
                     raise self.failures[index].pop(0)
                 self.script.note(f"block {index}")
                 data = block_bytes(request.video.id, index, self.block_size)
-                yield Block(index, data, FRAMES_PER_BLOCK, min(index + 1.0, duration))
+                yield Block(index, data, FRAMES_PER_BLOCK, min((index + 1) * self.block_seconds, duration))
         finally:
             self.closed += 1
 
@@ -136,7 +139,7 @@ class _Record:
 
 
 class FakeFingerprintRepository(FingerprintRepository, FingerprintWork):
-    """Both repositories in dictionaries. Workers of `lost_jobs` are dead."""
+    """Both repositories in dictionaries. Workers of `lost_jobs` are dead. Nothing is split."""
 
     def __init__(self) -> None:
         self.records: dict[str, _Record] = {}
@@ -215,7 +218,7 @@ class FakeFingerprintRepository(FingerprintRepository, FingerprintWork):
     async def check(self) -> None:
         return
 
-    async def claim(self, video_id: str, job_id: int, /) -> Fingerprint:
+    async def claim(self, video_id: str, job_id: int, /, *, part_blocks: int = 0) -> Fingerprint:
         record = self._own(video_id, job_id)
         for key in record.objects.keys() - record.stored:
             del record.objects[key]
@@ -271,7 +274,7 @@ class FakeFingerprintRepository(FingerprintRepository, FingerprintWork):
         progress = Progress(now.progress.fraction, message)
         self._change(record, progress=progress, attempts=now.attempts + counts_as_attempt)
 
-    async def others_wait(self, queues: Sequence[str]) -> bool:
+    async def others_wait(self, queues: Sequence[str], *, than: str = "") -> bool:
         return False
 
     async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[Fingerprint, int]]:

@@ -111,6 +111,8 @@ class WorkerSettings(EmbedSettings):
             object.
         fingerprint_store_s: Seconds after which they are stored even if they are smaller: the most work that is lost
             with a worker.
+        fingerprint_part_s: Most seconds of a film in one part of its fingerprint. Longer films are split into parts,
+            which idle workers make at the same time. 0: films are not split.
         fingerprint_sweep_s: Seconds between two sweeps for what is left over of fingerprints.
         fingerprint_check_s: Seconds between two checks whether the video of a fingerprint without an embedding still
             exists. If not, the fingerprint is deleted.
@@ -133,6 +135,7 @@ class WorkerSettings(EmbedSettings):
         default=4 * MIB, ge=1, le=64 * MIB, validation_alias="SAGE_FINGERPRINT_OBJECT_BYTES"
     )
     fingerprint_store_s: float = Field(default=20.0, gt=0, le=3600, validation_alias="SAGE_FINGERPRINT_STORE_SECONDS")
+    fingerprint_part_s: int = Field(default=600, ge=0, le=86_400, validation_alias="SAGE_FINGERPRINT_PART_SECONDS")
     fingerprint_sweep_s: float = Field(default=60.0, gt=0, le=86_400, validation_alias="SAGE_FINGERPRINT_SWEEP_SECONDS")
     fingerprint_check_s: float = Field(
         default=3600.0, gt=0, le=30 * 86_400, validation_alias="SAGE_FINGERPRINT_CHECK_SECONDS"

@@ -2,15 +2,23 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from fakes.embedding_repository import FakeEmbeddingRepository
 from sage_embed.config import SCHEMA
+from sage_embed.embeddings.model import Video
 from sage_embed.embeddings.ports import EmbeddingRepository, WorkRepository
 from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
+from sage_embed.fingerprints.postgres import PostgresFingerprintRepository, PostgresFingerprintSweep
+from sage_embed.fingerprints.postgres_work import PostgresFingerprintWork
 from sage_embed.jobs.postgres import PostgresWorkRepository
 from sage_embed.jobs.queue import JobQueue, migrate_all
+from sage_runtime.api import new_id
 from sage_runtime.postgres import Pool, open_pool
+from support.fingerprint_repositories import Fingerprints, plan
+
+HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -106,3 +114,37 @@ def count_jobs(pool) -> Callable[..., Awaitable[dict[str, int]]]:
         return {row["status"]: row["n"] for row in rows}
 
     return count
+
+
+@pytest.fixture
+def postgres_fingerprints(pool) -> Fingerprints:
+    queue = JobQueue()
+
+    async def job_of(video_id: str) -> int:
+        async with pool.connection() as connection:
+            cursor = await connection.execute("SELECT job_id FROM fingerprints WHERE id = %s", (video_id,))
+            row = await cursor.fetchone()
+        assert row is not None
+        return row["job_id"]
+
+    async def make_older(video_id: str) -> None:
+        async with pool.connection() as connection:
+            # The version of the code is the first there is.
+            await connection.execute("ALTER TABLE fingerprints DROP CONSTRAINT IF EXISTS fingerprints_version_check")
+            await connection.execute("UPDATE fingerprints SET version = version - 1 WHERE id = %s", (video_id,))
+
+    async def embed(video: Video) -> None:
+        repository = PostgresEmbeddingRepository(pool, queue)
+        await repository.create(new_id("embed"), plan(video), request_id="", fingerprint="")
+
+    async def discarded() -> list[str]:
+        async with pool.connection() as connection:
+            await connection.execute("UPDATE fingerprint_objects SET remove_time = now() WHERE remove_time IS NOT NULL")
+        return sorted(await PostgresFingerprintSweep(pool, queue).claim_discarded(again_after=HOUR, limit=99))
+
+    async def lose(job_id: int) -> None:
+        async with pool.connection() as connection:
+            await connection.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job_id,))
+
+    api, work = PostgresFingerprintRepository(pool, queue), PostgresFingerprintWork(pool, queue)
+    return Fingerprints(api, work, job_of, make_older, embed, discarded, lose)

@@ -1,71 +1,22 @@
 """The contract of the repositories of fingerprints, over the fake and PostgreSQL."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
 from fakes.fingerprints import FakeFingerprintRepository
-from sage_embed.embeddings.model import Failure, Plan, Progress, State, Video, WorkLostError
+from sage_embed.embeddings.model import Failure, Progress, State, Video, WorkLostError
 from sage_embed.embeddings.postgres import PostgresEmbeddingRepository
 from sage_embed.fingerprints.model import VERSION, StoredObject, object_key
-from sage_embed.fingerprints.ports import FingerprintRepository, FingerprintWork
 from sage_embed.fingerprints.postgres import PostgresFingerprintRepository, PostgresFingerprintSweep
-from sage_embed.fingerprints.postgres_work import PostgresFingerprintWork
 from sage_embed.jobs.postgres import PostgresWorkRepository
 from sage_embed.jobs.queue import JobQueue
 from sage_runtime.api import new_id
 from sage_runtime.errors import Reason
+from support.fingerprint_repositories import Fingerprints, make_video, plan
 
 HOUR = timedelta(hours=1)
-
-
-def make_video() -> Video:
-    return Video(new_id("video"), duration_seconds=9.5, start_offset_seconds=0.08, has_audio=False)
-
-
-def plan(video: Video, *, provider: str = "tests") -> Plan:
-    return Plan(video, "scripted", "1", provider, 8, 2.0, ("visual",))
-
-
-@dataclass(frozen=True)
-class Fingerprints:
-    """Both repositories of the same fingerprints.
-
-    Attributes:
-        api: As the API uses them.
-        work: As a worker uses them.
-        job_of: Returns the ID of the job that owns a fingerprint.
-        make_older: Makes a fingerprint one of an earlier version.
-        embed: Records an unfinished embedding of a video.
-        discarded: Returns the keys that may be removed.
-        lose: Makes the worker of a job count as dead.
-    """
-
-    api: FingerprintRepository
-    work: FingerprintWork
-    job_of: Callable[[str], Awaitable[int]]
-    make_older: Callable[[str], Awaitable[None]]
-    embed: Callable[[Video], Awaitable[None]]
-    discarded: Callable[[], Awaitable[list[str]]]
-    lose: Callable[[int], Awaitable[None]]
-
-    async def begin(self, video: Video) -> int:
-        """Create and claim a fingerprint, and return its job."""
-        await self.api.create(video, request_id="")
-        job_id = await self.job_of(video.id)
-        await self.work.claim(video.id, job_id)
-        return job_id
-
-    async def store(self, video: Video, job_id: int, *, first_block: int, blocks: int = 2) -> StoredObject:
-        """Store blocks of 100 bytes and 25 frames, and return the object."""
-        key = object_key(video.id, job_id=job_id, first_block=first_block)
-        stored = StoredObject(key, first_block, blocks, 100 * blocks)
-        await self.work.begin_object(video.id, job_id, stored)
-        progress = Progress((first_block + blocks) / 10, "Going.")
-        await self.work.append(video.id, job_id, stored, frame_count=25 * blocks, progress=progress)
-        return stored
 
 
 @pytest.fixture
@@ -88,40 +39,6 @@ def fake_fingerprints() -> Fingerprints:
         repository.lost_jobs.add(job_id)
 
     return Fingerprints(repository, repository, job_of, make_older, embed, discarded, lose)
-
-
-@pytest.fixture
-def postgres_fingerprints(pool) -> Fingerprints:
-    queue = JobQueue()
-
-    async def job_of(video_id: str) -> int:
-        async with pool.connection() as connection:
-            cursor = await connection.execute("SELECT job_id FROM fingerprints WHERE id = %s", (video_id,))
-            row = await cursor.fetchone()
-        assert row is not None
-        return row["job_id"]
-
-    async def make_older(video_id: str) -> None:
-        async with pool.connection() as connection:
-            # The version of the code is the first there is.
-            await connection.execute("ALTER TABLE fingerprints DROP CONSTRAINT IF EXISTS fingerprints_version_check")
-            await connection.execute("UPDATE fingerprints SET version = version - 1 WHERE id = %s", (video_id,))
-
-    async def embed(video: Video) -> None:
-        repository = PostgresEmbeddingRepository(pool, queue)
-        await repository.create(new_id("embed"), plan(video), request_id="", fingerprint="")
-
-    async def discarded() -> list[str]:
-        async with pool.connection() as connection:
-            await connection.execute("UPDATE fingerprint_objects SET remove_time = now() WHERE remove_time IS NOT NULL")
-        return sorted(await PostgresFingerprintSweep(pool, queue).claim_discarded(again_after=HOUR, limit=99))
-
-    async def lose(job_id: int) -> None:
-        async with pool.connection() as connection:
-            await connection.execute("DELETE FROM procrastinate_jobs WHERE id = %s", (job_id,))
-
-    api, work = PostgresFingerprintRepository(pool, queue), PostgresFingerprintWork(pool, queue)
-    return Fingerprints(api, work, job_of, make_older, embed, discarded, lose)
 
 
 @pytest.fixture(params=["fake", "postgres"])

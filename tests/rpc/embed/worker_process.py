@@ -16,5 +16,7 @@ if __name__ == "__main__":
     engine = ScriptedEngine(script, task_id=os.environ.get("SCRIPT_TASK_ID", ""))
     if os.environ.get("SCRIPT_ONE_PASS"):
         engine = OnePassEngine(script)
-    maker = ScriptedMaker(script) if os.environ.get("SCRIPT_BLOCKS") else NoBlocks()
+    maker = NoBlocks()
+    if os.environ.get("SCRIPT_BLOCKS"):
+        maker = ScriptedMaker(script, block_seconds=float(os.environ.get("SCRIPT_BLOCK_SECONDS", "1")))
     asyncio.run(run_worker(load(WorkerSettings), lambda pool, settings, keys: [engine], maker))

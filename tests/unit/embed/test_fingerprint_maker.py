@@ -38,19 +38,21 @@ def no_process_is_left() -> Iterator[None]:
     assert not [child for child in psutil.Process().children() if BlockProcess.module in child.cmdline()]
 
 
-def request_for(url: str, seconds: float, first_block: int = 0) -> MakeRequest:
+def request_for(url: str, seconds: float, first_block: int = 0, end_block: int | None = None) -> MakeRequest:
     async def video_url() -> str:
         return url
 
     video = Video("video_1", duration_seconds=seconds, start_offset_seconds=0.0)
-    return MakeRequest(video=video, video_url=video_url, first_block=first_block)
+    return MakeRequest(video=video, video_url=video_url, first_block=first_block, end_block=end_block)
 
 
-async def make(content: bytes, seconds: float = SECONDS, *, first_block: int = 0, **limits: float) -> list[Block]:
+async def make(
+    content: bytes, seconds: float = SECONDS, *, first_block: int = 0, end_block: int | None = None, **limits: float
+) -> list[Block]:
     """Return the blocks of a film."""
     maker = ProcessFingerprintMaker(LocalSettings(threads=2, **limits))  # type: ignore[arg-type] # fields by name
     with FileServer(content).running() as server:
-        return [block async for block in maker.make(request_for(server.url, seconds, first_block))]
+        return [block async for block in maker.make(request_for(server.url, seconds, first_block, end_block))]
 
 
 async def test_the_process_makes_the_blocks_of_the_film(film: bytes) -> None:
@@ -73,6 +75,7 @@ async def test_a_later_run_makes_the_same_bytes(film: bytes) -> None:
     blocks = await make(film)
     for first_block in (1, 2, 3):
         assert await make(film, first_block=first_block) == blocks[first_block:]
+    assert await make(film, first_block=1, end_block=2) == blocks[1:2]
 
 
 async def test_a_film_that_cannot_be_decoded_fails() -> None:

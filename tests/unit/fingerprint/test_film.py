@@ -1,6 +1,8 @@
 """Films are measured frame by frame, and in parts to the same bytes."""
 
+import functools
 import io
+import itertools
 import subprocess
 import sys
 from fractions import Fraction
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 from corpus.films import PLAYABLE, Film
 from corpus.maker import Track, make_film
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sage_film.frames import ShownFrame, UndecodableError
 from sage_fingerprint.codec import decode, encode
 from sage_fingerprint.film import EncodedBlock, FilmSource, fingerprint_file, read_blocks, read_film
@@ -89,6 +93,27 @@ def test_a_block_does_not_depend_on_where_a_run_begins_or_on_threads(name: str) 
     assert _blocks(film, end=2) == whole[:2]
     assert _blocks(film, first=1, end=2) == whole[1:2]
     assert _blocks(film, first=4) == []
+
+
+@functools.cache
+def _long_film() -> tuple[FilmSource, list[bytes]]:
+    """Return a film of six blocks, and its fingerprint as one worker makes it."""
+    sound = np.tile(SOUND, 2)[: 55 * 48_000]
+    film = sounding_film("mp4", Track(frames=55 * 12, rate=RATE, size=(64, 48), options=OPEN_GOPS), sound)
+    return _source(film), _blocks(film)
+
+
+@settings(max_examples=10, deadline=None)
+@given(borders=st.sets(st.integers(1, 5)), threads=st.integers(1, 3))
+def test_any_split_over_workers_has_the_same_bytes(borders: set[int], threads: int) -> None:
+    source, whole = _long_film()
+    parts = itertools.pairwise([0, *sorted(borders), 6])
+    found = [
+        block.data
+        for first, end in parts
+        for block in read_blocks(source, threads=threads, first_block=first, end_block=end)
+    ]
+    assert found == whole
 
 
 PART = """

@@ -88,6 +88,7 @@ class ProcessFingerprintMaker(FingerprintMaker):
             start_offset_seconds=video.start_offset_seconds,
             duration_seconds=video.duration_seconds,
             first_block=request.first_block,
+            end_block=request.end_block,
             video_track=video.picture.track,
             timestamps_jump=video.picture.timestamps_jump,
             threads=min(settings.threads or os.cpu_count() or 1, _MAX_DECODING_THREADS),

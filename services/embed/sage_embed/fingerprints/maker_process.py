@@ -24,16 +24,20 @@ class MeasureRequest(FilmRequest):
 
     Attributes:
         first_block: The block to start with.
+        end_block: The block to stop before; `None`: all are measured.
     """
 
     first_block: int
+    end_block: int | None
 
 
 def _messages(film: RemoteFile, request: MeasureRequest) -> Iterator[bytes]:
     source = film_source(film, request)
     allow_cpu(request, (request.first_block + 1) * BLOCK_SECONDS)
     try:
-        for item in read_film(source, threads=request.threads, first_block=request.first_block):
+        for item in read_film(
+            source, threads=request.threads, first_block=request.first_block, end_block=request.end_block
+        ):
             if isinstance(item, EncodedBlock):
                 allow_cpu(request, item.done_seconds + BLOCK_SECONDS)
                 yield block_message(item)

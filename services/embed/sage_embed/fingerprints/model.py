@@ -2,15 +2,39 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 
 from sage_fingerprint.model import VERSION
 
 from sage_embed.embeddings.model import UNFINISHED, Failure, Progress, State, Video
 
-__all__ = ["OBJECT_KEY_PREFIX", "VERSION", "Block", "Fingerprint", "StoredObject", "object_key"]
+__all__ = [
+    "OBJECT_KEY_PREFIX",
+    "VERSION",
+    "Block",
+    "Fingerprint",
+    "Part",
+    "StoredObject",
+    "object_key",
+    "progress_at",
+    "split_blocks",
+]
 
 # ingest uses another prefix of the bucket, and its sweeps leave this one alone.
 OBJECT_KEY_PREFIX = "fingerprints/"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive blocks of a long fingerprint, which one job makes.
+
+    Attributes:
+        next_block: Index of the first one that is not stored.
+        end_block: Index of the block after the last one.
+    """
+
+    next_block: int
+    end_block: int
 
 
 @dataclass(frozen=True)
@@ -27,10 +51,11 @@ class Fingerprint:
         start_time: When work began; `None` while PENDING.
         finish_time: When it reached its final state; `None` before.
         revision: Grows by at least one with every change.
-        block_count: Number of stored blocks, which is the index of the next one.
+        block_count: Number of stored blocks.
         frame_count: Number of frames in them.
         size_bytes: Size of them.
         attempts: Failed runs since blocks were last stored.
+        part: The part that a job makes; `None`: the job makes all, or there is no job.
     """
 
     video: Video
@@ -46,11 +71,22 @@ class Fingerprint:
     frame_count: int = 0
     size_bytes: int = 0
     attempts: int = 0
+    part: Part | None = None
 
     @property
     def id(self) -> str:
         """The video's ID, which identifies its fingerprint."""
         return self.video.id
+
+    @property
+    def next_block(self) -> int:
+        """Index of the block that its job is to make next."""
+        return self.block_count if self.part is None else self.part.next_block
+
+    @property
+    def end_block(self) -> int | None:
+        """Index of the block before which its job is to stop; `None`: it makes all."""
+        return None if self.part is None else self.part.end_block
 
     @property
     def finished(self) -> bool:
@@ -95,6 +131,26 @@ class StoredObject:
     first_block: int
     block_count: int
     size_bytes: int
+
+
+def progress_at(done_seconds: float, duration_seconds: float) -> Progress:
+    """Return the progress when so much of a film is done."""
+    done = min(done_seconds, duration_seconds)
+    fraction = done / duration_seconds if duration_seconds else 0.0
+    return Progress(fraction, f"Fingerprinted {done:.0f} of {duration_seconds:.0f} s.")
+
+
+def split_blocks(first_block: int, end_block: int, *, part_blocks: int) -> list[Part]:
+    """Return parts of about equal size, of at most so many blocks each, that follow each other.
+
+    If there are several, their number is even where possible, so that two workers finish at about one time.
+    """
+    blocks = end_block - first_block
+    count = -(-blocks // part_blocks)
+    if count > 1:
+        count = min(blocks, count + count % 2)
+    borders = [first_block + blocks * number // count for number in range(count + 1)]
+    return [Part(first, end) for first, end in pairwise(borders)]
 
 
 def object_key(video_id: str, *, job_id: int, first_block: int) -> str:

@@ -18,20 +18,22 @@ class MakeRequest:
         video: The video.
         video_url: Returns a fresh URL of its bytes, which supports ranges.
         first_block: Index of the first block to make.
+        end_block: Index of the block to stop before; `None`: all are made.
     """
 
     video: Video
     video_url: Callable[[], Awaitable[str]] = field(repr=False)
     first_block: int = 0
+    end_block: int | None = None
 
 
 class FingerprintMaker(Protocol):
     """Measures videos."""
 
     def make(self, request: MakeRequest) -> AsyncGenerator[Block, None]:
-        """Yield the blocks of a fingerprint in order, starting with `first_block`.
+        """Yield the blocks of a fingerprint in order, from `first_block` to before `end_block`.
 
-        The blocks are the same bytes wherever a run starts. Closing the generator stops the work.
+        The blocks are the same bytes wherever a run starts and ends. Closing the generator stops the work.
 
         Raises:
             SageError: PROVIDER_FAILED if the video cannot be decoded; VIDEO_NOT_FOUND, SERVICE_UNAVAILABLE or one of
@@ -89,8 +91,22 @@ class FingerprintRepository(Protocol):
 class FingerprintWork(JobRepository[Fingerprint], Protocol):
     """Fingerprints as a worker uses them. `job_id` is a fencing token, as for embeddings.
 
-    `claim` makes a fingerprint of an older version one of this version, without blocks.
+    A long fingerprint may have parts, each with a job. Every method then concerns the part of its job: `complete` makes
+    the fingerprint COMPLETED once no part is left, and `fail` ends the work on all.
     """
+
+    async def claim(self, video_id: str, job_id: int, /, *, part_blocks: int = 0) -> Fingerprint:
+        """Make it PROCESSING and return it, with the part that the job makes if it has parts.
+
+        One of an older version becomes one of this version, without blocks.
+
+        Args:
+            video_id: The video.
+            job_id: The job.
+            part_blocks: If more blocks are missing, they are split into parts of at most so many. The job makes the
+                first part, and a job is queued for each of the others. 0: they are not split.
+        """
+        ...
 
     async def begin_object(self, video_id: str, job_id: int, stored: StoredObject) -> None:
         """Record an object that is about to be put into the store."""
@@ -100,6 +116,8 @@ class FingerprintWork(JobRepository[Fingerprint], Protocol):
         self, video_id: str, job_id: int, stored: StoredObject, *, frame_count: int, progress: Progress
     ) -> None:
         """Record that an object is in the store, with its number of frames and the resulting progress.
+
+        The progress of a fingerprint that has parts is instead computed from all stored blocks.
 
         Raises:
             ValueError: It does not follow the stored ones.

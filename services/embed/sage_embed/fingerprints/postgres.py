@@ -8,7 +8,7 @@ from sage_runtime.postgres import Pool, ping, store_errors
 from sage_embed.embeddings.model import State, Video, states_before
 from sage_embed.fingerprints.model import Fingerprint, StoredObject
 from sage_embed.fingerprints.ports import FingerprintRepository, FingerprintSweep
-from sage_embed.fingerprints.rows import DISCARD, LOCK, drop_job, ensure_fingerprint, to_fingerprint
+from sage_embed.fingerprints.rows import DISCARD, LOCK, drop_work, ensure_fingerprint, to_fingerprint
 from sage_embed.jobs.queue import Connection, JobQueue
 
 _NOTE_REQUEST_WITHOUT_ID = """
@@ -115,7 +115,7 @@ class PostgresFingerprintRepository(FingerprintRepository):
                     if not wanted:
                         await connection.execute(_CANCEL, (video_id,))
                         await connection.execute(DISCARD, (video_id,))
-                        await drop_job(connection, self._queue, row["job_id"])
+                        await drop_work(connection, self._queue, video_id, row["job_id"])
                 return await _get(connection, video_id)
 
     async def delete(self, video_id: str) -> bool:
@@ -194,10 +194,10 @@ async def _wanted_without(connection: Connection, video_id: str, request_id: str
 
 
 async def _delete(connection: Connection, queue: JobQueue, video_id: str) -> bool:
-    query = "DELETE FROM fingerprints WHERE id = %s RETURNING job_id"
-    row = await (await connection.execute(query, (video_id,))).fetchone()
+    row = await (await connection.execute(LOCK, (video_id,))).fetchone()
     if row is None:
         return False
     await connection.execute(DISCARD, (video_id,))
-    await drop_job(connection, queue, row["job_id"])
+    await drop_work(connection, queue, video_id, row["job_id"])
+    await connection.execute("DELETE FROM fingerprints WHERE id = %s", (video_id,))
     return True

@@ -4,7 +4,7 @@ import psycopg
 
 from sage_embed.embeddings.model import Progress, State, Video
 from sage_embed.embeddings.rows import Row, from_video, to_failure, to_video
-from sage_embed.fingerprints.model import VERSION, Fingerprint
+from sage_embed.fingerprints.model import VERSION, Fingerprint, Part
 from sage_embed.jobs.queue import FINGERPRINT, Connection, JobQueue, fingerprint_queue_of
 
 _INSERT = """
@@ -82,7 +82,7 @@ async def ensure_fingerprint(
     if row is not None:
         await connection.execute(DISCARD, (video.id,))
         await connection.execute("DELETE FROM fingerprint_requests WHERE fingerprint_id = %s", (video.id,))
-        await drop_job(connection, queue, row["job_id"])
+        await drop_work(connection, queue, video.id, row["job_id"])
 
 
 async def move_shared_fingerprint(connection: Connection, queue: JobQueue, job_id: int, *, to: int | None) -> None:
@@ -119,10 +119,27 @@ def to_fingerprint(row: Row) -> Fingerprint:
         frame_count=row["frame_count"],
         size_bytes=row["size_bytes"],
         attempts=row["attempts"],
+        part=None if row.get("end_block") is None else Part(row["next_block"], row["end_block"]),
     )
 
 
-async def drop_job(connection: Connection, queue: JobQueue, job_id: int) -> None:
+async def drop_work(connection: Connection, queue: JobQueue, video_id: str, job_id: int) -> None:
+    """Remove the parts of a fingerprint and their jobs; if there are none, the job of the fingerprint."""
+    if not await drop_parts(connection, queue, video_id):
+        await _drop_job(connection, queue, job_id)
+
+
+async def drop_parts(connection: Connection, queue: JobQueue, video_id: str, *, keep: int | None = None) -> int:
+    """Remove the parts of a fingerprint and their jobs, except a job to `keep`. Return how many parts there were."""
+    query = "DELETE FROM fingerprint_parts WHERE fingerprint_id = %s RETURNING job_id"
+    parts = await (await connection.execute(query, (video_id,))).fetchall()
+    for part in parts:
+        if part["job_id"] != keep:
+            await queue.drop(connection, part["job_id"])
+    return len(parts)
+
+
+async def _drop_job(connection: Connection, queue: JobQueue, job_id: int) -> None:
     """Remove the job of a fingerprint, unless it is also that of an embedding, which continues."""
     if await (await connection.execute(_EMBEDDING_OF_JOB, (job_id,))).fetchone() is None:
         await queue.drop(connection, job_id)

@@ -6,12 +6,13 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
+from sage_fingerprint.blocks import BLOCK_SECONDS
 from sage_runtime.errors import Reason, SageError
 
 from sage_embed.config import WorkerSettings
 from sage_embed.embeddings.model import Progress, WorkLostError
 from sage_embed.embeddings.ports import VideoCatalog
-from sage_embed.fingerprints.model import VERSION, Block, Fingerprint, StoredObject, object_key
+from sage_embed.fingerprints.model import VERSION, Block, Fingerprint, StoredObject, object_key, progress_at
 from sage_embed.fingerprints.ports import FingerprintMaker, FingerprintObjects, FingerprintWork, MakeRequest
 from sage_embed.jobs.runner import JobRunner, within_bounds
 from sage_embed.jobs.turn import Turn
@@ -51,7 +52,7 @@ class BlockRecorder:
         self._settings = settings
         self.advanced = False
         self._blocks: list[Block] = []
-        self._next = fingerprint.block_count
+        self._next = fingerprint.next_block
         self._stored_at = self._written_at = monotonic()
 
     async def record(self, block: Block) -> bool:
@@ -65,7 +66,8 @@ class BlockRecorder:
         if gathered >= self._settings.fingerprint_object_bytes or overdue:
             await self.flush()
             return True
-        if monotonic() - self._written_at >= _PROGRESS_INTERVAL_S:
+        # Other parts may be further: only what all of them have stored is known.
+        if self._fingerprint.part is None and monotonic() - self._written_at >= _PROGRESS_INTERVAL_S:
             await self._work.save_progress(self._fingerprint.id, self._job_id, self._progress(block))
             self._written_at = monotonic()
         return False
@@ -97,9 +99,7 @@ class BlockRecorder:
         self._stored_at = self._written_at = monotonic()
 
     def _progress(self, block: Block) -> Progress:
-        total = self._fingerprint.video.duration_seconds
-        end = min(block.end_seconds, total)
-        return within_bounds(Progress(end / total if total else 0.0, f"Fingerprinted {end:.0f} of {total:.0f} s."))
+        return within_bounds(progress_at(block.end_seconds, self._fingerprint.video.duration_seconds))
 
 
 class SharedFingerprint:
@@ -209,6 +209,10 @@ class FingerprintRunner(JobRunner[Fingerprint, BlockRecorder]):
     def _recorder(self, record: Fingerprint, job_id: int) -> BlockRecorder:
         return BlockRecorder(self._fingerprints, self._objects, record, job_id, self._settings)
 
+    async def _claim(self, record_id: str, job_id: int) -> Fingerprint:
+        part_blocks = -(-self._settings.fingerprint_part_s // BLOCK_SECONDS)
+        return await self._fingerprints.claim(record_id, job_id, part_blocks=part_blocks)
+
     async def _work(self, record: Fingerprint, job_id: int, recorder: BlockRecorder, turn: Turn) -> str:
         if record.version > VERSION:
             # A newer worker must do it. There is one soon: this one is about to be replaced.
@@ -217,7 +221,8 @@ class FingerprintRunner(JobRunner[Fingerprint, BlockRecorder]):
         request = MakeRequest(
             video=record.video,
             video_url=lambda: self._videos.url(record.id, variant=job_id),
-            first_block=record.block_count,
+            first_block=record.next_block,
+            end_block=record.end_block,
         )
         try:
             async with aclosing(self._maker.make(request)) as blocks:
@@ -234,6 +239,8 @@ class FingerprintRunner(JobRunner[Fingerprint, BlockRecorder]):
 
     async def share(self, video_id: str, job_id: int) -> SharedFingerprint | None:
         """Return the fingerprint that shares the job of an embedding, or `None` if there is none.
+
+        It is not split: its blocks come from the one pass of decoding that the embedding needs anyway.
 
         Raises:
             SageError: STORE_UNAVAILABLE.

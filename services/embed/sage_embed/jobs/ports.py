@@ -53,8 +53,8 @@ class JobRepository(Protocol[RecordT]):
         """Return the work to the queue under a new job, which any worker may fetch after `delay`."""
         ...
 
-    async def others_wait(self, queues: Sequence[str]) -> bool:
-        """Return whether a job in one of these queues could be fetched now."""
+    async def others_wait(self, queues: Sequence[str], *, than: str = "") -> bool:
+        """Return whether a job in one of these queues could be fetched now, other `than` those of a record."""
         ...
 
     async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[RecordT, int]]:

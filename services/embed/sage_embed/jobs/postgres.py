@@ -66,7 +66,7 @@ class PostgresWorkRepository(PostgresRecords[Embedding], WorkRepository):
         begun = any(segment_count for _, segment_count, *_ in row["tracks"])
         return queue_of(row["provider"], begun=begun)
 
-    async def _drop_results(self, connection: Connection, record_id: str) -> None:
+    async def _drop_results(self, connection: Connection, record_id: str, job_id: int) -> None:
         await drop_segments(connection, record_id)
 
     async def _job_ended(self, connection: Connection, job_id: int, *, next_job_id: int | None) -> None:
@@ -74,7 +74,7 @@ class PostgresWorkRepository(PostgresRecords[Embedding], WorkRepository):
 
     async def claim(self, embedding_id: str, job_id: int, /) -> Embedding:
         async with self._changing(_CLAIM, embedding_id, job_id, to=State.PROCESSING) as connection:
-            return to_embedding(await self._read(connection, embedding_id))
+            return to_embedding(await self._read(connection, embedding_id, job_id))
 
     async def save_submission(self, embedding_id: str, job_id: int, url: str, *, key_fingerprint: str) -> None:
         values = {"url": url, "key": key_fingerprint}

@@ -42,9 +42,12 @@ UPDATE {table} SET
 """
 
 _REQUEUE = """
-UPDATE {table} SET
-    attempts = attempts + %(attempts)s, progress_message = %(message)s, revision = revision + 1
+UPDATE {table} SET progress_message = %(message)s, revision = revision + 1
 {owned}
+"""
+
+_HAND_OVER = """
+UPDATE {table} SET job_id = %(to)s, attempts = attempts + %(attempts)s WHERE id = %(id)s
 """
 
 # procrastinate's public API can neither join its tables with ours nor look for jobs that are due, so these statements
@@ -54,6 +57,7 @@ _OTHERS_WAIT = """
 SELECT EXISTS (
     SELECT FROM procrastinate_jobs
     WHERE status = 'todo' AND queue_name = ANY(%(queues)s) AND (scheduled_at IS NULL OR scheduled_at <= now())
+        AND args ->> %(argument)s::text IS DISTINCT FROM %(than)s
 ) AS waits
 """
 
@@ -87,7 +91,7 @@ WHERE job.status = 'doing'
         SELECT FROM embeddings AS e WHERE e.job_id = job.id AND e.state IN ('PENDING', 'PROCESSING')
     )
     AND NOT EXISTS (
-        SELECT FROM fingerprints AS f WHERE f.job_id = job.id AND f.state IN ('PENDING', 'PROCESSING')
+        SELECT FROM fingerprint_work AS f WHERE f.job_id = job.id AND f.state IN ('PENDING', 'PROCESSING')
     )
 """
 
@@ -100,11 +104,13 @@ class Table:
         name: The table that is changed.
         view: The view that is read.
         task: How the work is queued.
+        owned: Condition of every change: the job owns the row, whose state is one of `before`.
     """
 
     name: str
     view: str
     task: Task
+    owned: str = _OWNED
 
 
 class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
@@ -129,8 +135,11 @@ class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
     def _queue_of(self, row: Row) -> str:
         """Return the queue in which the work on the record of a row of the view waits."""
 
-    async def _drop_results(self, connection: Connection, record_id: str) -> None:
-        """Delete what was stored of a record that has failed."""
+    async def _drop_results(self, connection: Connection, record_id: str, job_id: int) -> None:
+        """Delete what was stored of a record that a job has failed."""
+
+    async def _lock(self, connection: Connection, record_id: str) -> None:
+        """Lock what a guarded change depends on, if that is more than its row."""
 
     async def _job_ended(self, connection: Connection, job_id: int, *, next_job_id: int | None) -> None:
         """Note that a job does not work on its record any more. The next one, if there is one, resumes the work."""
@@ -147,26 +156,30 @@ class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
     async def fail(self, record_id: str, job_id: int, failure: Failure, /) -> None:
         values = {"reason": failure.reason, "message": clean(failure.message)}
         async with self._changing(_FAIL, record_id, job_id, values, to=State.FAILED) as connection:
-            await self._drop_results(connection, record_id)
+            await self._drop_results(connection, record_id, job_id)
             await self._job_ended(connection, job_id, next_job_id=None)
 
     async def requeue(
         self, record_id: str, job_id: int, /, *, delay: timedelta, message: str, counts_as_attempt: bool
     ) -> None:
-        values = {"attempts": int(counts_as_attempt), "message": clean(message)}
-        async with self._changing(_REQUEUE, record_id, job_id, values) as connection:
-            row = await self._read(connection, record_id)
+        async with self._changing(_REQUEUE, record_id, job_id, {"message": clean(message)}) as connection:
+            row = await self._read(connection, record_id, job_id)
             new_job_id = await self._queue.put(
                 connection, self.table.task, record_id, queue=self._queue_of(row), delay=delay
             )
-            query = self._statement("UPDATE {table} SET job_id = %s WHERE id = %s")
-            await connection.execute(query, (new_job_id, record_id))
+            values = {"id": record_id, "job_id": job_id, "to": new_job_id, "attempts": int(counts_as_attempt)}
+            await self._hand_over(connection, values)
             await self._job_ended(connection, job_id, next_job_id=new_job_id)
 
-    async def others_wait(self, queues: Sequence[str]) -> bool:
+    async def _hand_over(self, connection: Connection, values: Mapping[str, Any]) -> None:
+        """Let the job `to` own what `job_id` owned, after as many further `attempts`."""
+        await connection.execute(self._statement(_HAND_OVER), values)
+
+    async def others_wait(self, queues: Sequence[str], *, than: str = "") -> bool:
+        parameters = {"queues": list(queues), "argument": self.table.task.argument, "than": than}
         with store_errors():
             async with self._pool.connection() as connection:
-                row = await (await connection.execute(_OTHERS_WAIT, {"queues": list(queues)})).fetchone()
+                row = await (await connection.execute(_OTHERS_WAIT, parameters)).fetchone()
         return bool(row and row["waits"])
 
     async def lost(self, *, silent_for: timedelta, limit: int) -> list[tuple[RecordT, int]]:
@@ -181,9 +194,9 @@ class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
             async with self._pool.connection() as connection:
                 await connection.execute(_DROP_DEAD_JOBS, {"silent_for": silent_for})
 
-    async def _read(self, connection: Connection, record_id: str) -> Row:
-        query = self._statement("SELECT *, now() AS claim_time FROM {view} WHERE id = %s")
-        row = await (await connection.execute(query, (record_id,))).fetchone()
+    async def _read(self, connection: Connection, record_id: str, job_id: int) -> Row:
+        query = self._statement("SELECT *, now() AS claim_time FROM {view} WHERE id = %s AND job_id = %s")
+        row = await (await connection.execute(query, (record_id, job_id))).fetchone()
         if row is None:
             raise WorkLostError
         return row
@@ -191,7 +204,9 @@ class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
     def _statement(self, text: str) -> sql.Composed:
         # The text is one of this program's, never a caller's.
         return sql.SQL(text).format(
-            table=sql.Identifier(self.table.name), view=sql.Identifier(self.table.view), owned=sql.SQL(_OWNED)
+            table=sql.Identifier(self.table.name),
+            view=sql.Identifier(self.table.view),
+            owned=sql.SQL(self.table.owned),
         )
 
     @asynccontextmanager
@@ -221,6 +236,7 @@ class PostgresRecords(ABC, JobRepository[RecordT], Generic[RecordT]):
         parameters = {"id": record_id, "job_id": job_id, "before": before, **(values or {})}
         with store_errors():
             async with self._pool.connection() as connection, connection.transaction():
+                await self._lock(connection, record_id)
                 cursor = await connection.execute(self._statement(statement), parameters)
                 if cursor.rowcount == 0:
                     raise WorkLostError

@@ -63,6 +63,10 @@ class JobRunner(ABC, Generic[RecordT, RecorderT]):
     async def _work(self, record: RecordT, job_id: int, recorder: RecorderT, turn: Turn) -> str:
         """Do the work and return the last progress message."""
 
+    async def _claim(self, record_id: str, job_id: int) -> RecordT:
+        """Return the record, which is PROCESSING now."""
+        return await self._records.claim(record_id, job_id)
+
     def _is_retryable(self, error: SageError, record: RecordT) -> bool:
         """Return whether another run may succeed."""
         return error.reason in RETRYABLE
@@ -84,11 +88,11 @@ class JobRunner(ABC, Generic[RecordT, RecorderT]):
         `release` it.
         """
         try:
-            record = await self._records.claim(record_id, job_id)
+            record = await self._claim(record_id, job_id)
             self._log("claimed", record_id, job_id, attempts=record.attempts)
             recorder = self._recorder(record, job_id)
             try:
-                turn = Turn(self._records, turn_queues, self._settings.turn_s)
+                turn = Turn(self._records, turn_queues, self._settings.turn_s, record_id)
                 message = await self._work(record, job_id, recorder, turn)
                 await self._records.complete(record_id, job_id, message)
                 self._log("completed", record_id, job_id)

@@ -18,10 +18,12 @@ class Turn:
         repository: Knows what waits.
         queues: The queues from which this place in the worker is filled; empty if its jobs take no turns.
         turn_s: Seconds after which the job makes way.
+        record_id: What the job works on. For other parts of the same work it does not make way.
     """
 
-    def __init__(self, repository: JobRepository[Any], queues: Sequence[str], turn_s: float) -> None:
+    def __init__(self, repository: JobRepository[Any], queues: Sequence[str], turn_s: float, record_id: str) -> None:
         self._repository = repository
+        self._record_id = record_id
         self._queues = queues
         self._turn_s = turn_s
         self._ends_at: float | None = None
@@ -41,7 +43,7 @@ class Turn:
             self._ends_at = monotonic() + self._turn_s
         if monotonic() < self._ends_at:
             return
-        others = await self._repository.others_wait(self._queues)
+        others = await self._repository.others_wait(self._queues, than=self._record_id)
         if others and self._saw_others:
             raise TurnOverError
         self._saw_others = others
