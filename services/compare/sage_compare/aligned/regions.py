@@ -36,8 +36,8 @@ class Sight:
     curves: Bytes
     curve: NDArray[np.int32]
 
-    def differences(self, chosen: NDArray[np.int64]) -> tuple[Map, Map, Map, Map]:
-        """Return b minus a in luma, the absolute difference of chroma, and the texture of a and b, for some pairs."""
+    def differences(self, chosen: NDArray[np.int64]) -> tuple[Map, Map, Map, Map, Map]:
+        """Return the luma of a and b, the absolute difference of chroma, and the texture of a and b, for some pairs."""
         block = np.searchsorted(self.pairs.starts, chosen, side="right") - 1
         tables = self.curves[self.curve[block]]
         fa, fb = self.pairs.a[chosen], self.pairs.b[chosen]
@@ -46,18 +46,23 @@ class Sight:
             flat = values.reshape(len(values), -1)
             return np.take_along_axis(tables[:, table], flat, axis=1).reshape(values.shape).astype(np.float32)
 
-        luma = through(self.b.luma[fb], 4) - through(self.a.luma[fa], 0)
         chroma = np.maximum(
             np.abs(through(self.b.chroma[fb, 0], 5) - through(self.a.chroma[fa, 0], 1)),
             np.abs(through(self.b.chroma[fb, 1], 6) - through(self.a.chroma[fa, 1], 2)),
         )
         wide = np.repeat(np.repeat(chroma, ROWS // chroma.shape[1], 1), COLUMNS // chroma.shape[2], 2)
-        return luma, wide, through(self.a.texture[fa], 3), through(self.b.texture[fb], 7)
+        return (
+            through(self.a.luma[fa], 0),
+            through(self.b.luma[fb], 4),
+            wide,
+            through(self.a.texture[fa], 3),
+            through(self.b.texture[fb], 7),
+        )
 
     def amounts(self, chosen: NDArray[np.int64]) -> Map:
         """Return how much each cell differs, for some pairs."""
-        luma, chroma, texture_a, texture_b = self.differences(chosen)
-        amount: Map = np.abs(luma) + chroma + np.abs(texture_b - texture_a) / 2
+        luma_a, luma_b, chroma, texture_a, texture_b = self.differences(chosen)
+        amount: Map = np.abs(luma_b - luma_a) + chroma + np.abs(texture_b - texture_a) / 2
         return amount
 
 
@@ -72,6 +77,8 @@ class Look:
         power: Absolute difference of the squared texture, which grows with the share of a cell that changed.
         texture_a: Texture of a.
         texture_b: Texture of b.
+        pictures_a: Luma of some frames of a, shape ``(frames, ROWS, COLUMNS)``.
+        pictures_b: Luma of the same frames of b.
     """
 
     luma: Map
@@ -80,12 +87,15 @@ class Look:
     power: Map
     texture_a: Map
     texture_b: Map
+    pictures_a: Map
+    pictures_b: Map
 
 
 def sample(sight: Sight, first: int, end: int) -> Look:
     """Return what the pairs ``[first, end)`` look like."""
     chosen = np.unique(np.linspace(first, end - 1, min(end - first, _SAMPLES)).round().astype(np.int64))
-    luma, chroma, texture_a, texture_b = sight.differences(chosen)
+    luma_a, luma_b, chroma, texture_a, texture_b = sight.differences(chosen)
+    luma = luma_b - luma_a
     return Look(
         luma.mean(axis=0),
         np.abs(luma).mean(axis=0),
@@ -93,6 +103,8 @@ def sample(sight: Sight, first: int, end: int) -> Look:
         np.abs(texture_b**2 - texture_a**2).mean(axis=0),
         texture_a.mean(axis=0),
         texture_b.mean(axis=0),
+        luma_a,
+        luma_b,
     )
 
 
