@@ -18,6 +18,8 @@ STILL: Final = 0.75
 """Mean difference of luma between frames of a still shot, in which any frame that is held explains all."""
 STILL_FRAMES: Final = 8
 """Frames between the two: animation on twos and slow motion stand still for less."""
+PLAIN: Final = 2.0
+"""A frame with less deviation of luma than this is of one colour."""
 MOST_GAIN: Final = 3.0
 """Most that another grade may scale the contrast by."""
 UNCOVERED: Final = 0.6
@@ -48,6 +50,12 @@ def is_still(pictures: Pictures) -> Mask:
         still[STILL_FRAMES:] |= same
         still[:-STILL_FRAMES] |= same
     return still
+
+
+def is_plain(pictures: NDArray[np.uint8]) -> Mask:
+    """Return which pictures are of one colour."""
+    plain: Mask = pictures.reshape(len(pictures), -1).std(axis=1) < PLAIN
+    return plain
 
 
 def alterations(a: Pictures, b: Pictures, inside: slice, compared: Mask) -> list[Alteration]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
 from sage_compare.aligned import kernels
-from sage_compare.aligned.alterations import Costs, Mask, alike, alterations, cap_of, costs_of, is_still
+from sage_compare.aligned.alterations import Costs, Mask, alike, alterations, cap_of, costs_of, is_plain, is_still
 from sage_compare.aligned.edges import JUMP
 from sage_compare.aligned.lines import NONE_COST, Line
 from sage_compare.aligned.script import Change, ChangeKind, ChangeSide, Edit, EditKind, Frames, Region
@@ -102,7 +102,33 @@ def find_altered(
         found.append(look.altered)
     if not found:
         return lines, found
-    return _pieces(owner, lines), sorted(found, key=lambda one: one.b)
+    return _pieces(owner, lines), _joined(sorted(found, key=lambda one: one.b), a, b, pair)
+
+
+def _joined(found: Sequence[Altered], a: Fingerprint, b: Fingerprint, pair: kernels.Pair) -> list[Altered]:
+    """Return what is altered, with stretches that were altered the same way as one if only plain frames part them.
+
+    A mirrored black frame is a black frame.
+    """
+    joined = list[Altered]()
+    for one in found:
+        last = joined[-1] if joined else None
+        if last and (last.kind, last.side, last.line) == (one.kind, one.side, one.line) and one.kind:
+            between = np.arange(last.b.end, one.b.first)
+            shown = kernels.frames_along(pair, one.line.rate, one.line.start, last.b.end, one.b.first)
+            if (shown >= 0).all() and (is_plain(a.luma[shown]) & is_plain(b.luma[between])).all():
+                region = _around(last.region, one.region) if last.region and one.region else None
+                joined[-1] = replace(last, b=Frames(last.b.first, one.b.end), region=region)
+                continue
+        joined.append(one)
+    return joined
+
+
+def _around(one: Region, other: Region) -> Region:
+    """Return the rectangle around two."""
+    x, y = min(one.x, other.x), min(one.y, other.y)
+    right, bottom = max(one.x + one.width, other.x + other.width), max(one.y + one.height, other.y + other.height)
+    return Region(x, y, right - x, bottom - y)
 
 
 def apply(pair: kernels.Pair, tiles: Sequence[Tile], found: Sequence[Altered]) -> list[Tile]:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
 from sage_compare.aligned import kernels
+from sage_compare.aligned.alterations import is_plain
+from sage_compare.aligned.grade import towards_middle
 from sage_compare.aligned.lines import Line
 from sage_compare.aligned.script import Change, ChangeKind, ChangeSide, Edit, EditKind, Frames, Region
 from sage_compare.aligned.tiling import Tile
@@ -16,8 +18,12 @@ ALIKE = 0.9
 """Correlation of two pictures from which one is the other, apart from brightness and contrast."""
 GRADED = 0.97
 """Correlation from which only brightness, contrast or colour differ."""
-PLAIN = 2.0
-"""A frame with less deviation of luma than this is of one colour."""
+DIM = 4.0
+"""A frame with less deviation of luma than this does not tell which picture it shows."""
+LEFT = 0.25
+"""Share of the difference that a curve may leave."""
+NEAR = 48.0
+"""Levels between two frames without a picture from which one is not the other in another grade."""
 STILL = 0.5
 """Mean difference of luma between two frames of a held picture."""
 STRENGTH = 100.0
@@ -57,7 +63,22 @@ def explain(a: Fingerprint, b: Fingerprint, pair: kernels.Pair, tiles: Sequence[
                 explained.extend(found)
                 continue
         explained.append(tile)
-    return explained
+    return _joined(explained)
+
+
+def _joined(tiles: Sequence[Tile]) -> list[Tile]:
+    """Return the tiles with those that match on one line, one after the other, as one."""
+    joined: list[Tile] = []
+    for tile in tiles:
+        last, edit = joined[-1] if joined else None, tile.edit
+        both = last is not None and EditKind.MATCHED == last.edit.kind == edit.kind
+        if last and both and last.line and last.line == tile.line and last.edit.a and last.edit.b and edit.a and edit.b:
+            if (last.edit.a.end, last.edit.b.end) == (edit.a.first, edit.b.first):
+                a, b = Frames(last.edit.a.first, edit.a.end), Frames(last.edit.b.first, edit.b.end)
+                joined[-1] = Tile(replace(last.edit, a=a, b=b), last.line)
+                continue
+        joined.append(tile)
+    return joined
 
 
 def _line_through(tiles: Sequence[Tile], k: int) -> Line | None:
@@ -105,21 +126,38 @@ def _black(a: Fingerprint, b: Fingerprint, frames_a: Frames, frames_b: Frames) -
 
 
 def _plain(film: Fingerprint, frames: Frames) -> bool:
-    pictures = film.luma[frames.first : frames.end].reshape(len(frames), -1)
-    return bool((pictures.std(1) < PLAIN).mean() > 0.9)
+    return bool(is_plain(film.luma[frames.first : frames.end]).mean() > 0.9)
 
 
 def _whole_picture(stretch: _Stretch, edit: Edit) -> list[Tile] | None:
     """Return tiles for a stretch whose pictures are those of the other film, altered as a whole."""
-    alike = fit(stretch.a, stretch.b)[1]
-    typical = float(np.median(alike))
     frozen = _frozen(stretch, edit)
     if frozen:
         return frozen
-    if typical > GRADED:
+    if _is_graded(stretch.a, stretch.b):
         # The same pictures with another grade: the small changes tell which.
         return [Tile(replace(edit, kind=EditKind.MATCHED, changes=(), rate=stretch.line.rate), stretch.line)]
     return None
+
+
+def _is_graded(a: Pictures, b: Pictures) -> bool:
+    """Return whether pictures are the same apart from brightness and contrast."""
+    deviation = np.maximum(a.std(1), b.std(1))
+    telling = deviation >= DIM
+    if (np.abs(a.mean(1) - b.mean(1))[~telling] > NEAR).any():
+        return False
+    if not telling.any():
+        return True
+    typical = float(np.median(fit(a[telling], b[telling])[1]))
+    return typical > GRADED or (typical > ALIKE and _left_by_curve(a, b) < LEFT)
+
+
+def _left_by_curve(a: Pictures, b: Pictures) -> float:
+    """Return the share of the difference that one curve for all pictures leaves: dark parts may have become black."""
+    of_a, of_b = a.astype(np.uint8), b.astype(np.uint8)
+    curve_a, curve_b = towards_middle(of_a, of_b)
+    left = np.abs(curve_a[of_a].astype(np.int16) - curve_b[of_b]).mean()
+    return float(left / max(1.0, np.abs(a - b).mean()))
 
 
 def _changed(

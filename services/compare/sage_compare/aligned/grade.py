@@ -21,6 +21,8 @@ _LEAST: Final = 0.4
 # Blocks that may show no grade within a graded range: they are too dark or too flat.
 _GAP: Final = 2
 _SAMPLES: Final = 400
+# Deviation of luma below which a block is of one colour.
+_PLAIN: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Graded:
 
 def find_grades(a: Fingerprint, b: Fingerprint, pairs: Pairs) -> list[Graded]:
     """Return where the grade differs, in order of time."""
-    fits = np.zeros((pairs.blocks, 4), np.float32)
+    fits = np.zeros((pairs.blocks, 5), np.float32)
     _fit_blocks(
         a.luma.reshape(-1, CELLS),
         b.luma.reshape(-1, CELLS),
@@ -58,7 +60,9 @@ def find_grades(a: Fingerprint, b: Fingerprint, pairs: Pairs) -> list[Graded]:
     runs = list[Graded]()
     if not len(graded):
         return runs
-    apart = (np.diff(graded) > _GAP + 1) | (np.diff(pairs.stretch[graded]) != 0)
+    # No grade shows in black.
+    seen = np.cumsum(fits[:, 4] >= _PLAIN)
+    apart = (np.diff(seen[graded]) > _GAP + 1) | (np.diff(pairs.stretch[graded]) != 0)
     for own in np.split(graded, np.flatnonzero(apart) + 1):
         first, end = int(own[0]), int(own[-1]) + 1
         size = float(np.quantile(strength[own], 0.75))
@@ -95,12 +99,12 @@ def curves_of(a: Fingerprint, b: Fingerprint, pairs: Pairs, grades: list[Graded]
             (a.chroma[fa, 1], b.chroma[fb, 1]),
             (a.texture[fa], b.texture[fb]),
         )
-        both = [_towards_middle(of_a, of_b) for of_a, of_b in values]
+        both = [towards_middle(of_a, of_b) for of_a, of_b in values]
         curves.append(np.stack([one for one, _ in both] + [other for _, other in both]))
     return np.stack(curves), curve
 
 
-def _towards_middle(a: Bytes, b: Bytes) -> tuple[Bytes, Bytes]:
+def towards_middle(a: Bytes, b: Bytes) -> tuple[Bytes, Bytes]:
     """Return the curves that give a and b the same distribution of values: the mean of the two."""
     counts = [np.bincount(values.ravel(), minlength=256).astype(np.float64) for values in (a, b)]
     ranks = [(np.cumsum(count) - count / 2) / count.sum() for count in counts]
@@ -126,7 +130,10 @@ def _fit_blocks(
     starts: NDArray[np.int64],
     fits: NDArray[np.float32],
 ) -> None:
-    """Fit b = gain * a + offset to each block: levels of change, gain and offset of luma, and levels that remain."""
+    """Fit b = gain * a + offset to each block.
+
+    Fills in levels of change, gain and offset of luma, levels that remain, and the deviation of luma.
+    """
     cells, half = la.shape[1], ca.shape[2]
     xa, xb = np.empty(cells, np.float32), np.empty(cells, np.float32)
     for block in range(len(starts) - 1):
@@ -157,6 +164,8 @@ def _fit_blocks(
                 square_a += (xa[cell] - total_a) ** 2
                 square_b += (xb[cell] - total_b) ** 2
             deviation_a, deviation_b = np.sqrt(square_a / size), np.sqrt(square_b / size)
+            if channel == 0:
+                fits[block, 4] = max(deviation_a, deviation_b)
             if abs(total_a - total_b) < 1 and abs(deviation_a - deviation_b) < 1:
                 continue
             gain, offset, before, after = fit(xa[:size], xb[:size])
