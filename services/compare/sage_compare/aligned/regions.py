@@ -13,6 +13,9 @@ from sage_compare.aligned.script import Region
 _SAMPLES: Final = 48
 # A cell belongs to a change if it differs by this share of the change's own size.
 _PART: Final = 0.12
+# Frames for which a change is faint, and the levels that it stands out by then. Encoders show a trace in fewer frames.
+_FAINT: Final = 3
+_LEAST_STEP: Final = 0.8
 
 Map = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -130,8 +133,8 @@ def ends(sight: Sight, cells: Mask, first: int, end: int, low: int, high: int, r
     stop_low, stop_high = min(max(middle, end - 2 * reach), end - 1), min(high, end + reach)
     inside = np.arange(first, end)[:: max(1, (end - first) // _SAMPLES)]
     typical = float(np.median(_signal(sight, cells, inside)))
-    start = start_low + _step(_signal(sight, cells, np.arange(start_low, start_high)), typical)
-    stop = stop_high - _step(_signal(sight, cells, np.arange(stop_low, stop_high))[::-1], typical)
+    start = start_low + _first(_signal(sight, cells, np.arange(start_low, start_high)), typical)
+    stop = stop_high - _first(_signal(sight, cells, np.arange(stop_low, stop_high))[::-1], typical)
     return (start, stop) if stop > start else (first, end)
 
 
@@ -174,6 +177,17 @@ def ramp_ends(sight: Sight, first: int, end: int, low: int, high: int, reach: in
 def _signal(sight: Sight, cells: Mask, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     signal: NDArray[np.float64] = sight.amounts(chosen)[:, cells].mean(axis=1, dtype=np.float64)
     return signal
+
+
+def _first(signal: NDArray[np.float64], typical: float) -> int:
+    """Return the number of values before a change, which may be faint at first: the picture under it hides it."""
+    step = _step(signal, typical)
+    for at in range(1, step - _FAINT + 1):
+        before, after = signal[:at], signal[at:step]
+        least = max(_LEAST_STEP, 0.05 * typical, 4 * float(before.std()))
+        if after.min() - before.max() >= least:
+            return at
+    return step
 
 
 def _step(signal: NDArray[np.float64], typical: float) -> int:
