@@ -11,6 +11,7 @@ from sage_compare.aligned import (
     gaps,
     holds,
     kernels,
+    misfits,
     offsets,
     orient,
     pictures,
@@ -84,6 +85,7 @@ def structure(normal: Normalized) -> list[Tile]:
     if resampled.resampled(pair):
         pieces = resampled.joined(pair, fingerprint_a, fingerprint_b, pieces)
     order = offsets.settled(pair, fingerprint_a, fingerprint_b, order_of(pair, pieces))
+    order = misfits.settled(pair, fingerprint_a, fingerprint_b, order)
     order = transitions.find(pair, fingerprint_a, fingerprint_b, order)
     order = holds.holds(fingerprint_a, fingerprint_b, pair, order)
     order = gaps.fill(pair, speeds.joined(pair, order), step)

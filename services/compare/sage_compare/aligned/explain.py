@@ -70,15 +70,19 @@ def _joined(tiles: Sequence[Tile]) -> list[Tile]:
     """Return the tiles with those that match on one line, one after the other, as one."""
     joined: list[Tile] = []
     for tile in tiles:
-        last, edit = joined[-1] if joined else None, tile.edit
-        both = last is not None and EditKind.MATCHED == last.edit.kind == edit.kind
-        if last and both and last.line and last.line == tile.line and last.edit.a and last.edit.b and edit.a and edit.b:
-            if (last.edit.a.end, last.edit.b.end) == (edit.a.first, edit.b.first):
-                a, b = Frames(last.edit.a.first, edit.a.end), Frames(last.edit.b.first, edit.b.end)
+        last = joined[-1] if joined else None
+        if last and last.line and last.line == tile.line and EditKind.MATCHED == last.edit.kind == tile.edit.kind:
+            a, b = _spanned(last.edit.a, tile.edit.a), _spanned(last.edit.b, tile.edit.b)
+            if a and b:
                 joined[-1] = Tile(replace(last.edit, a=a, b=b), last.line)
                 continue
         joined.append(tile)
     return joined
+
+
+def _spanned(one: Frames | None, other: Frames | None) -> Frames | None:
+    """Return two ranges that touch as one; `None` if they do not."""
+    return Frames(one.first, other.end) if one and other and one.end == other.first else None
 
 
 def _line_through(tiles: Sequence[Tile], k: int) -> Line | None:
