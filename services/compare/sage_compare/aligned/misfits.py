@@ -21,6 +21,8 @@ NOISE = 2.0
 """Times that frames which belong together differ on the average from which a frame does not fit."""
 LEAST = 10.0
 """Levels that it must differ by at least."""
+REST = 3.0
+"""Levels that the cells which show what does not move may differ by."""
 SAMPLES = 24
 """Frames of a part that are compared at each place."""
 
@@ -93,6 +95,8 @@ def _moved(a: Fingerprint, b: Fingerprint, piece: Matched, gap: Gap, limit: floa
         return None
     from_a, from_b = (piece.a.end - count, piece.b.end - count) if late else (piece.a.first, piece.b.first)
     apart = _apart(a, b, from_a, from_b, count)
+    # What fades differs everywhere.
+    apart[_typical(a, b, from_a, from_b, count) > REST] = 0
     outwards = apart[::-1] if late else apart
     length = int(np.argmax(np.cumsum(np.minimum(outwards, 2 * limit) - limit))) + 1
     here = float(outwards[:length].mean())
@@ -148,7 +152,17 @@ def _apart(
     a: Fingerprint, b: Fingerprint, first_a: int, first_b: int, count: int, step: int = 1
 ) -> NDArray[np.float64]:
     """Return the mean difference of luma in the cells that differ most, for every `step`th of `count` frames."""
-    of_a, of_b = a.luma[first_a : first_a + count : step], b.luma[first_b : first_b + count : step]
-    cells = np.abs(of_a.astype(np.int16) - of_b).reshape(len(of_a), ROWS * COLUMNS)
+    cells = _cells(a, b, first_a, first_b, count, step)
     apart: NDArray[np.float64] = np.partition(cells, -CELLS, axis=1)[:, -CELLS:].mean(axis=1, dtype=np.float64)
     return apart
+
+
+def _typical(a: Fingerprint, b: Fingerprint, first_a: int, first_b: int, count: int) -> NDArray[np.float64]:
+    """Return the median difference of luma of all cells, for each of `count` frames."""
+    return np.asarray(np.median(_cells(a, b, first_a, first_b, count), axis=1), np.float64)
+
+
+def _cells(a: Fingerprint, b: Fingerprint, first_a: int, first_b: int, count: int, step: int = 1) -> NDArray[np.int16]:
+    of_a, of_b = a.luma[first_a : first_a + count : step], b.luma[first_b : first_b + count : step]
+    cells: NDArray[np.int16] = np.abs(of_a.astype(np.int16) - of_b).reshape(len(of_a), ROWS * COLUMNS)
+    return cells
