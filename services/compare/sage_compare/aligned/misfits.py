@@ -38,12 +38,15 @@ class Gap:
 def settled(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) -> Order:
     """Return the order with those ends of pieces moved into the gap beside them that fit there and not where they are.
 
+    Repeats that do not fit are left out.
+
     The alignment compares 144 cells, of which a small thing that passes covers two or three: too few to pay for another
     jump. The cells that differ most tell which moment it is.
     """
     if pair.shown.size or not order.chain:
         return order
     limit = max(LEAST, NOISE * _usual(a, b, order.chain))
+    order = replace(order, repeats=[one for one in order.repeats if not _is_misfit(a, b, one, limit)])
     others = [*order.moved, *order.repeats, *order.frozen]
     chain, left, moved = list[Matched](), list(order.chain), list[Matched]()
     while True:
@@ -66,6 +69,14 @@ def settled(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) ->
             room = _gap(chain[k - 1] if k else None, after, len(a), len(b))
             chain[k] = _grown(a, b, piece, room, limit)
     return replace(order, chain=chain)
+
+
+def _is_misfit(a: Fingerprint, b: Fingerprint, piece: Matched, limit: float) -> bool:
+    """Return whether a piece shows another moment of the same view."""
+    if piece.line.rate != 1.0 or len(piece.a) != len(piece.b):
+        return False
+    place = piece.a.first, piece.b.first, len(piece.b)
+    return bool(np.median(_typical(a, b, *place)) <= REST and np.median(_apart(a, b, *place)) > limit)
 
 
 def _gap(before: Matched | None, after: Matched | None, frames_a: int, frames_b: int) -> Gap:
