@@ -23,6 +23,14 @@ LEAST = 10.0
 """Levels that it must differ by at least."""
 REST = 3.0
 """Levels that the cells which show what does not move may differ by."""
+SHORTEST = 8
+"""Frames of the shortest run inside a piece that is matched anew."""
+ENOUGH = 0.34
+"""Share of the frames that must fit then."""
+MOST = 400
+"""Frames of the longest gap that is searched at every offset."""
+MOVING = 64
+"""Cells that change most in it, which are compared."""
 SAMPLES = 24
 """Frames of a part that are compared at each place."""
 
@@ -47,7 +55,7 @@ def settled(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) ->
         return order
     limit = max(LEAST, NOISE * _usual(a, b, order.chain))
     order = replace(order, repeats=[one for one in order.repeats if not _is_misfit(a, b, one, limit)])
-    others = [*order.moved, *order.repeats, *order.frozen]
+    others = [*order.moved, *order.frozen]
     chain, left, moved = list[Matched](), list(order.chain), list[Matched]()
     while True:
         before, after = chain[-1] if chain else None, left[0] if left else None
@@ -63,20 +71,102 @@ def settled(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) ->
         if not left:
             break
         chain.append(left.pop(0))
+    chain, filled = _refilled(a, b, chain, others, limit)
+    moved += filled
     for k, piece in enumerate(chain):
         if piece in moved:
             after = chain[k + 1] if k + 1 < len(chain) else None
             room = _gap(chain[k - 1] if k else None, after, len(a), len(b))
             chain[k] = _grown(a, b, piece, room, limit)
+            order = replace(order, repeats=[one for one in order.repeats if not _meet(one.b, chain[k].b)])
     return replace(order, chain=chain)
+
+
+def _refilled(
+    a: Fingerprint, b: Fingerprint, chain: list[Matched], others: list[Matched], limit: float
+) -> tuple[list[Matched], list[Matched]]:
+    """Return the chain with runs that do not fit matched anew, where that explains enough of them, and the new pieces.
+
+    Where as much was put in as was left out, one piece runs on over both; what passes is elsewhere in between. A piece
+    at another speed may follow what passes for a while.
+    """
+    refilled, new = list[Matched](), list[Matched]()
+    for k, piece in enumerate(chain):
+        if piece.line.rate == 1.0:
+            at = 0
+            for first, end in _misfit_runs(a, b, piece, limit):
+                found = _fill(
+                    a, b, Gap(*(Frames(one.first + first, one.first + end) for one in (piece.a, piece.b))), limit
+                )
+                if sum(len(one.b) for one in found) < ENOUGH * (end - first):
+                    continue
+                refilled += [_part(piece, at, first), *found] if first > at else found
+                new += found
+                at = end
+            if at < len(piece.b):
+                refilled.append(_part(piece, at, len(piece.b)))
+            continue
+        gap = _gap(chain[k - 1] if k else None, chain[k + 1] if k + 1 < len(chain) else None, len(a), len(b))
+        found = []
+        if _is_misfit(a, b, piece, limit) and not any(_meet(one.a, gap.a) or _meet(one.b, gap.b) for one in others):
+            found = _fill(a, b, gap, limit)
+        if sum(len(one.b) for one in found) < ENOUGH * len(piece.b):
+            found = []
+        refilled += found or [piece]
+        new += found
+    return refilled, new
+
+
+def _part(piece: Matched, first: int, end: int) -> Matched:
+    a, b = (Frames(one.first + first, one.first + end) for one in (piece.a, piece.b))
+    return piece if end - first == len(piece.b) else replace(piece, a=a, b=b)
+
+
+def _misfit_runs(a: Fingerprint, b: Fingerprint, piece: Matched, limit: float) -> list[tuple[int, int]]:
+    """Return the runs of frames of a piece that show another moment of the same view."""
+    if len(piece.a) != len(piece.b):
+        return []
+    place = piece.a.first, piece.b.first, len(piece.b)
+    bad = np.flatnonzero((_apart(a, b, *place) > limit) & (_typical(a, b, *place) <= REST))
+    runs = np.split(bad, np.flatnonzero(np.diff(bad) > SHORTEST) + 1)
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs if len(run) >= SHORTEST]
+
+
+def _fill(a: Fingerprint, b: Fingerprint, gap: Gap, limit: float) -> list[Matched]:
+    """Return the longest run of frames in a gap that fit, and those on both sides of it."""
+    if min(len(gap.a), len(gap.b)) < SHORTEST or max(len(gap.a), len(gap.b)) > MOST:
+        return []
+    of_a, of_b = (
+        film.luma[frames.first : frames.end].reshape(len(frames), -1).astype(np.int16)
+        for film, frames in ((a, gap.a), (b, gap.b))
+    )
+    moving = np.argsort(np.maximum(np.ptp(of_a, axis=0), np.ptp(of_b, axis=0)))[-MOVING:]
+    of_b = of_b[:, moving]
+    fits = np.stack([np.partition(np.abs(one - of_b), -CELLS)[:, -CELLS:].mean(1) <= limit for one in of_a[:, moving]])
+
+    def runs(low_a: int, low_b: int, high_a: int, high_b: int) -> list[Matched]:
+        length = np.zeros((high_a - low_a + 1, high_b - low_b + 1), np.int64)
+        for row in range(high_a - low_a):
+            length[row + 1, 1:] = (length[row, :-1] + 1) * fits[low_a + row, low_b:high_b]
+        count = int(length.max(initial=0))
+        if count < SHORTEST:
+            return []
+        end_a, end_b = (int(at) for at in np.unravel_index(int(np.argmax(length)), length.shape))
+        first_a, first_b = low_a + end_a - count, low_b + end_b - count
+        own = _at(gap.a.first + first_a, gap.b.first + first_b, count)
+        before, after = (low_a, low_b, first_a, first_b), (first_a + count, first_b + count, high_a, high_b)
+        return [*runs(*before), own, *runs(*after)]
+
+    return runs(0, 0, len(gap.a), len(gap.b))
 
 
 def _is_misfit(a: Fingerprint, b: Fingerprint, piece: Matched, limit: float) -> bool:
     """Return whether a piece shows another moment of the same view."""
-    if piece.line.rate != 1.0 or len(piece.a) != len(piece.b):
-        return False
-    place = piece.a.first, piece.b.first, len(piece.b)
-    return bool(np.median(_typical(a, b, *place)) <= REST and np.median(_apart(a, b, *place)) > limit)
+    along = np.arange(len(piece.b)) * piece.line.rate
+    numbers = np.minimum(piece.a.first + along.astype(np.int64), piece.a.end - 1)
+    cells = np.abs(a.luma[numbers].astype(np.int16) - b.luma[piece.b.first : piece.b.end]).reshape(len(numbers), -1)
+    most = np.partition(cells, -CELLS, axis=1)[:, -CELLS:].mean(axis=1)
+    return bool(np.quantile(np.median(cells, axis=1), 0.9) <= REST and np.quantile(most, 0.6) > limit)
 
 
 def _gap(before: Matched | None, after: Matched | None, frames_a: int, frames_b: int) -> Gap:
@@ -122,12 +212,12 @@ def _moved(a: Fingerprint, b: Fingerprint, piece: Matched, gap: Gap, limit: floa
     best = places[int(np.argmin(there))]
     if float(_apart(a, b, *best, length).mean()) > min(limit, here / 2):
         return None
-    return _at(*best, length, piece.line)
+    return _at(*best, length)
 
 
-def _at(first_a: int, first_b: int, count: int, line: Line) -> Matched:
+def _at(first_a: int, first_b: int, count: int) -> Matched:
     in_a, in_b = Frames(first_a, first_a + count), Frames(first_b, first_b + count)
-    return Matched(in_a, in_b, replace(line, start=float(first_a - first_b), first=first_b, end=in_b.end))
+    return Matched(in_a, in_b, Line(1.0, float(first_a - first_b), first_b, in_b.end, score=0.0, cost=0.0))
 
 
 def _without(piece: Matched, moved: Matched, *, late: bool) -> Matched:
@@ -146,7 +236,7 @@ def _grown(a: Fingerprint, b: Fingerprint, piece: Matched, room: Gap, limit: flo
     before = _apart(a, b, piece.a.first - back, piece.b.first - back, back)[::-1] > limit
     after = _apart(a, b, piece.a.end, piece.b.end, on) > limit
     back, on = (int(np.argmax(one)) if one.any() else len(one) for one in (before, after))
-    return _at(piece.a.first - back, piece.b.first - back, back + len(piece.b) + on, piece.line)
+    return _at(piece.a.first - back, piece.b.first - back, back + len(piece.b) + on)
 
 
 def _usual(a: Fingerprint, b: Fingerprint, chain: list[Matched]) -> float:
