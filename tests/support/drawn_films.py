@@ -113,6 +113,19 @@ def logo(region: Region, opacity: float = 0.8) -> Effect:
     return effect
 
 
+def stripes(region: Region) -> Effect:
+    """Return stripes over a region that leave the mean of each cell as it was."""
+    rows, columns = box(region)
+
+    def effect(picture: Picture, _number: int) -> Picture:
+        part = picture[rows, columns].astype(np.float32)
+        dark = np.arange(part.shape[1]) % 6 < 3
+        picture[rows, columns] = np.clip(part.mean() + np.where(dark, -40, 40), 16, 235)
+        return picture
+
+    return effect
+
+
 def letters(region: Region, seed: int = 0, *, counting: bool = False) -> Effect:
     """Return white strokes with dark edges over a region, others in each frame if they count."""
     rows, columns = box(region)

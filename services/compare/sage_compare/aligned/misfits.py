@@ -27,6 +27,8 @@ SHORTEST = 8
 """Frames of the shortest run inside a piece that is matched anew."""
 ENOUGH = 0.34
 """Share of the frames that must fit then."""
+BETTER = 0.25
+"""Share of the difference that may be left then."""
 MOST = 400
 """Frames of the longest gap that is searched at every offset."""
 MOVING = 64
@@ -95,9 +97,8 @@ def _refilled(
         if piece.line.rate == 1.0:
             at = 0
             for first, end in _misfit_runs(a, b, piece, limit):
-                found = _fill(
-                    a, b, Gap(*(Frames(one.first + first, one.first + end) for one in (piece.a, piece.b))), limit
-                )
+                run = _part(piece, first, end)
+                found = [one for one in _fill(a, b, Gap(run.a, run.b), limit) if _is_better(a, b, one, piece)]
                 if sum(len(one.b) for one in found) < ENOUGH * (end - first):
                     continue
                 refilled += [_part(piece, at, first), *found] if first > at else found
@@ -115,6 +116,12 @@ def _refilled(
         refilled += found or [piece]
         new += found
     return refilled, new
+
+
+def _is_better(a: Fingerprint, b: Fingerprint, new: Matched, old: Matched) -> bool:
+    """Return whether frames fit far better in a new place."""
+    before = _apart(a, b, old.a.first + new.b.first - old.b.first, new.b.first, len(new.b))
+    return float(_apart(a, b, new.a.first, new.b.first, len(new.b)).mean()) < BETTER * float(before.mean())
 
 
 def _part(piece: Matched, first: int, end: int) -> Matched:

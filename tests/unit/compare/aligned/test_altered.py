@@ -126,6 +126,28 @@ def test_altered_part_of_a_still_shot_has_its_ends(alter: Alter, kind: ChangeKin
     assert [(edit.b, edit.changes[0].kind) for edit in changed] == [(Frames(30, 66), kind)]
 
 
+@pytest.mark.parametrize(("alter", "kind"), [one for one in ALTERATIONS if one.values[1] is not ChangeKind.NEGATIVE])
+def test_black_in_the_middle_does_not_break_it_up(alter: Alter, kind: ChangeKind) -> None:
+    """A mirrored black frame is a black frame."""
+    old = FILM.copy()
+    old[66:88] = 16
+    edits = edits_of(old, altered(old, alter))
+    changed = [edit for edit in edits if edit.kind is not EditKind.MATCHED]
+    assert [(edit.b, edit.changes[0].kind) for edit in changed] == [(Frames(FIRST, END), kind)]
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 18.0), (0.9, -14.0), (0.7, 0.0)])
+def test_grade_over_a_fade_to_black_is_one_change(gain: float, offset: float) -> None:
+    old = FILM.copy()
+    old[70:80] = 16 + (FILM[70:80] - 16) * np.linspace(0.4, 0, 10)[:, None, None]
+    old[80:95] = 16
+    edits = edits_of(old, altered(old, lambda pictures: np.maximum(16 + (pictures - 16) * gain + offset, 16)))
+    changed = [edit for edit in edits if edit.kind is not EditKind.MATCHED]
+    assert [(edit.b, [change.kind for change in edit.changes]) for edit in changed] == [
+        (Frames(FIRST, END), [ChangeKind.GRADE])
+    ]
+
+
 def words(top: int, height: int, left: int, width: int, light: float = 235) -> Alter:
     """Return what puts upright strokes on a dark ground over the pictures, as letters have them."""
 

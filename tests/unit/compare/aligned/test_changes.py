@@ -97,6 +97,24 @@ def test_finds_change_with_its_ends_and_region(
         assert change.side is (ChangeSide.A if swapped else ChangeSide.B)
 
 
+def test_blur_of_a_soft_picture_is_a_blur(make: Callable[..., Fingerprint]) -> None:
+    """Where edges are wide, a blur moves the mean of cells by more than it takes from their texture."""
+    soft = [drawn.blur(Region(0, 0, 1, 1), 4)(picture.copy(), 0) for picture in PLAIN]
+    change = only(compare(make(soft, crf=19), make(drawn.changed(soft, FIRST, END, drawn.blur(MIDDLE, 9)))))
+    assert change.kind is ChangeKind.BLUR
+
+
+def test_logo_as_bright_as_what_it_covers_is_no_blur(make: Callable[..., Fingerprint], plain: Fingerprint) -> None:
+    change = only(compare(plain, make(drawn.changed(PLAIN, FIRST, END, drawn.stripes(CORNER)))))
+    assert change.kind is ChangeKind.OVERLAY
+
+
+def test_change_begins_where_it_is_faint(make: Callable[..., Fingerprint], plain: Fingerprint) -> None:
+    pictures = drawn.changed(PLAIN, FIRST, FIRST + 9, drawn.logo(MIDDLE, 0.06))
+    change = only(compare(plain, make(drawn.changed(pictures, FIRST + 9, END, drawn.logo(MIDDLE)), crf=19)))
+    assert change.b == Frames(FIRST, END)
+
+
 def test_subtitle_under_a_logo_is_a_second_change(make: Callable[..., Fingerprint], plain: Fingerprint) -> None:
     both = drawn.changed(drawn.changed(PLAIN, 20, 150, drawn.logo(CORNER)), 60, 110, drawn.letters(LINE))
     found = compare(plain, make(both)).changes
