@@ -52,7 +52,7 @@ def is_still(pictures: Pictures) -> Mask:
     return still
 
 
-def is_plain(pictures: NDArray[np.uint8]) -> Mask:
+def is_plain(pictures: NDArray[np.uint8] | Pictures) -> Mask:
     """Return which pictures are of one colour."""
     plain: Mask = pictures.reshape(len(pictures), -1).std(axis=1) < PLAIN
     return plain

@@ -224,6 +224,7 @@ def _look(
     of_a = a.luma[np.maximum(numbers, 0)].astype(np.float32)
     of_b = b.luma[gap.low : gap.high].astype(np.float32)
     nothing = (rates == 0) & is_still(of_a)
+    colourless = (numbers >= 0) & is_plain(of_a) & is_plain(of_b)
     current = np.where(nothing, NONE_COST, current)
     matched = ~nothing & ~np.isnan(rates)
     inside = slice(gap.first - gap.low, gap.end - gap.low)
@@ -240,6 +241,8 @@ def _look(
         # Other frames that leave out the cells that differ most would be as much alike.
         now = np.where(matched, 0.0, current) if one.kind is None else current
         before = np.where(on_line, plain, now)
+        # A frame of one colour does not tell what was done to it.
+        costs = np.where(colourless, np.minimum(costs, before + PENALTY), costs)
         if one.kind is None:
             # It only joins the pieces beside the gap.
             costs = np.where(on_line, plain, costs)

@@ -153,7 +153,7 @@ def _is_graded(a: Pictures, b: Pictures) -> bool:
     if not telling.any():
         return True
     typical = float(np.median(fit(a[telling], b[telling])[1]))
-    return typical > GRADED or (typical > ALIKE and _left_by_curve(a, b) < LEFT)
+    return typical > GRADED or (typical > ALIKE and _left_by_curve(a[telling], b[telling]) < LEFT)
 
 
 def _left_by_curve(a: Pictures, b: Pictures) -> float:

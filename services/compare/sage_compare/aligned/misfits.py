@@ -58,21 +58,14 @@ def settled(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) ->
     limit = max(LEAST, NOISE * _usual(a, b, order.chain))
     order = replace(order, repeats=[one for one in order.repeats if not _is_misfit(a, b, one, limit)])
     others = [*order.moved, *order.frozen]
-    chain, left, moved = list[Matched](), list(order.chain), list[Matched]()
-    while True:
-        before, after = chain[-1] if chain else None, left[0] if left else None
+    chain, moved = list[Matched](), list[Matched]()
+    for after in (*order.chain, None):
+        before = chain.pop() if chain else None
         gap = _gap(before, after, len(a), len(b))
-        if not any(_meet(one.a, gap.a) or _meet(one.b, gap.b) for one in others):
-            found = None
-            if before and (found := _moved(a, b, before, gap, limit, late=True)):
-                chain[-1:] = [found] if len(found.b) == len(before.b) else [_without(before, found, late=True), found]
-            elif after and (found := _moved(a, b, after, gap, limit, late=False)):
-                chain.append(found)
-                left[:1] = [] if len(found.b) == len(after.b) else [_without(after, found, late=False)]
-            moved += [found] if found else []
-        if not left:
-            break
-        chain.append(left.pop(0))
+        free = not any(_meet(one.a, gap.a) or _meet(one.b, gap.b) for one in others)
+        stays, found, rest = _settle(a, b, before, after, gap, limit) if free else (before, [], after)
+        chain += [one for one in (stays, *found, rest) if one]
+        moved += found
     chain, filled = _refilled(a, b, chain, others, limit)
     moved += filled
     for k, piece in enumerate(chain):
@@ -187,39 +180,71 @@ def _meet(one: Frames, other: Frames) -> bool:
     return one.first < other.end and other.first < one.end
 
 
-def _moved(a: Fingerprint, b: Fingerprint, piece: Matched, gap: Gap, limit: float, *, late: bool) -> Matched | None:
+def _settle(
+    a: Fingerprint, b: Fingerprint, before: Matched | None, after: Matched | None, gap: Gap, limit: float
+) -> tuple[Matched | None, list[Matched], Matched | None]:
+    """Return what stays of the pieces on both sides of a gap, and between them what was moved into the gap."""
+    tail = _misfit_length(a, b, before, limit, late=True) if before else 0
+    head = _misfit_length(a, b, after, limit, late=False) if after else 0
+    if before and after and tail and head:
+        stays, rest = _trimmed(before, tail, late=True), _trimmed(after, head, late=False)
+        room = Gap(Frames(before.a.end - tail, after.a.first + head), Frames(before.b.end - tail, after.b.first + head))
+        found = [
+            one
+            for one in _fill(a, b, room, limit)
+            if _apart(a, b, one.a.first, one.b.first, len(one.b)).mean() < BETTER * 2 * limit
+        ]
+        if sum(len(one.b) for one in found) >= ENOUGH * (tail + head):
+            return stays, found, rest
+    if before and (moved := _moved(a, b, before, tail, gap, limit, late=True)):
+        return _trimmed(before, tail, late=True), [moved], after
+    if after and (moved := _moved(a, b, after, head, gap, limit, late=False)):
+        return before, [moved], _trimmed(after, head, late=False)
+    return before, [], after
+
+
+def _moved(
+    a: Fingerprint, b: Fingerprint, piece: Matched, length: int, gap: Gap, limit: float, *, late: bool
+) -> Matched | None:
     """Return the end of a piece where it fits, with its frames of one film in the gap; `None` if it is best as it is.
 
     Args:
         a: One film.
         b: The other film.
         piece: The piece.
+        length: How many of its frames do not fit.
         gap: The frames between it and the next piece.
         limit: Levels from which a frame does not fit.
         late: Whether the gap lies behind the piece, not before it.
     """
-    count = min(len(piece.b), LONGEST)
-    if piece.line.rate != 1.0 or len(piece.a) != len(piece.b) or not len(gap.a) + len(gap.b):
+    if not length or not len(gap.a) + len(gap.b):
         return None
-    from_a, from_b = (piece.a.end - count, piece.b.end - count) if late else (piece.a.first, piece.b.first)
-    apart = _apart(a, b, from_a, from_b, count)
-    # What fades differs everywhere.
-    apart[_typical(a, b, from_a, from_b, count) > REST] = 0
-    outwards = apart[::-1] if late else apart
-    length = int(np.argmax(np.cumsum(np.minimum(outwards, 2 * limit) - limit))) + 1
-    here = float(outwards[:length].mean())
-    if here < limit:
-        return None
+    from_a, from_b = piece.a.first, piece.b.first
     if late:
         from_a, from_b = piece.a.end - length, piece.b.end - length
     way = 1 if late else -1
     places = [(from_a + way * step, from_b) for step in range(1, min(len(gap.a), FARTHEST) + 1)]
     places += [(from_a, from_b + way * step) for step in range(1, min(len(gap.b), FARTHEST) + 1)]
     there = [float(_apart(a, b, *place, length, -(-length // SAMPLES)).mean()) for place in places]
+    here = float(_apart(a, b, from_a, from_b, length).mean())
     best = places[int(np.argmin(there))]
     if float(_apart(a, b, *best, length).mean()) > min(limit, here / 2):
         return None
     return _at(*best, length)
+
+
+def _misfit_length(a: Fingerprint, b: Fingerprint, piece: Matched, limit: float, *, late: bool) -> int:
+    """Return how many frames at the end of a piece, or at its start, show another moment of the same view."""
+    count = min(len(piece.b), LONGEST)
+    if piece.line.rate != 1.0 or len(piece.a) != len(piece.b):
+        return 0
+    from_a, from_b = (piece.a.end - count, piece.b.end - count) if late else (piece.a.first, piece.b.first)
+    apart = _apart(a, b, from_a, from_b, count)
+    # What fades differs everywhere.
+    apart[_typical(a, b, from_a, from_b, count) > REST] = 0
+    outwards = apart[::-1] if late else apart
+    length = int(np.argmax(np.cumsum(np.minimum(outwards, 2 * limit) - limit))) + 1
+    return length if outwards[:length].mean() >= limit else 0
 
 
 def _at(first_a: int, first_b: int, count: int) -> Matched:
@@ -227,13 +252,11 @@ def _at(first_a: int, first_b: int, count: int) -> Matched:
     return Matched(in_a, in_b, Line(1.0, float(first_a - first_b), first_b, in_b.end, score=0.0, cost=0.0))
 
 
-def _without(piece: Matched, moved: Matched, *, late: bool) -> Matched:
-    """Return what stays of a piece."""
-    count = len(piece.b) - len(moved.b)
-    a, b = (
-        Frames(one.first, one.first + count) if late else Frames(one.end - count, one.end) for one in (piece.a, piece.b)
-    )
-    return replace(piece, a=a, b=b)
+def _trimmed(piece: Matched, count: int, *, late: bool) -> Matched | None:
+    """Return a piece without frames at its end, or at its start; `None` if nothing is left."""
+    if count == len(piece.b):
+        return None
+    return _part(piece, 0, len(piece.b) - count) if late else _part(piece, count, len(piece.b))
 
 
 def _grown(a: Fingerprint, b: Fingerprint, piece: Matched, room: Gap, limit: float) -> Matched:

@@ -110,8 +110,8 @@ def test_logo_as_bright_as_what_it_covers_is_no_blur(make: Callable[..., Fingerp
 
 
 def test_change_begins_where_it_is_faint(make: Callable[..., Fingerprint], plain: Fingerprint) -> None:
-    pictures = drawn.changed(PLAIN, FIRST, FIRST + 9, drawn.logo(MIDDLE, 0.06))
-    change = only(compare(plain, make(drawn.changed(pictures, FIRST + 9, END, drawn.logo(MIDDLE)), crf=19)))
+    pictures = drawn.changed(PLAIN, FIRST, FIRST + 5, drawn.logo(MIDDLE, 0.08))
+    change = only(compare(plain, make(drawn.changed(pictures, FIRST + 5, END, drawn.logo(MIDDLE)), crf=19)))
     assert change.b == Frames(FIRST, END)
 
 
