@@ -8,6 +8,7 @@ from sage_fingerprint.model import COLUMNS, ROWS, Fingerprint
 
 from sage_compare.aligned import kernels
 from sage_compare.aligned.chain import Matched, Order
+from sage_compare.aligned.compiled import kernel
 from sage_compare.aligned.lines import Line
 from sage_compare.aligned.script import Frames
 
@@ -283,17 +284,43 @@ def _apart(
     a: Fingerprint, b: Fingerprint, first_a: int, first_b: int, count: int, step: int = 1
 ) -> NDArray[np.float64]:
     """Return the mean difference of luma in the cells that differ most, for every `step`th of `count` frames."""
-    cells = _cells(a, b, first_a, first_b, count, step)
-    apart: NDArray[np.float64] = np.partition(cells, -CELLS, axis=1)[:, -CELLS:].mean(axis=1, dtype=np.float64)
-    return apart
+    return _differences(a.luma, b.luma, first_a, first_b, count, step)[0]
 
 
 def _typical(a: Fingerprint, b: Fingerprint, first_a: int, first_b: int, count: int) -> NDArray[np.float64]:
     """Return the median difference of luma of all cells, for each of `count` frames."""
-    return np.asarray(np.median(_cells(a, b, first_a, first_b, count), axis=1), np.float64)
+    return _differences(a.luma, b.luma, first_a, first_b, count, 1)[1]
 
 
-def _cells(a: Fingerprint, b: Fingerprint, first_a: int, first_b: int, count: int, step: int = 1) -> NDArray[np.int16]:
-    of_a, of_b = a.luma[first_a : first_a + count : step], b.luma[first_b : first_b + count : step]
-    cells: NDArray[np.int16] = np.abs(of_a.astype(np.int16) - of_b).reshape(len(of_a), ROWS * COLUMNS)
-    return cells
+@kernel
+def _differences(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], first_a: int, first_b: int, count: int, step: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of the `CELLS` greatest differences of luma, and the median, for every `step`th frame."""
+    frames = (count + step - 1) // step
+    most, typical = np.empty(frames), np.empty(frames)
+    histogram = np.empty(256, np.int64)
+    for number in range(frames):
+        histogram[:] = 0
+        of_a, of_b = a[first_a + number * step], b[first_b + number * step]
+        for y in range(ROWS):
+            for x in range(COLUMNS):
+                histogram[abs(np.int64(of_a[y, x]) - np.int64(of_b[y, x]))] += 1
+        total, left, value = 0, CELLS, 255
+        while left:
+            taken = min(left, histogram[value])
+            total += taken * value
+            left -= taken
+            value -= 1
+        most[number] = total / CELLS
+        # The two in the middle.
+        below, value = histogram[0], 0
+        while below < ROWS * COLUMNS // 2:
+            value += 1
+            below += histogram[value]
+        upper = value
+        while below <= ROWS * COLUMNS // 2:
+            upper += 1
+            below += histogram[upper]
+        typical[number] = (value + upper) / 2
+    return most, typical
