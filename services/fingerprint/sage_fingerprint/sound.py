@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 from collections import deque
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -56,16 +57,24 @@ class _Track(NamedTuple):
         return cls(stream.codec_context, stream.time_base)
 
 
-class _Piece(NamedTuple):
+@dataclass
+class _Piece:
     """Decoded sound without a gap."""
 
     start_seconds: float
     rate: int
-    samples: list[NDArray[np.float32]]
+    samples: list[NDArray[np.float32]] = field(default_factory=list)
+    length: int = 0
 
     @property
     def end_seconds(self) -> float:
-        return self.start_seconds + sum(len(one) for one in self.samples) / self.rate
+        return self.start_seconds + self.length / self.rate
+
+    def append(self, samples: NDArray[np.float32]) -> None:
+        """Add what follows."""
+        self.samples.append(samples)
+        # Kept, because summing up is slow: a block may have a thousand frames.
+        self.length += len(samples)
 
 
 class SoundMeter:
@@ -158,10 +167,9 @@ class SoundMeter:
         if start < first_seconds:
             return
         follows = expected is not None and abs(start - expected) < _ROUNDING_SECONDS
-        if follows and pieces[-1].rate == rate:
-            pieces[-1].samples.append(samples)
-        else:
-            pieces.append(_Piece(start, rate, [samples]))
+        if not follows or pieces[-1].rate != rate:
+            pieces.append(_Piece(start, rate))
+        pieces[-1].append(samples)
 
 
 def _new_decoder(track: _Track) -> AudioCodecContext:
