@@ -28,6 +28,7 @@ def sounding_film(
     layout: str = "mono",
     starts: tuple[tuple[float, float], ...] = ((0.0, 1e9),),
     picture_start: float = 0.0,
+    stored_ahead: float = 0.0,
 ) -> bytes:
     """Return a film.
 
@@ -40,10 +41,13 @@ def sounding_film(
         layout: Channels, which are all the same.
         starts: For parts of the sound in order, timestamp of the first sample and length, both in seconds.
         picture_start: Timestamp of the first frame, in seconds.
+        stored_ahead: By how many seconds the sound comes before the picture of the same time in the file.
     """
     picture = make_film("mp4", track)
     with tempfile.NamedTemporaryFile() as file, av.open(io.BytesIO(picture)) as source:
-        with av.open(file.name, "w", format=container) as out:
+        # FFmpeg sorts packets by time unless they are this many microseconds apart.
+        options = {"max_interleave_delta": "1"} if stored_ahead else {}
+        with av.open(file.name, "w", format=container, options=options) as out:
             stream = source.streams.video[0]
             copied = out.add_stream_from_template(stream)
             heard = out.add_stream(codec, rate=rate, layout=layout)
@@ -53,8 +57,10 @@ def sounding_film(
                 packet.stream = copied
                 packet.pts += round(picture_start / packet.time_base)
                 packet.dts += round(picture_start / packet.time_base)
-            packets += _encoded(heard, sound, rate=rate, layout=layout, starts=starts)
-            for packet in sorted(packets, key=lambda one: one.dts * one.time_base):
+            stored = [(packet.dts * packet.time_base, packet) for packet in packets]
+            heard_packets = _encoded(heard, sound, rate=rate, layout=layout, starts=starts)
+            stored += [(packet.dts * packet.time_base - stored_ahead, packet) for packet in heard_packets]
+            for _, packet in sorted(stored, key=lambda one: one[0]):
                 out.mux(packet)
         return Path(file.name).read_bytes()
 

@@ -35,6 +35,9 @@ _MAX_LOST_SECONDS = 1.0
 # runs ahead, and in formats without an index FFmpeg seeks by guessing. None: start at the beginning.
 _SEEK_BACK_SECONDS: Final = (5.0, 15.0, 60.0, None)
 _NO_SEEK: Final = (None,)
+# Sound may be stored before the picture of the same moment. If it does not begin early enough, the next longer one is
+# tried. After the longest, there is none: films may have sound only in parts, so the start is not tried.
+_SEEK_BACK_FOR_SOUND: Final = _SEEK_BACK_SECONDS[:2]
 
 
 class UndecodableError(Exception):
@@ -114,6 +117,9 @@ class FrameDecoder:
 
     def _frames(self, first_seconds: float, end_seconds: float) -> Iterator[ShownFrame]:
         for back in _SEEK_BACK_SECONDS if first_seconds > 0 and not self._timestamps_jump else _NO_SEEK:
+            if back is not None and back > first_seconds:
+                # Not by seeking, which leaves out the sound that is stored before the first picture.
+                back = None
             # Reopened for every attempt, because a demuxer may not recover from a failed seek.
             with open_film(self._source, max_pixels=self._max_pixels, buffer_bytes=_BUFFER_BYTES) as container:
                 sound = sound_track(container) if self._sound is not None else None
@@ -132,6 +138,8 @@ class FrameDecoder:
                     frames = _from_second_keyframe(frames)
                 first = next(frames, None)
                 if back is not None and (first is None or first.start > first_seconds + ROUNDING_SECONDS):
+                    continue
+                if back in _SEEK_BACK_FOR_SOUND and sound is not None and self._sound and self._sound.lacks_start:
                     continue
                 if first is not None:
                     yield first

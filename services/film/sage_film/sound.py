@@ -26,6 +26,11 @@ class SoundListener(Protocol):
         """Receive the next packet, with times that continue where the clock jumps."""
         ...
 
+    @property
+    def lacks_start(self) -> bool:
+        """Whether sound may be missing that lies before what was received since the film was opened."""
+        ...
+
 
 class SteadySound:
     """Moves packets of the sound where the clock jumps, as `SteadyPackets` moves those of the picture.

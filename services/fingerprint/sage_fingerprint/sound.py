@@ -93,7 +93,7 @@ class SoundMeter:
         self._next_seconds = first_block * BLOCK_SECONDS
         self._track: _Track | None = None
         self._packets = deque[tuple[float, SoundPacket]]()
-        self._latest = float("-inf")
+        self._earliest, self._latest = float("inf"), float("-inf")
 
     @property
     def has_sound(self) -> bool:
@@ -104,7 +104,7 @@ class SoundMeter:
         """Start over: the film was opened, and this is the track of its sound."""
         self._track = None if stream is None else _Track.of(stream)
         self._packets.clear()
-        self._latest = float("-inf")
+        self._earliest, self._latest = float("inf"), float("-inf")
 
     def add(self, packet: SoundPacket) -> None:
         """Keep a packet until its block is measured."""
@@ -112,9 +112,14 @@ class SoundMeter:
         start = self._latest
         if ticks is not None and packet.time_base is not None:
             start = float(ticks * packet.time_base) - self._origin
-        self._latest = max(self._latest, start)
+        self._earliest, self._latest = min(self._earliest, start), max(self._latest, start)
         if -_BEFORE_SECONDS <= start - self._next_seconds < _MAX_AHEAD_SECONDS:
             self._packets.append((start, packet))
+
+    @property
+    def lacks_start(self) -> bool:
+        """Whether packets may be missing that the next block needs: none so far is early enough."""
+        return self._earliest > self._next_seconds - _BEFORE_SECONDS
 
     def is_complete(self, index: int) -> bool:
         """Whether all packets of a block have been added, as far as packets are in order."""

@@ -59,6 +59,12 @@ LONG = {
     "MPEG-4 in AVI": lambda: sounding_film(
         "avi", _track("mpeg4", options=(("g", "30"),)), SOUND, codec="pcm_s16le", layout="stereo"
     ),
+    "Matroska with the sound stored early": lambda: sounding_film(
+        "matroska", _track(), SOUND, codec="libmp3lame", stored_ahead=6.0
+    ),
+    "MPEG-2 transport stream with the sound stored early": lambda: sounding_film(
+        "mpegts", _track(), SOUND, codec="mp2", stored_ahead=12.0
+    ),
     "Motion JPEG in MOV": lambda: sounding_film("mov", _track("mjpeg", pix_fmt="yuvj420p"), SOUND, codec="pcm_s16le"),
 }
 
