@@ -28,6 +28,10 @@ SHORTEST = 8
 """Frames of the shortest run inside a piece that is matched anew."""
 ENOUGH = 0.34
 """Share of the frames that must fit then."""
+MOST_OF = 0.7
+"""The same share for a piece at another speed, which may be right but for a few frames."""
+FEWEST = 2
+"""Frames of the shortest end that is moved: encoders leave a trace of the next shot in one."""
 BETTER = 0.25
 """Share of the difference that may be left then."""
 MOST = 400
@@ -105,7 +109,7 @@ def _refilled(
         found = []
         if _is_misfit(a, b, piece, limit) and not any(_meet(one.a, gap.a) or _meet(one.b, gap.b) for one in others):
             found = _fill(a, b, gap, limit)
-        if sum(len(one.b) for one in found) < ENOUGH * len(piece.b):
+        if sum(len(one.b) for one in found) < MOST_OF * len(piece.b):
             found = []
         refilled += found or [piece]
         new += found
@@ -245,7 +249,7 @@ def _misfit_length(a: Fingerprint, b: Fingerprint, piece: Matched, limit: float,
     apart[_typical(a, b, from_a, from_b, count) > REST] = 0
     outwards = apart[::-1] if late else apart
     length = int(np.argmax(np.cumsum(np.minimum(outwards, 2 * limit) - limit))) + 1
-    return length if outwards[:length].mean() >= limit else 0
+    return length if length >= FEWEST and outwards[:length].mean() >= limit else 0
 
 
 def _at(first_a: int, first_b: int, count: int) -> Matched:
