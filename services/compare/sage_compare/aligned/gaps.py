@@ -64,7 +64,10 @@ def _fill_gap(
         row[kernels.A_FIRST] = gap_a.first
         saved = NONE_COST - kernels.costs_along(pair, row, gap_b.first, gap_b.end)
         first, end, total = _best_run(saved)
-        whole = end - first == min(len(gap_a), len(gap_b))
+        # A few frames look like others by chance, but not where they continue a piece.
+        whole = end - first == min(len(gap_a), len(gap_b)) and any(
+            one and one.start == start for one in (before, after)
+        )
         if (end - first < LEAST and not whole) or total < (1.0 - FITS) * NONE_COST * (end - first):
             continue
         if best is None or total > best[0] + 1e-6:
