@@ -11,12 +11,11 @@ from sage_fingerprint.model import Fingerprint
 from sage_compare.aligned import kernels
 from sage_compare.aligned.chain import Matched, Order
 from sage_compare.aligned.lines import NONE_COST, Line, runs_of
+from sage_compare.aligned.pictures import STILL, stands_still
 from sage_compare.aligned.script import ChangeKind, ChangeSide, Frames
 
 LEAST = 4
 """Frames of the shortest freeze, and those of the other film that must differ from the held picture."""
-STILL = 1.0
-"""Mean difference of two frames that stand still, in parts of `kernels.SCALE`."""
 NEAR = 3
 """Pieces on each side that may be the one that the freeze interrupts: short ones look alike by chance."""
 MOVES = 1.5, 0.5
@@ -72,8 +71,9 @@ def holds(a: Fingerprint, b: Fingerprint, pair: kernels.Pair, order: Order) -> O
         _Side(ChangeSide.B, b.luma, a.luma, steps_b, path_a, pair.flat_b),
         _Side(ChangeSide.A, a.luma, b.luma, steps_a, path_b, pair.flat_a),
     )
-    for side in sides:
-        for first, last in runs_of(side.steps < STILL):
+    # The noise of a dark picture, whose contrast is low, is more; of a slow shot, that would be too long a run.
+    for limit, side in itertools.product((STILL, 2 * STILL), sides):
+        for first, last in runs_of(stands_still(side.steps, limit)):
             run = Frames(first, last + 1)
             if len(run) > LEAST and side.flat[first] <= 0.5:
                 order = _with_hold(pair, order, side, run)

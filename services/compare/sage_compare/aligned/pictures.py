@@ -14,6 +14,12 @@ FIRST_CAP = 60.0
 """`Pair.cap` before the noise of the pair is known."""
 FLAT_DEVIATION = 6.0
 """Deviation of luma below which a frame counts as of one colour, in part from twice that."""
+STILL = 1.0
+"""Mean difference of two frames that stand still, in parts of `kernels.SCALE`."""
+RECODED = 4.0
+"""The same of a frame that stands still and the keyframe after it, after which a film is coded independently."""
+BESIDE = 3
+"""Frames on both sides of such a keyframe that are the same."""
 
 Rows = NDArray[np.int16]
 
@@ -84,6 +90,23 @@ def make_pair(
         cap=FIRST_CAP,
         cells=float(weight.sum()),
     )
+
+
+def stands_still(steps: NDArray[np.float32], limit: float = STILL) -> NDArray[np.bool_]:
+    """Return which frames the next one repeats.
+
+    Args:
+        steps: How much each frame differs from the next, as from `kernels.steps`.
+        limit: How much it may.
+    """
+    still = steps < limit
+    same = np.pad(steps < STILL / 4, BESIDE)
+    count = len(steps)
+    recoded = steps < RECODED
+    for shift in range(2 * BESIDE + 1):
+        if shift != BESIDE:
+            recoded &= same[shift : shift + count]
+    return still | recoded
 
 
 def black_frames(fingerprint: Fingerprint) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sage_compare.aligned import kernels
 from sage_compare.aligned.lines import DROP, NONE_COST, Line, LineFinder, runs_of
+from sage_compare.aligned.pictures import STILL
 from sage_compare.aligned.viterbi import Piece
 
 SLOWEST, FASTEST = 0.47, 2.15
@@ -27,8 +28,6 @@ MOST_PROBES = 40
 RATES = [2.0 ** (k / 6) for k in range(-6, 7) if k]
 HALF = 10
 """Frames on each side of a seed by which its rate is found."""
-STILL = 1.0
-"""Mean difference of two frames of b that stand still, in parts of `kernels.SCALE`."""
 LEAST_HELD = 4
 HELD_GAIN = 0.0
 """What a held picture must save in each frame against the path without it."""
@@ -179,13 +178,13 @@ def _cost_at(pair: kernels.Pair, line: Line, frame: int) -> float:
 
 def held(pair: kernels.Pair, pieces: Sequence[Piece]) -> list[Line]:
     """Return lines of rate 0 for the stretches of b that stand still: each holds the frame of a that fits best."""
-    steps = kernels.steps(pair.b)
+    still = kernels.steps(pair.b) < STILL
     spent, _ = _spent(pair, pieces)
     found = []
     owner = np.full(len(pair.b), -1, np.int64)
     for k, piece in enumerate(pieces):
         owner[piece.first : piece.end] = k if piece.line is not None and piece.line.rate > 0 else -1
-    for first, end in runs_of(steps < STILL):
+    for first, end in runs_of(still):
         stop = end + 1
         if stop - first < LEAST_HELD or pair.flat_b[first] > 0.5:
             continue

@@ -55,3 +55,18 @@ def test_other_pictures_before_a_still_shot_continues_are_a_replacement() -> Non
     for script in (align(old, new, Options()), align(new, old, Options())):
         kinds = [change.kind for edit in script.edits for change in edit.changes]
         assert ChangeKind.FROZEN not in kinds
+
+
+@pytest.mark.parametrize("side", [ChangeSide.A, ChangeSide.B])
+def test_a_keyframe_does_not_end_a_freeze(side: ChangeSide) -> None:
+    frames = np.arange(360)
+    frames[70:110] = 69
+    other = with_noise(film(MOVING, frames), 1)
+    other.fingerprint.luma[90:110] += (np.random.default_rng(5).random((18, 32)) < 0.3).astype(np.uint8)
+    old, new = (other, WHOLE) if side is ChangeSide.A else (WHOLE, other)
+    here = Frames(70, 110)
+    assert edits(align(old, new, Options())) == [
+        (EditKind.MATCHED, Frames(0, 70), Frames(0, 70)),
+        (EditKind.CHANGED, here, here),
+        (EditKind.MATCHED, Frames(110, 360), Frames(110, 360)),
+    ]
