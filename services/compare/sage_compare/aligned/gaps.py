@@ -15,6 +15,8 @@ LEAST = 3
 """Frames of the shortest piece that is put into a gap, unless it fills it."""
 FITS = 0.6
 """Share of `NONE_COST` that the frames of such a piece may cost on average."""
+JUMP = 0.5
+"""What another offset than that of the pieces beside the gap must save: in a still shot all cost nearly the same."""
 MOST_OFFSETS = 600
 """Offsets tried in a gap; in longer ones only those where it begins and where it ends."""
 
@@ -57,6 +59,7 @@ def _fill_gap(
     if not len(gap_a) or not len(gap_b):
         return []
     starts = _starts(pair, gap_a, gap_b, before, after, step)
+    beside = {line.start for line in (before, after) if line and line.rate == 1.0}
     best: tuple[float, Line] | None = None
     for start in starts:
         line = Line(1.0, start, gap_b.first, gap_b.end, 0.0, 0.0)
@@ -70,9 +73,10 @@ def _fill_gap(
         )
         if (end - first < LEAST and not whole) or total < (1.0 - FITS) * NONE_COST * (end - first):
             continue
-        if best is None or total > best[0] + 1e-6:
+        saved_all = total - (0.0 if start in beside else JUMP)
+        if best is None or saved_all > best[0] + 1e-6:
             best = (
-                total,
+                saved_all,
                 Line(1.0, start, gap_b.first + first, gap_b.first + end, total, NONE_COST - total / (end - first)),
             )
     if best is None:

@@ -45,30 +45,37 @@ def _moved(
     a: Fingerprint, b: Fingerprint, piece: Matched, before: Matched | None, after: Matched | None, others: list[Matched]
 ) -> Matched:
     """Return a piece at the best place that its neighbours leave for it."""
-    chosen = np.unique(np.linspace(0, len(piece.b) - 1, COMPARED).astype(int))
-    places = [piece]
+    in_a, in_b = [piece], [piece]
     for shift in [*range(-REACH, 0), *range(1, REACH + 1)]:
         line = replace(piece.line, start=piece.line.start + shift)
-        in_a = Frames(piece.a.first + shift, piece.a.end + shift)
-        in_b = Frames(piece.b.first - shift, piece.b.end - shift)
-        if _free(in_a, before.a if before else None, after.a if after else None, len(a), [one.a for one in others]):
-            places.append(Matched(in_a, piece.b, line))
-        if _free(in_b, before.b if before else None, after.b if after else None, len(b), [one.b for one in others]):
-            places.append(Matched(piece.a, in_b, line))
+        of_a = Frames(piece.a.first + shift, piece.a.end + shift)
+        of_b = Frames(piece.b.first - shift, piece.b.end - shift)
+        if _free(of_a, before.a if before else None, after.a if after else None, len(a), [one.a for one in others]):
+            in_a.append(Matched(of_a, piece.b, line))
+        if _free(of_b, before.b if before else None, after.b if after else None, len(b), [one.b for one in others]):
+            in_b.append(Matched(piece.a, of_b, line))
+    found = [one for one in (_better(a, b, places) for places in (in_a, in_b)) if one]
+    return min(found, key=lambda one: one[0])[1] if found else piece
+
+
+def _better(a: Fingerprint, b: Fingerprint, places: list[Matched]) -> tuple[float, Matched] | None:
+    """Return the best place if it is better than the first one, and by what factor the difference falls there."""
+    piece = places[0]
     if len(places) == 1:
-        return piece
+        return None
+    chosen = np.unique(np.linspace(0, len(piece.b) - 1, COMPARED).astype(int))
     apart = np.array([_differences(a, b, place.a.first + chosen, place.b.first + chosen) for place in places])
     # What fades or has a title differs at every offset.
     least = apart.min(0)
-    apart = apart[:, least <= 1.5 * np.median(least)]
+    apart = apart[:, least <= 1.5 * np.quantile(least, 0.25)]
     means = apart.mean(1)
     best = int(np.argmin(means))
     gains = apart[0] - apart[best]
     certain = float(gains.mean()) > 3.0 * float(gains.std()) / np.sqrt(len(gains))
     at_limit = abs(places[best].line.start - piece.line.start) >= REACH
     if at_limit or not certain or float(means[best]) > (1.0 - BETTER) * float(means[0]):
-        return piece
-    return places[best]
+        return None
+    return float(means[best] / means[0]), places[best]
 
 
 def _free(frames: Frames, before: Frames | None, after: Frames | None, count: int, others: list[Frames]) -> bool:

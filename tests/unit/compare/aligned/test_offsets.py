@@ -7,6 +7,7 @@ from sage_compare.aligned.script import Frames
 from sage_fingerprint.model import Fingerprint
 
 COUNT = 120
+NO_TITLE = Frames(0, 0)
 
 
 def still(noise: int) -> Fingerprint:
@@ -26,8 +27,10 @@ def order_with(a: Frames, b: Frames, *others: Matched) -> Order:
     return Order([Matched(a, b, line), *others], [], [])
 
 
-def moved(order: Order) -> tuple[Frames, Frames]:
+def moved(order: Order, title: Frames = NO_TITLE) -> tuple[Frames, Frames]:
+    """Return where a piece is put, if b has a title in some frames."""
     a, b = still(1), still(2)
+    b.luma[title.first : title.end, 12:15, 4:28] = 235
     weight = weight_of_cells(())
     pair = make_pair(*measure_both(a, b, weight), weight)
     piece = settled(pair, a, b, order).chain[0]
@@ -49,3 +52,8 @@ def test_a_piece_moves_in_the_film_that_has_room() -> None:
 
 def test_a_piece_that_is_right_stays() -> None:
     assert moved(order_with(Frames(40, 70), Frames(40, 70))) == (Frames(40, 70), Frames(40, 70))
+
+
+def test_a_title_over_most_of_a_piece_does_not_hide_where_it_belongs() -> None:
+    a, b = moved(order_with(Frames(45, 105), Frames(40, 100)), Frames(52, 88))
+    assert abs(a.first - b.first) <= 1
