@@ -85,7 +85,7 @@ def find_altered(
     owner = np.repeat(np.arange(len(pieces)), [piece.end - piece.first for piece in pieces])
     rates = np.array([piece.line.rate if piece.line else np.nan for piece in pieces])
     lines = list(pieces)
-    compared = (pair.a[::31].any(axis=0) | pair.b[::31].any(axis=0)).reshape(9, 16)
+    compared = _compared(pair)
     looks = []
     for gap in _gaps(pair, pieces):
         here = slice(gap.low, gap.high)
@@ -158,6 +158,37 @@ def apply(pair: kernels.Pair, tiles: Sequence[Tile], found: Sequence[Altered]) -
         if rest:
             split.append(Tile(rest, tile.line))
     return split
+
+
+def looked_at(
+    a: Fingerprint, b: Fingerprint, pair: kernels.Pair, before: Edit, edit: Edit, after: Edit, line: Line
+) -> Tile | None:
+    """Return a tile for an edit between two on one line, if it shows the frames of the line altered.
+
+    Shorter pieces than the path has may have been found beside it since.
+    """
+    if before.b is None or edit.a is None or edit.b is None or after.b is None:
+        return None
+    if line.rate != 1.0 or not LEAST <= len(edit.b) <= LONGEST or len(edit.a) != len(edit.b):
+        return None
+    gap = _gap(Piece(before.b.first, before.b.end, line), Piece(after.b.first, after.b.end, line), line)
+    pieces = [Piece(gap.low, gap.first, line), Piece(gap.first, gap.end, None), Piece(gap.end, gap.high, line)]
+    current = np.concatenate([_piece_costs(pair, piece) for piece in pieces])
+    rates = np.repeat([1.0, np.nan, 1.0], [piece.end - piece.first for piece in pieces])
+    look = _look(a, b, pair, gap, current, rates, _compared(pair))
+    if look is None or look.on_line != edit.b:
+        return None
+    altered = look.altered
+    matched = replace(edit, kind=EditKind.MATCHED, changes=(), rate=line.rate)
+    if altered.kind is None:
+        return Tile(matched, line)
+    change = Change(altered.kind, edit.a, edit.b, STRENGTH, region=altered.region, side=altered.side)
+    return Tile(replace(matched, kind=EditKind.CHANGED, changes=(change,)), line)
+
+
+def _compared(pair: kernels.Pair) -> Mask:
+    """Return the cells that are compared."""
+    return (pair.a[::31].any(axis=0) | pair.b[::31].any(axis=0)).reshape(9, 16)
 
 
 def _cut(pair: kernels.Pair, edit: Edit, at: int, line: Line) -> tuple[Edit | None, Edit | None]:

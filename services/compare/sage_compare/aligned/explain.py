@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
-from sage_compare.aligned import kernels
-from sage_compare.aligned.alterations import is_plain
+from sage_compare.aligned import altered, kernels
 from sage_compare.aligned.grade import towards_middle
 from sage_compare.aligned.lines import Line
 from sage_compare.aligned.script import Change, ChangeKind, ChangeSide, Edit, EditKind, Frames, Region
@@ -24,6 +23,10 @@ LEFT = 0.25
 """Share of the difference that a curve may leave."""
 NEAR = 48.0
 """Levels between two frames without a picture from which one is not the other in another grade."""
+ONE_COLOR = 0.75
+"""A frame with less deviation of luma than this is of one colour; dark shots have 1 and more."""
+BLACK_LEVEL = 26.0
+"""Black is darker than this."""
 STILL = 0.5
 """Mean difference of luma between two frames of a held picture."""
 STRENGTH = 100.0
@@ -59,11 +62,14 @@ def explain(a: Fingerprint, b: Fingerprint, pair: kernels.Pair, tiles: Sequence[
         if line is not None:
             stretch = _stretch(a, b, pair, edit, line)
             found = _whole_picture(stretch, edit)
+            if not found and 0 < k < len(tiles) - 1:
+                over = altered.looked_at(a, b, pair, tiles[k - 1].edit, edit, tiles[k + 1].edit, line)
+                found = [over] if over else None
             if found:
                 explained.extend(found)
                 continue
         explained.append(tile)
-    return _joined(explained)
+    return _joined(_as_one_black(a, b, explained))
 
 
 def _joined(tiles: Sequence[Tile]) -> list[Tile]:
@@ -83,6 +89,36 @@ def _joined(tiles: Sequence[Tile]) -> list[Tile]:
 def _spanned(one: Frames | None, other: Frames | None) -> Frames | None:
     """Return two ranges that touch as one; `None` if they do not."""
     return Frames(one.first, other.end) if one and other and one.end == other.first else None
+
+
+def _as_one_black(a: Fingerprint, b: Fingerprint, tiles: Sequence[Tile]) -> list[Tile]:
+    """Return the tiles with one change for black that reaches over frames which are black in the other film too."""
+    joined: list[Tile] = []
+    for one in tiles:
+        joined.append(one)
+        if len(joined) < 3:
+            continue
+        edits = [tile.edit for tile in joined[-3:]]
+        before, between, after = edits
+        sides = [edit.changes[0].side for edit in (before, after) if _is_black(edit)]
+        if len(sides) < 2 or sides[0] is not sides[1] or between.kind is not EditKind.MATCHED:
+            continue
+        if not all(edit.a and edit.b for edit in edits) or not between.a or not between.b:
+            continue
+        if not _plain(a, between.a)[0] or not _plain(b, between.b)[0]:
+            continue
+        in_a, in_b = (
+            Frames(first.first, last.end)
+            for first, last in ((before.a, after.a), (before.b, after.b))
+            if first and last
+        )
+        change = replace(before.changes[0], a=in_a, b=in_b)
+        joined[-3:] = [Tile(replace(before, a=in_a, b=in_b, changes=(change,)))]
+    return joined
+
+
+def _is_black(edit: Edit) -> bool:
+    return edit.kind is EditKind.CHANGED and edit.changes[0].kind is ChangeKind.BLACK
 
 
 def _line_through(tiles: Sequence[Tile], k: int) -> Line | None:
@@ -121,16 +157,21 @@ def fit(x: Pictures, y: Pictures) -> tuple[NDArray[np.float32], NDArray[np.float
 
 
 def _black(a: Fingerprint, b: Fingerprint, frames_a: Frames, frames_b: Frames) -> Change | None:
-    """Return the change if one of the films is of one colour."""
-    plain_a, plain_b = _plain(a, frames_a), _plain(b, frames_b)
-    if plain_a == plain_b:
+    """Return the change if one of the films is of one colour, or of a darker one than the other."""
+    plain_a, level_a = _plain(a, frames_a)
+    plain_b, level_b = _plain(b, frames_b)
+    if not plain_a and not plain_b:
         return None
-    side = ChangeSide.A if plain_a else ChangeSide.B
+    if plain_a and plain_b and min(level_a, level_b) > BLACK_LEVEL:
+        return None
+    side = ChangeSide.A if plain_a and (not plain_b or level_a < level_b) else ChangeSide.B
     return Change(ChangeKind.BLACK, frames_a, frames_b, STRENGTH, side=side)
 
 
-def _plain(film: Fingerprint, frames: Frames) -> bool:
-    return bool(is_plain(film.luma[frames.first : frames.end]).mean() > 0.9)
+def _plain(film: Fingerprint, frames: Frames) -> tuple[bool, float]:
+    """Return whether nearly all frames of a range are of one colour, and how bright they are."""
+    pictures = film.luma[frames.first : frames.end].reshape(len(frames), -1)
+    return bool((pictures.std(1) < ONE_COLOR).mean() > 0.9), float(pictures.mean())
 
 
 def _whole_picture(stretch: _Stretch, edit: Edit) -> list[Tile] | None:

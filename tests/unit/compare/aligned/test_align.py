@@ -9,7 +9,16 @@ from sage_compare.aligned import edges, pictures
 from sage_compare.aligned.align import align
 from sage_compare.aligned.inputs import Film, Options
 from sage_compare.aligned.lines import Line
-from sage_compare.aligned.script import ChangeKind, Edit, EditKind, EditScript, Frames, NormalizationKind, Region
+from sage_compare.aligned.script import (
+    ChangeKind,
+    ChangeSide,
+    Edit,
+    EditKind,
+    EditScript,
+    Frames,
+    NormalizationKind,
+    Region,
+)
 from sage_compare.aligned.tiling import check
 from sage_compare.aligned.viterbi import Piece
 from sage_fingerprint.model import Fingerprint
@@ -148,13 +157,38 @@ def test_an_altered_shot_is_named(alter: object, kind: ChangeKind) -> None:
     assert script.edits[1].b.end == 90
 
 
-def test_a_shot_replaced_by_a_dark_one_is_not_black() -> None:
+@pytest.mark.parametrize("part", [14, 30])
+def test_a_shot_replaced_by_a_dark_one_is_not_black(part: int) -> None:
     luma = FILM.luma.copy()
-    luma[60:90] = 18 + OTHER.luma[60:90].astype(int) // 14
-    assert 2.0 < luma[60:90].reshape(30, -1).std(1).min() < 4.0
+    luma[60:90] = 18 + OTHER.luma[60:90].astype(int) // part
+    assert 1.0 < luma[60:90].reshape(30, -1).std(1).min() < 4.0
     new = whole(replace(FILM, luma=luma))
     changes = [change for edit in align(whole(FILM), new, Options()).edits for change in edit.changes]
     assert [(change.kind, change.b) for change in changes] == [(ChangeKind.REPLACED, Frames(60, 90))]
+
+
+def test_black_reaches_over_frames_that_are_black_in_both_films() -> None:
+    luma = FILM.luma.copy()
+    luma[88:92] = 16
+    old = replace(FILM, luma=luma)
+    luma = luma.copy()
+    luma[70:110] = 16
+    for first, second, side in (
+        (old, replace(FILM, luma=luma), ChangeSide.B),
+        (replace(FILM, luma=luma), old, ChangeSide.A),
+    ):
+        changes = [change for edit in align(whole(first), whole(second), Options()).edits for change in edit.changes]
+        assert [(one.kind, one.a, one.b, one.side) for one in changes] == [
+            (ChangeKind.BLACK, Frames(70, 110), Frames(70, 110), side)
+        ]
+
+
+def test_a_dark_card_that_turned_black_is_named() -> None:
+    card, dark = (FILM.luma.copy() for _ in range(2))
+    card[60:90], dark[60:90] = 90, 16
+    script = align(whole(replace(FILM, luma=card)), whole(replace(FILM, luma=dark)), Options())
+    changes = [change for edit in script.edits for change in edit.changes]
+    assert [(one.kind, one.b, one.side) for one in changes] == [(ChangeKind.BLACK, Frames(60, 90), ChangeSide.B)]
 
 
 def test_a_line_that_fits_better_in_a_still_shot_is_as_long_as_those_beside_it() -> None:
