@@ -88,7 +88,9 @@ def structure(normal: Normalized) -> list[Tile]:
     order = misfits.settled(pair, fingerprint_a, fingerprint_b, order)
     order = transitions.find(pair, fingerprint_a, fingerprint_b, order)
     order = holds.holds(fingerprint_a, fingerprint_b, pair, order)
-    order = gaps.fill(pair, speeds.joined(pair, order), step)
+    order = speeds.joined(pair, order)
+    filled = gaps.fill(pair, order, step)
+    order = transitions.find(pair, fingerprint_a, fingerprint_b, filled, known=order.chain)
     if resampled.resampled(pair):
         order = resampled.closed(pair, order)
     tiles = altered.apply(pair, tile(order, len(pair.a), len(pair.b)), alterations)

@@ -2,45 +2,42 @@
 
 A fade shows the frames that the line of the neighbouring piece would show next, mixed with one colour in shares that
 run to 0. A dissolve mixes the frames that the lines of both pieces show. One film has it, the other has a plain cut.
-The shares run straight from 1 to 0, and the run that leaves least unexplained says to the frame where it begins.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from sage_fingerprint.model import Fingerprint
 
 from sage_compare.aligned import kernels
+from sage_compare.aligned.alterations import PLAIN
 from sage_compare.aligned.chain import LEAST_MOVED, Matched, Order
 from sage_compare.aligned.explain import ALIKE, GRADED, fit
+from sage_compare.aligned.fading import (
+    INSIDE,
+    LATE,
+    LONGEST,
+    MARGIN,
+    ROUNDED,
+    SHORTEST,
+    UNEXPLAINED,
+    Mask,
+    Numbers,
+    Values,
+    best_fade,
+    best_run,
+    best_step,
+)
 from sage_compare.aligned.gaps import without
 from sage_compare.aligned.lines import Line
 from sage_compare.aligned.script import ChangeKind, ChangeSide, Frames
 
-LONGEST = 72
-"""Frames of the longest fade or dissolve on one side of a cut."""
-INSIDE = 40
-"""Frames of a piece that may belong to a fade: the first of them differ so little that they match."""
-LATE = 16
-"""Frames beside a piece that it may show too, in a film that is badly coded beside its cuts."""
-SHORTEST = 3
-"""Frames of the shortest run from 1 to 0."""
-UNEXPLAINED = 0.5
-"""Loss of a frame that is neither matched nor faded; 1 if it shows something else than expected."""
-DEEPEST = 0.5
-"""A fade reaches at most this share; what changes less is a grade."""
-MARGIN = 1.0
-"""Loss that a fade or dissolve must save against a plain cut."""
-BLACK_LEVEL = 16.0
+MOST = 0.75
+"""Share of a short piece from which it is part of a fade."""
 STEP = 4.0
 """Least mean difference of luma across a cut."""
-
-Mask = NDArray[np.bool_]
-Values = NDArray[np.floating]
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -120,17 +117,47 @@ class _Run:
         return np.concatenate([[0.0], np.cumsum(self.losses[first - self.at : end - self.at])])
 
 
-def find(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) -> Order:
-    """Return the order with a piece in its chain for each fade and each half of a dissolve, cut off its neighbours."""
+def find(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order, known: Sequence[Matched] = ()) -> Order:
+    """Return the order with a piece in its chain for each fade and each half of a dissolve, cut off its neighbours.
+
+    Args:
+        pair: The films.
+        a: One film.
+        b: The other film.
+        order: The pieces.
+        known: Pieces that were looked at before. Nothing is looked for between two of them.
+    """
     order = replace(order, repeats=_left_over(pair, order.repeats, order.chain))
     for view in (_View(pair, b, a, ChangeSide.B), _View(pair, a, b, ChangeSide.A)):
         chain: list[Matched] = []
-        for after in [*order.chain, None]:
+        for after in [*_not_faded(view, order.chain, known), None]:
             before = chain.pop() if chain else None
-            chain.extend(_meet(view, before, after, order))
+            if all(piece is None or piece in known for piece in (before, after)):
+                chain.extend(piece for piece in (before, after) if piece)
+            else:
+                chain.extend(_meet(view, before, after, order))
         moved = [one for one in order.moved if not any(_meets(one.a, other.a) for other in chain)]
-        order = Order(chain, moved, _left_over(pair, order.repeats, chain))
+        order = replace(order, chain=chain, moved=moved, repeats=_left_over(pair, order.repeats, chain))
     return order
+
+
+def _not_faded(view: _View, chain: list[Matched], known: Sequence[Matched]) -> list[Matched]:
+    """Return a chain without the short pieces that are part of a fade beside them.
+
+    In a film that fades of itself, a second fade makes frames look like earlier or later ones.
+    """
+    kept: list[Matched] = []
+    for k, piece in enumerate(chain):
+        before, after = kept[-1] if kept else None, chain[k + 1] if k + 1 < len(chain) else None
+        own = view.x_of(piece)
+        if not piece.change and len(own) <= INSIDE and piece not in known:
+            rising = after and not after.change and _rise(view, piece, after, own.end)
+            falling = before and not before.change and _fall(view, before, piece, own.first)
+            faded = max(own.end - rising.first if rising else 0, falling.end - own.first if falling else 0)
+            if faded >= MOST * len(own):
+                continue
+        kept.append(piece)
+    return kept
 
 
 def _left_over(pair: kernels.Pair, repeats: list[Matched], chain: list[Matched]) -> list[Matched]:
@@ -146,22 +173,30 @@ def _left_over(pair: kernels.Pair, repeats: list[Matched], chain: list[Matched])
 def _meet(view: _View, before: Matched | None, after: Matched | None, order: Order) -> list[Matched]:
     """Return two pieces that follow each other, or one at an end of the film, with what was found between them."""
     plain = [piece for piece in (before, after) if piece]
-    if any(piece.change or piece.line.rate <= 0.0 for piece in plain):
+    if all(piece.change for piece in plain):
         return plain
     gap = Frames(view.x_of(before).end if before else 0, view.x_of(after).first if after else len(view.x))
     # A few frames that seem moved may belong to a piece that begins late.
     moved = [one for one in order.moved if len(one.b) > LATE]
+    moved += order.frozen
     others = [view.x_of(one) for one in moved]
     # What b repeats is explained; what a shows twice is free.
     others += [one.b for one in order.repeats if view.side is ChangeSide.B]
     inside = [one for one in others if _meets(one, gap)]
-    falling = _fall(view, before, after, min([gap.end, *(one.first for one in inside)])) if before else None
-    rising = _rise(view, before, after, max([gap.first, *(one.end for one in inside)])) if after else None
+    # A piece that has a change already is only a limit.
+    left = None if before and before.change else before
+    right = None if after and after.change else after
+    falling = _fall(view, left, right, min([gap.end, *(one.first for one in inside)])) if left else None
+    rising = _rise(view, left, right, max([gap.first, *(one.end for one in inside)])) if right else None
     found: list[Matched | None] = []
-    if before and after and not inside and len(gap) <= LONGEST:
-        found = _dissolve(view, before, after, falling, rising)
+    if left and right and not inside and len(gap) <= LONGEST:
+        found = _dissolve(view, left, right, falling, rising)
     if not found and (falling or rising):
-        found = _faded(view, before, after, falling, rising)
+        found = _faded(view, left, right, falling, rising)
+        if before and not left:
+            found.insert(0, before)
+        if after and not right:
+            found.append(after)
     pieces = [piece for piece in found if piece]
     if not pieces or None in found or not _in_order(view, pieces, others, [view.y_of(one) for one in moved]):
         return plain
@@ -196,7 +231,7 @@ def _fall(view: _View, before: Matched, after: Matched | None, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, before, first, end)
-    run = _best_fade(x, y, known, own.end - first, lambda: _left_by(view, after, first, end), noise)
+    run = best_fade(x, y, known, own.end - first, _left_by(view, after, first, end), noise)
     return run and _Run(first + run[0], first + run[1], first, run[2])
 
 
@@ -209,9 +244,8 @@ def _rise(view: _View, before: Matched | None, after: Matched, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, after, first, end)
-    run = _best_fade(
-        x[::-1], y[::-1], known[::-1], end - own.first, lambda: _left_by(view, before, first, end)[::-1], noise
-    )
+    left = _left_by(view, before, first, end)[::-1]
+    run = best_fade(x[::-1], y[::-1], known[::-1], end - own.first, left, noise)
     return run and _Run(end - run[1], end - run[0], first, run[2][::-1])
 
 
@@ -222,8 +256,11 @@ def _pictures(view: _View, piece: Matched, first: int, end: int) -> tuple[Values
     numbers = view.numbers(piece.line, own.first, own.end)[sample - own.first]
     sample, numbers = sample[numbers >= 0], numbers[numbers >= 0]
     gain, offset, noise = 1.0, 0.0, 1.0
-    if sample.size:
-        x, y = _luma(view.x, sample), _luma(view.y, numbers)
+    x, y = _luma(view.x, sample), _luma(view.y, numbers)
+    # Frames of one colour have no contrast that tells the gain, and a few others may be the ones that fade.
+    some = y.std(1) >= PLAIN
+    if some.sum() > len(some) / 2:
+        x, y = x[some], y[some]
         gains, _ = fit(y, x)
         gain = float(np.clip(np.median(gains), 0.5, 2.0))
         offset = float(np.median((x - gain * y).mean(1)))
@@ -252,108 +289,11 @@ def _luma(film: Fingerprint, numbers: Numbers) -> Values:
     return pictures
 
 
-def _best_fade(
-    x: Values, y: Values, known: Mask, edge: int, left: Callable[[], Values], noise: float
-) -> tuple[int, int, Values] | None:
-    """Return the first frame, the end and the losses of the fade that explains a window best.
-
-    Args:
-        x: Pictures, from within a piece outwards.
-        y: What they would be without a fade.
-        known: Which of `y` there are.
-        edge: Index of the first frame outside the piece.
-        left: Returns the mean square of what the next piece leaves of each frame; infinite if it does not have it.
-        noise: Mean square of the difference between matched pictures.
-    """
-    color = _color(x, y, known, edge)
-    from_color = y - color
-    squares = ((x - color) ** 2).mean(1), ((x - color) * from_color).mean(1), (from_color**2).mean(1)
-    cap = np.minimum(np.maximum(9.0 * noise, 0.03 * squares[2]), 0.2 * squares[2]) + 0.01
-    plain = _losses(squares, cap, known, np.ones(len(x)))
-    some = _losses(squares, cap, known, np.clip(squares[1] / (squares[2] + 0.01), 0.0, 1.0))
-    near = slice(max(edge - 4, 0), edge + LATE)
-    if not (some[near] < plain[near] - 0.2).any():
-        return None
-    # Beyond the gap, the next piece explains frames already.
-    rest = np.minimum(left() / cap, UNEXPLAINED)
-    unchanged = float(plain[:edge].sum() + rest[edge:].sum())
-    if unchanged <= MARGIN:
-        return None
-    starts = np.arange(max(edge - INSIDE, 1), min(edge + LATE, len(x) - 1) + 1)
-    best = _best_run(squares, cap, known, starts, rest)
-    if best is None or best[0] > min(unchanged, _best_step(squares, cap, known, starts, rest)) - MARGIN:
-        return None
-    return best[1:]
-
-
-def _best_run(
-    squares: tuple[Values, Values, Values], cap: Values, known: Mask, starts: Numbers, rest: Values | None
-) -> tuple[float, int, int, Values] | None:
-    """Return the loss of the best run, its first frame, its end, and the loss of each frame along it.
-
-    A run begins at one of `starts`, the first frame with a share below 1. The frames after it have the losses `rest`;
-    if that is `None`, it explains all of them.
-    """
-    count = len(cap)
-    lengths = np.arange(SHORTEST, min(LONGEST, count + 1) + 1)
-    frames = np.arange(count)
-    best: tuple[float, int, int, Values] | None = None
-    for start in starts.tolist():
-        shares = np.clip((start - 1 + lengths[:, None] - frames) / lengths[:, None], 0.0, 1.0)
-        losses = _losses(squares, cap, known, shares)
-        if rest is None:
-            totals = losses.sum(1)
-            row = int(np.argmin(totals))
-            total, end = float(totals[row]), min(start - 1 + int(lengths[row]), count)
-        else:
-            upto = np.cumsum(losses - rest, axis=1)
-            allowed = (frames >= start) & (frames < start - 1 + lengths[:, None]) & (shares <= DEEPEST)
-            upto = np.where(allowed, upto, np.inf)
-            row, last = divmod(int(np.argmin(upto)), count)
-            total, end = float(upto[row, last] + rest.sum()), last + 1
-        if np.isfinite(total) and (best is None or total < best[0] - 1e-9):
-            best = total, start, end, losses[row]
-    return best
-
-
 def _apart_from_grade(x: Values, y: Values) -> Values:
     """Return for each frame the mean square of what no gain and offset explain."""
     _, alike = fit(y, x)
     left: Values = x.var(1) * (1.0 - alike**2)
     return left
-
-
-def _best_step(
-    squares: tuple[Values, Values, Values], cap: Values, known: Mask, starts: Numbers, rest: Values | None
-) -> float:
-    """Return the loss of a window if the share changes at once and stays, as with another grade, black or a cut."""
-    plain = np.concatenate([[0.0], np.cumsum(_losses(squares, cap, known, np.ones(len(cap))))])
-    if rest is None:
-        changed = np.concatenate([[0.0], np.cumsum(_losses(squares, cap, known, np.zeros(len(cap))))])
-        return float((plain[starts] + changed[-1] - changed[starts]).min(initial=np.inf))
-    best = np.inf
-    for share in np.linspace(0.0, 1.0, 11):
-        losses = _losses(squares, cap, known, np.full(len(cap), share))
-        for start in starts.tolist():
-            after = float(np.cumsum(losses[start:] - rest[start:]).min(initial=0.0) + rest[start:].sum())
-            best = min(best, float(plain[start]) + after)
-    return best
-
-
-def _losses(squares: tuple[Values, Values, Values], cap: Values, known: Mask, shares: Values) -> Values:
-    """Return the loss of each frame for a share of its picture: the square of what is left, at most 1."""
-    left = squares[0] - 2.0 * shares * squares[1] + shares**2 * squares[2]
-    return np.where(known, np.minimum(left / cap, 1.0), 1.0)
-
-
-def _color(x: Values, y: Values, known: Mask, edge: int) -> float:
-    """Return the colour that a window fades to: where the pictures of x lie on a line through those of y."""
-    gains, alike = fit(y, x)
-    dim = known & (alike > 0.9) & (gains < 0.8) & (np.arange(len(x)) >= edge - 4)
-    if not dim.any():
-        return BLACK_LEVEL
-    color = (x.mean(1) - gains * y.mean(1))[dim] / (1.0 - gains[dim])
-    return float(np.clip(np.median(color), 0.0, 255.0))
 
 
 def _faded(
@@ -416,16 +356,19 @@ def _dissolve(
     known[: left.end - first] = known[right.first - first :] = True
     apart = y - other
     squares = ((x - other) ** 2).mean(1), ((x - other) * apart).mean(1), (apart**2).mean(1)
-    cap = np.minimum(np.maximum(9.0 * max(noise, noise_other), least * squares[2]), 0.2 * squares[2]) + 0.01
-    step = _best_step(squares, cap, known, np.arange(1, len(x)), None)
+    cap = np.minimum(np.maximum(9.0 * max(noise, noise_other), least * squares[2]), 0.2 * squares[2]) + ROUNDED
+    step = best_step(squares, cap, known, np.arange(1, len(x)), None)
     if step <= MARGIN:
         return []
     # Held frames explain much: on one line, the dissolve begins where the piece ends.
     starts = np.arange(1, min(left.end - first + (2 if same else LATE), len(x) - 1) + 1)
-    best = _best_run(squares, cap, known, starts, None)
+    best = best_run(squares, cap, known, starts, None)
     if best is None:
         return []
     total, start, stop, _ = best
+    if np.median(x[start:stop].std(1)) < PLAIN:
+        # A card of one colour is as far from both pictures as a mix of them.
+        return []
     jump = abs(before.line.start - after.line.start) if before.line.rate == after.line.rate else np.inf
     alike = float(np.median(fit(y[start:stop], other[start:stop])[1])) > ALIKE
     if alike or 0.0 < jump < stop - start:

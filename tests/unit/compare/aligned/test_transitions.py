@@ -162,3 +162,70 @@ def test_a_flash_cut_out_of_a_shot_that_both_films_fade_in_is_no_fade(frames: in
     edits = both_ways(whole, film(other, np.r_[0:156, 156 + frames : len(luma)]))
     kinds = [(edit.kind, edit.a) for edit in edits if edit.kind is not EditKind.MATCHED]
     assert kinds == [(EditKind.DELETED, Frames(156, 156 + frames))]
+
+
+def dimmed(shot: Fingerprint, *ramps: tuple[int, Pictures]) -> Pictures:
+    """Return the pictures of a film, with shares of them from some of its frames on."""
+    share = np.ones((len(shot), 1, 1))
+    for first, values in ramps:
+        share[first : first + len(values)] = values[:, None, None]
+    pictures: Pictures = share * shot.luma
+    return pictures
+
+
+def whole(pictures: Pictures, most: int) -> Film:
+    """Return a film with noise of up to a level, which encoders do not leave in black."""
+    plain = moving()
+    luma = np.clip(pictures + 0.5, 0, 255).astype(np.uint8)
+    made = with_noise(film(replace(plain, luma=luma), np.arange(len(luma))), 2, most)
+    made.fingerprint.luma[luma.max((1, 2)) == 0] = 0
+    return made
+
+
+@pytest.mark.parametrize(("first", "end"), [(133, 150), (140, 160)])
+def test_a_fade_near_black_that_both_films_have_is_found(first: int, end: int) -> None:
+    shot = moving()
+    shot.luma[first:end] = 0
+    new = dimmed(shot, (120, np.arange(1, 13) / 13))
+    assert changes(both_ways(whole(dimmed(shot), 0), whole(new, 1))) == [
+        (ChangeKind.FADE, Frames(120, 132), Frames(120, 132)),
+    ]
+
+
+@pytest.mark.parametrize(("own", "later", "length"), [(12, 1, 18), (16, 0, 10), (16, 0, 14)])
+def test_a_fade_of_a_shot_that_fades_of_itself_is_found(own: int, later: int, length: int) -> None:
+    # The shot stands still, so that its dimmed frames look like its own earlier ones.
+    shot = moving(pauses=((120, 180),))
+    shot.luma[119:121] = 0
+    share = np.minimum((np.arange(60) + later) / own, 1)
+    new = dimmed(shot, (120, share * np.minimum(np.arange(1, 61) / (length + 1), 1)))
+    assert changes(both_ways(whole(dimmed(shot, (120, share)), 0), whole(new, 1))) == [
+        (ChangeKind.FADE, Frames(120, 120 + length), Frames(120, 120 + length)),
+    ]
+
+
+def test_a_short_dark_pick_between_fades_is_put_to_its_place() -> None:
+    # Most of the pick is black in both films: no line leads to it.
+    shot = moving()
+    shot.luma[185:205] = 0
+    shot.luma[180:185] //= 12
+    old = dimmed(shot)
+    cut = np.r_[0:60, 174:216, 300:360]
+    new = dimmed(shot, (174, np.arange(1, 7) / 7), (210, np.arange(6, 0, -1) / 7))
+    edits = both_ways(whole(old, 0), film(whole(new, 1).fingerprint, cut))
+    assert changes(edits) == [
+        (ChangeKind.FADE, Frames(174, 180), Frames(60, 66)),
+        (ChangeKind.FADE, Frames(210, 216), Frames(96, 102)),
+    ]
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_a_title_over_a_dark_shot_that_ends_soon_after_it_is_no_replacement(still: bool) -> None:
+    shot = moving(pauses=((120, 180),) if still else ())
+    shot.luma[120:180] //= 6
+    titled = shot.luma.astype(np.float64)
+    titled[126:152, 8:11, 4:28] = 235.0
+    old, new = whole(dimmed(shot), 0), whole(titled, 1)
+    new.fingerprint.texture[126:152, 8:11, 4:28] = 200
+    edits = both_ways(old, film(new.fingerprint, np.r_[0:60, 110:160, 300:360]))
+    assert changes(edits) == [(ChangeKind.TEXT, Frames(126, 152), Frames(76, 102))]
