@@ -90,7 +90,7 @@ def structure(normal: Normalized) -> list[Tile]:
     order = holds.holds(fingerprint_a, fingerprint_b, pair, order)
     order = speeds.joined(pair, order)
     filled = gaps.fill(pair, order, step)
-    order = transitions.find(pair, fingerprint_a, fingerprint_b, filled, known=order.chain)
+    order = transitions.find(pair, fingerprint_a, fingerprint_b, filled, known=frozenset(order.chain))
     if resampled.resampled(pair):
         order = resampled.closed(pair, order)
     tiles = altered.apply(pair, tile(order, len(pair.a), len(pair.b)), alterations)

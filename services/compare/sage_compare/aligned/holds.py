@@ -72,10 +72,12 @@ def holds(a: Fingerprint, b: Fingerprint, pair: kernels.Pair, order: Order) -> O
         _Side(ChangeSide.A, a.luma, b.luma, steps_a, path_b, pair.flat_a),
     )
     # The noise of a dark picture, whose contrast is low, is more; of a slow shot, that would be too long a run.
+    seen = set[tuple[ChangeSide, Frames]]()
     for limit, side in itertools.product((STILL, 2 * STILL), sides):
         for first, last in runs_of(stands_still(side.steps, limit)):
             run = Frames(first, last + 1)
-            if len(run) > LEAST and side.flat[first] <= 0.5:
+            if len(run) > LEAST and side.flat[first] <= 0.5 and (side.side, run) not in seen:
+                seen.add((side.side, run))
                 order = _with_hold(pair, order, side, run)
     return order
 

@@ -5,7 +5,7 @@ run to 0. A dissolve mixes the frames that the lines of both pieces show. One fi
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,7 +117,7 @@ class _Run:
         return np.concatenate([[0.0], np.cumsum(self.losses[first - self.at : end - self.at])])
 
 
-def find(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order, known: Sequence[Matched] = ()) -> Order:
+def find(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order, known: Collection[Matched] = ()) -> Order:
     """Return the order with a piece in its chain for each fade and each half of a dissolve, cut off its neighbours.
 
     Args:
@@ -141,7 +141,7 @@ def find(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order, known
     return order
 
 
-def _not_faded(view: _View, chain: list[Matched], known: Sequence[Matched]) -> list[Matched]:
+def _not_faded(view: _View, chain: list[Matched], known: Collection[Matched]) -> list[Matched]:
     """Return a chain without the short pieces that are part of a fade beside them.
 
     In a film that fades of itself, a second fade makes frames look like earlier or later ones.
