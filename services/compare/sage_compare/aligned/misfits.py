@@ -14,6 +14,8 @@ from sage_compare.aligned.script import Frames
 
 LONGEST = 96
 """Frames at the end of a piece that are looked at."""
+NEAREST = 3
+"""Frames by which they are moved at least: a small change of speed is off by fewer."""
 FARTHEST = 600
 """Frames by which they are moved at most."""
 CELLS = 8
@@ -30,6 +32,8 @@ ENOUGH = 0.34
 """Share of the frames that must fit then."""
 MOST_OF = 0.7
 """The same share for a piece at another speed, which may be right but for a few frames."""
+RETIMED = 3.0
+"""Times the limit that most frames of such a piece must differ by."""
 FEWEST = 2
 """Frames of the shortest end that is moved: encoders leave a trace of the next shot in one."""
 BETTER = 0.25
@@ -107,7 +111,10 @@ def _refilled(
             continue
         gap = _gap(chain[k - 1] if k else None, chain[k + 1] if k + 1 < len(chain) else None, len(a), len(b))
         found = []
-        if _is_misfit(a, b, piece, limit) and not any(_meet(one.a, gap.a) or _meet(one.b, gap.b) for one in others):
+        # Frames of a piece at another speed are often the one beside the right one.
+        if _is_misfit(a, b, piece, RETIMED * limit) and not any(
+            _meet(one.a, gap.a) or _meet(one.b, gap.b) for one in others
+        ):
             found = _fill(a, b, gap, limit)
         if sum(len(one.b) for one in found) < MOST_OF * len(piece.b):
             found = []
@@ -228,8 +235,10 @@ def _moved(
     if late:
         from_a, from_b = piece.a.end - length, piece.b.end - length
     way = 1 if late else -1
-    places = [(from_a + way * step, from_b) for step in range(1, min(len(gap.a), FARTHEST) + 1)]
-    places += [(from_a, from_b + way * step) for step in range(1, min(len(gap.b), FARTHEST) + 1)]
+    places = [(from_a + way * step, from_b) for step in range(NEAREST, min(len(gap.a), FARTHEST) + 1)]
+    places += [(from_a, from_b + way * step) for step in range(NEAREST, min(len(gap.b), FARTHEST) + 1)]
+    if not places:
+        return None
     there = [float(_apart(a, b, *place, length, -(-length // SAMPLES)).mean()) for place in places]
     here = float(_apart(a, b, from_a, from_b, length).mean())
     best = places[int(np.argmin(there))]
