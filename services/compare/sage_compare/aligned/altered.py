@@ -106,7 +106,7 @@ def find_altered(
 
 
 def _joined(found: Sequence[Altered], a: Fingerprint, b: Fingerprint, pair: kernels.Pair) -> list[Altered]:
-    """Return what is altered, with stretches that were altered the same way as one if only plain frames part them.
+    """Return what is altered, with stretches that were altered the same way as one if at most plain frames part them.
 
     A mirrored black frame is a black frame.
     """
@@ -114,11 +114,13 @@ def _joined(found: Sequence[Altered], a: Fingerprint, b: Fingerprint, pair: kern
     for one in found:
         last = joined[-1] if joined else None
         if last and (last.kind, last.side, last.line) == (one.kind, one.side, one.line) and one.kind:
-            between = np.arange(last.b.end, one.b.first)
-            shown = kernels.frames_along(pair, one.line.rate, one.line.start, last.b.end, one.b.first)
+            # Two that were found in one shot may overlap.
+            first = max(last.b.end, one.b.first)
+            between = np.arange(last.b.end, first)
+            shown = kernels.frames_along(pair, one.line.rate, one.line.start, last.b.end, first)
             if (shown >= 0).all() and (is_plain(a.luma[shown]) & is_plain(b.luma[between])).all():
                 region = _around(last.region, one.region) if last.region and one.region else None
-                joined[-1] = replace(last, b=Frames(last.b.first, one.b.end), region=region)
+                joined[-1] = replace(last, b=Frames(last.b.first, max(last.b.end, one.b.end)), region=region)
                 continue
         joined.append(one)
     return joined
