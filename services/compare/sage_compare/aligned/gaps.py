@@ -67,7 +67,7 @@ def _fill_gap(
         row[kernels.A_FIRST] = gap_a.first
         saved = NONE_COST - kernels.costs_along(pair, row, gap_b.first, gap_b.end)
         first, end, total = _best_run(saved)
-        # A few frames look like others by chance, but not where they continue a piece.
+        # A few frames look like others by chance, unless they continue a piece.
         whole = end - first == min(len(gap_a), len(gap_b)) and any(
             one and one.start == start for one in (before, after)
         )

@@ -27,7 +27,7 @@ LEAST = 10.0
 REST = 3.0
 """Levels that the cells which show what does not move may differ by."""
 SHORTEST = 8
-"""Frames of the shortest run inside a piece that is matched anew."""
+"""Frames of the shortest run inside a piece that is matched again."""
 ENOUGH = 0.34
 """Share of the frames that must fit then."""
 MOST_OF = 0.7
@@ -55,7 +55,7 @@ class Gap:
 
 
 def settled(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) -> Order:
-    """Return the order with those ends of pieces moved into the gap beside them that fit there and not where they are.
+    """Return the order with those ends of pieces moved into the gap beside them that fit there and do not fit now.
 
     Repeats that do not fit are left out.
 
@@ -89,7 +89,7 @@ def settled(pair: kernels.Pair, a: Fingerprint, b: Fingerprint, order: Order) ->
 def _refilled(
     a: Fingerprint, b: Fingerprint, chain: list[Matched], others: list[Matched], limit: float
 ) -> tuple[list[Matched], list[Matched]]:
-    """Return the chain with runs that do not fit matched anew, where that explains enough of them, and the new pieces.
+    """Return the chain with runs that do not fit matched again, if that explains enough of them, and the new pieces.
 
     Where as much was put in as was left out, one piece runs on over both; what passes is elsewhere in between. A piece
     at another speed may follow what passes for a while.
