@@ -54,7 +54,7 @@ def is_still(pictures: Pictures) -> Mask:
 
 def is_plain(pictures: NDArray[np.uint8] | Pictures) -> Mask:
     """Return which pictures are of one colour."""
-    plain: Mask = pictures.reshape(len(pictures), -1).std(axis=1) < PLAIN
+    plain: Mask = pictures.std(axis=(1, 2)) < PLAIN
     return plain
 
 
