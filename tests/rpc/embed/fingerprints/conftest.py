@@ -30,6 +30,13 @@ def maker(script) -> ScriptedMaker:
 
 
 @pytest.fixture
+async def worker(start_worker) -> AsyncIterator[None]:
+    """Run a worker in this process during the test. On a busy machine, its heartbeat may be seconds late."""
+    async with start_worker(worker_lost_after_s=10):
+        yield
+
+
+@pytest.fixture
 def keys(s3_server, bucket, video) -> Callable[[], list[str]]:
     """Return a function that lists the keys of the video's objects."""
 
