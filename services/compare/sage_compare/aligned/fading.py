@@ -4,6 +4,8 @@ The share of the picture runs straight from 1 to 0, and the run that leaves leas
 begins.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ Numbers = NDArray[np.int64]
 
 
 def best_fade(
-    x: Values, y: Values, known: Mask, edge: int, left: Values, noise: float
+    x: Values, y: Values, known: Mask, edge: int, left: Callable[[], Values], noise: float
 ) -> tuple[int, int, Values] | None:
     """Return the first frame, the end and the losses of the fade that explains a window best.
 
@@ -46,7 +48,7 @@ def best_fade(
         y: What they would be without a fade.
         known: Which of `y` there are.
         edge: Index of the first frame outside the piece.
-        left: Mean square of what the next piece leaves of each frame; infinite if it does not have the frame.
+        left: Returns the mean square of what the next piece leaves of each frame; infinite if it does not have it.
         noise: Mean square of the difference between matched pictures.
     """
     color = _color(x, y, known, edge)
@@ -54,14 +56,24 @@ def best_fade(
     squares = ((x - color) ** 2).mean(1), ((x - color) * from_color).mean(1), (from_color**2).mean(1)
     cap = np.minimum(np.maximum(9.0 * noise, 0.03 * squares[2]), 0.2 * squares[2]) + ROUNDED
     # What two lines explain is told apart by less than what none does.
-    cap = np.where(np.isfinite(left), np.minimum(cap, 9.0 * noise + ROUNDED), cap)
-    plain = _losses(squares, cap, known, np.ones(len(x)))
-    some = _losses(squares, cap, known, np.clip(squares[1] / (squares[2] + 0.01), 0.0, 1.0))
+    shared = np.minimum(cap, 9.0 * noise + ROUNDED)
+    shares = np.clip(squares[1] / (squares[2] + 0.01), 0.0, 1.0)
     near = slice(max(edge - 4, 0), edge + LATE)
-    if not (some[near] < plain[near] - 0.2).any():
+
+    def is_better(cap: Values) -> bool:
+        plain, some = (_losses(squares, cap, known, of) for of in (np.ones(len(x)), shares))
+        return bool((some[near] < plain[near] - 0.2).any())
+
+    # Most cuts are none of both, whatever the next piece explains.
+    if not is_better(cap) and not is_better(shared):
         return None
+    beside = left()
+    cap = np.where(np.isfinite(beside), shared, cap)
+    if not is_better(cap):
+        return None
+    plain = _losses(squares, cap, known, np.ones(len(x)))
     # Beyond the gap, the next piece explains frames already.
-    rest = np.minimum(left / cap, UNEXPLAINED)
+    rest = np.minimum(beside / cap, UNEXPLAINED)
     unchanged = float(plain[:edge].sum() + rest[edge:].sum())
     if unchanged <= MARGIN:
         return None

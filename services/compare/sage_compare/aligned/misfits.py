@@ -138,8 +138,7 @@ def _misfit_runs(a: Fingerprint, b: Fingerprint, piece: Matched, limit: float) -
     """Return the runs of frames of a piece that show another moment of the same view."""
     if len(piece.a) != len(piece.b):
         return []
-    place = piece.a.first, piece.b.first, len(piece.b)
-    bad = np.flatnonzero((_apart(a, b, *place) > limit) & (_typical(a, b, *place) <= REST))
+    bad = np.flatnonzero(_misfit(a.luma, b.luma, piece.a.first, piece.b.first, len(piece.b), limit))
     runs = np.split(bad, np.flatnonzero(np.diff(bad) > SHORTEST) + 1)
     return [(int(run[0]), int(run[-1]) + 1) for run in runs if len(run) >= SHORTEST]
 
@@ -303,6 +302,25 @@ def _apart(
 def _typical(a: Fingerprint, b: Fingerprint, first_a: int, first_b: int, count: int) -> NDArray[np.float64]:
     """Return the median difference of luma of all cells, for each of `count` frames."""
     return _differences(a.luma, b.luma, first_a, first_b, count, 1)[1]
+
+
+@kernel
+def _misfit(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], first_a: int, first_b: int, count: int, limit: float
+) -> NDArray[np.bool_]:
+    """Return which frames differ by more than `limit` in the cells that differ most, but by little on the whole."""
+    misfit = np.zeros(count, np.bool_)
+    for number in range(count):
+        of_a, of_b = a[first_a + number].ravel(), b[first_b + number].ravel()
+        most = np.uint8(0)
+        for cell in range(of_a.size):
+            one, other = of_a[cell], of_b[cell]
+            most = max(most, max(one, other) - min(one, other))
+        # That of most frames is less already.
+        if most > limit:
+            apart, typical = _differences(a, b, first_a + number, first_b + number, 1, 1)
+            misfit[number] = apart[0] > limit and typical[0] <= REST
+    return misfit
 
 
 @kernel

@@ -6,7 +6,7 @@ run to 0. A dissolve mixes the frames that the lines of both pieces show. One fi
 
 import itertools
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from sage_fingerprint.model import Fingerprint
@@ -42,12 +42,17 @@ STEP = 4.0
 
 @dataclass(frozen=True)
 class _View:
-    """The pair as seen from x, the film that fades; y shows the pictures as they are."""
+    """The pair as seen from x, the film that fades; y shows the pictures as they are.
+
+    Attributes:
+        grades: What `_grade` has returned.
+    """
 
     pair: kernels.Pair
     x: Fingerprint
     y: Fingerprint
     side: ChangeSide
+    grades: dict[Matched, tuple[float, float, float]] = field(default_factory=dict)
 
     def x_of(self, piece: Matched) -> Frames:
         """Return the range of a piece in x."""
@@ -231,7 +236,7 @@ def _fall(view: _View, before: Matched, after: Matched | None, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, before, first, end)
-    run = best_fade(x, y, known, own.end - first, _left_by(view, after, first, end), noise)
+    run = best_fade(x, y, known, own.end - first, lambda: _left_by(view, after, first, end), noise)
     return run and _Run(first + run[0], first + run[1], first, run[2])
 
 
@@ -244,31 +249,37 @@ def _rise(view: _View, before: Matched | None, after: Matched, limit: int) -> _R
     if end - first < SHORTEST:
         return None
     x, y, known, noise = _pictures(view, after, first, end)
-    left = _left_by(view, before, first, end)[::-1]
-    run = best_fade(x[::-1], y[::-1], known[::-1], end - own.first, left, noise)
+    edge = end - own.first
+    run = best_fade(x[::-1], y[::-1], known[::-1], edge, lambda: _left_by(view, before, first, end)[::-1], noise)
     return run and _Run(end - run[1], end - run[0], first, run[2][::-1])
 
 
 def _pictures(view: _View, piece: Matched, first: int, end: int) -> tuple[Values, Values, Mask, float]:
     """Return the pictures of x, those of y on the line of a piece with its grade, which there are, and the noise."""
-    own = view.x_of(piece)
-    sample = np.linspace(own.first, own.end - 1, min(len(own), 24)).astype(int)
-    numbers = view.numbers(piece.line, own.first, own.end)[sample - own.first]
-    sample, numbers = sample[numbers >= 0], numbers[numbers >= 0]
-    gain, offset, noise = 1.0, 0.0, 1.0
-    x, y = _luma(view.x, sample), _luma(view.y, numbers)
-    # Frames of one colour have no contrast that tells the gain, and a few others may be the ones that fade.
-    some = y.std(1) >= PLAIN
-    if some.sum() > len(some) / 2:
-        x, y = x[some], y[some]
-        gains, _ = fit(y, x)
-        gain = float(np.clip(np.median(gains), 0.5, 2.0))
-        offset = float(np.median((x - gain * y).mean(1)))
-        noise = max(float(np.median(((x - gain * y - offset) ** 2).mean(1))), 0.5)
+    if piece not in view.grades:
+        view.grades[piece] = _grade(view, piece)
+    gain, offset, noise = view.grades[piece]
     numbers = view.numbers(piece.line, first, end)
     known = numbers >= 0
     y = gain * _luma(view.y, np.maximum(numbers, 0)) + offset
     return _luma(view.x, np.arange(first, end)), y, known, noise
+
+
+def _grade(view: _View, piece: Matched) -> tuple[float, float, float]:
+    """Return the gain and the offset that make the pictures of y in a piece those of x, and the noise that is left."""
+    own = view.x_of(piece)
+    sample = np.linspace(own.first, own.end - 1, min(len(own), 24)).astype(int)
+    numbers = view.numbers(piece.line, own.first, own.end)[sample - own.first]
+    x, y = _luma(view.x, sample[numbers >= 0]), _luma(view.y, numbers[numbers >= 0])
+    # Frames of one colour have no contrast that tells the gain, and a few others may be the ones that fade.
+    some = y.std(1) >= PLAIN
+    if some.sum() <= len(some) / 2:
+        return 1.0, 0.0, 1.0
+    x, y = x[some], y[some]
+    gains, _ = fit(y, x)
+    gain = float(np.clip(np.median(gains), 0.5, 2.0))
+    offset = float(np.median((x - gain * y).mean(1)))
+    return gain, offset, max(float(np.median(((x - gain * y - offset) ** 2).mean(1))), 0.5)
 
 
 def _left_by(view: _View, piece: Matched | None, first: int, end: int) -> Values:
