@@ -102,17 +102,17 @@ def find_altered(
         found.append(look.altered)
     if not found:
         return lines, found
-    return _pieces(owner, lines), _joined(sorted(found, key=lambda one: one.b), a, b, pair)
+    return _pieces(owner, lines), joined(sorted(found, key=lambda one: one.b), a, b, pair)
 
 
-def _joined(found: Sequence[Altered], a: Fingerprint, b: Fingerprint, pair: kernels.Pair) -> list[Altered]:
+def joined(found: Sequence[Altered], a: Fingerprint, b: Fingerprint, pair: kernels.Pair) -> list[Altered]:
     """Return what is altered, with stretches that were altered the same way as one if at most plain frames part them.
 
     A mirrored black frame is a black frame.
     """
-    joined = list[Altered]()
+    runs = list[Altered]()
     for one in found:
-        last = joined[-1] if joined else None
+        last = runs[-1] if runs else None
         if last and (last.kind, last.side, last.line) == (one.kind, one.side, one.line) and one.kind:
             # Two that were found in one shot may overlap.
             first = max(last.b.end, one.b.first)
@@ -120,10 +120,10 @@ def _joined(found: Sequence[Altered], a: Fingerprint, b: Fingerprint, pair: kern
             shown = kernels.frames_along(pair, one.line.rate, one.line.start, last.b.end, first)
             if (shown >= 0).all() and (is_plain(a.luma[shown]) & is_plain(b.luma[between])).all():
                 region = _around(last.region, one.region) if last.region and one.region else None
-                joined[-1] = replace(last, b=Frames(last.b.first, max(last.b.end, one.b.end)), region=region)
+                runs[-1] = replace(last, b=Frames(last.b.first, max(last.b.end, one.b.end)), region=region)
                 continue
-        joined.append(one)
-    return joined
+        runs.append(one)
+    return runs
 
 
 def _around(one: Region, other: Region) -> Region:

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sage_compare.aligned.align import align
+from sage_compare.aligned.altered import Altered, joined
 from sage_compare.aligned.crops import find_crop
 from sage_compare.aligned.inputs import Options
+from sage_compare.aligned.lines import Line
+from sage_compare.aligned.normalize import normalize
 from sage_compare.aligned.script import ChangeKind, ChangeSide, Edit, EditKind, Frames, Region
 from sage_fingerprint.model import Fingerprint
 from support.edited_fingerprints import black, film
@@ -134,6 +137,27 @@ def test_black_in_the_middle_does_not_break_it_up(alter: Alter, kind: ChangeKind
     edits = edits_of(old, altered(old, alter))
     changed = [edit for edit in edits if edit.kind is not EditKind.MATCHED]
     assert [(edit.b, edit.changes[0].kind) for edit in changed] == [(Frames(FIRST, END), kind)]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "runs"),
+    [
+        pytest.param([(40, 66), (88, 113)], [(40, 113)], id="black between them"),
+        pytest.param([(40, 92), (90, 113)], [(40, 113)], id="they overlap"),
+        pytest.param([(20, 40), (50, 60)], [(20, 40), (50, 60)], id="a picture between them"),
+    ],
+)
+def test_stretches_that_were_altered_the_same_way_are_one(
+    ranges: list[tuple[int, int]], runs: list[tuple[int, int]]
+) -> None:
+    pictures = FILM.copy()
+    pictures[66:88] = 16
+    whole = film(fingerprint(pictures, 1), np.arange(len(pictures)))
+    line = Line(1.0, 0.0, 0, len(pictures), score=0.0, cost=0.0)
+    found = [Altered(Frames(*one), line, ChangeKind.MIRRORED, None, None) for one in ranges]
+    fingerprints = whole.fingerprint, whole.fingerprint
+    one_run = joined(found, *fingerprints, normalize(whole, whole, Options()).pair)
+    assert [(one.b.first, one.b.end) for one in one_run] == runs
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1.0, 18.0), (0.9, -14.0), (0.7, 0.0)])
